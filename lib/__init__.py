@@ -1,0 +1,1 @@
+"""Train segmentation networks under a transfer strategy, one reproducible run at a time."""

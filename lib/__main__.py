@@ -1,0 +1,164 @@
+"""The command line of the training side: `python -m lib train | runs | data | doctor`."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads starve a busy machine
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from lib import data_cli, engines, paths, study
+from lib.errors import StudyError
+from lib.progress import Progress, clock
+from lib.provenance import DEVICES, device_name, pick_device, stamp
+from lib.runs import Run, find_run, list_runs
+from lib.spec import RunSpec, run_id, spec_from_dict
+from lib.train import train
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; a mistake of the user's is one line on stderr and exit code 2."""
+    parser = argparse.ArgumentParser(prog="python -m lib", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_runs(commands)
+    data_cli.add_parser(commands)
+    doctor = commands.add_parser("doctor", help="what this machine and installation offer, and what is amiss")
+    doctor.set_defaults(run=_doctor)
+    worker = commands.add_parser("worker")  # started by the engine `local`; reads specs from standard input
+    worker.add_argument("--device", default="auto")
+    worker.set_defaults(run=_worker)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from what was saved", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _add_train(commands: Any) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train what is missing of a suite, or one run",
+        description="Train what is missing of a suite (smoke, class, real, full, or a TOML file), or one run, given as "
+        "a JSON file of its spec or as fields: task=sim_ultrasound steps=200 lr=0.003. Finished runs are left alone, "
+        "interrupted ones go on. Exit code 1 if a run could not be trained.",
+    )
+    parser.add_argument("target", nargs="+", metavar="SUITE | FILE | FIELD=VALUE")
+    parser.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or cuda:N (default: auto)")
+    parser.add_argument("--engine", default="local", help=f"{', '.join(engines.ENGINES)} (default: local)")
+    parser.add_argument("--workers", type=int, help="worker processes (default: one per core, or one on a GPU)")
+    parser.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    device = pick_device(options.device)
+    print(f"device: {device_name(device)}; runs: {paths.runs_dir()}", flush=True)
+    target = options.target[0]
+    if "=" not in target and not target.endswith(".json"):
+        if len(options.target) > 1:
+            raise StudyError(f"one suite at a time, got {' '.join(options.target)}")
+        failures = study.train_suite(
+            study.load(target), engine=options.engine, device=options.device, workers=options.workers
+        )
+        print(f"suite {target}: {f'{len(failures)} runs failed' if failures else 'complete'}")
+        return 1 if failures else 0
+    spec = _one_spec(options.target)
+    run = train(spec, device=options.device, report=Progress({run_id(spec): spec.steps}, every_evaluation=True))
+    _print_result(run)
+    return 0
+
+
+def _one_spec(target: list[str]) -> RunSpec:
+    if target[0].endswith(".json"):
+        file = Path(target[0])
+        if not file.is_file():
+            raise StudyError(f"no file {file}")
+        try:
+            return spec_from_dict(json.loads(file.read_text()))
+        except json.JSONDecodeError as error:
+            raise StudyError(f"{file} is not valid JSON: {error}") from error
+    values: dict[str, Any] = {}
+    for each in target:
+        name, separator, value = each.partition("=")
+        if not separator:
+            raise StudyError(f"expected FIELD=VALUE, got {each!r}")
+        try:
+            values[name] = json.loads(value)
+        except json.JSONDecodeError:
+            values[name] = value
+        if name == "source" and isinstance(values[name], str):
+            values[name] = find_run(value).spec.to_dict()
+    return spec_from_dict(values)
+
+
+def _add_runs(commands: Any) -> None:
+    parser = commands.add_parser("runs", help="list the runs, or show one")
+    parser.add_argument("name", nargs="?", help="a run's name or its last eight digits; without it, all are listed")
+    parser.set_defaults(run=_runs)
+
+
+def _runs(options: argparse.Namespace) -> int:
+    if options.name:
+        run = find_run(options.name)
+        print(json.dumps(run.spec.to_dict(), indent=1))
+        _print_result(run)
+        return 0
+    runs = list_runs(warn=lambda message: print(f"left out: {message}", file=sys.stderr))
+    for run in runs:
+        print(f"{run.path.name:60} {_status(run)}")
+    print(f"{len(runs)} runs in {paths.runs_dir()}")
+    return 0
+
+
+def _status(run: Run) -> str:
+    try:
+        result = run.result
+    except StudyError as error:  # one damaged run must not hide the others
+        return str(error)
+    if result is None:
+        rows = run.metrics()
+        return f"unfinished, step {rows[-1]['step'] if rows else 0}/{run.spec.steps}"
+    if result["status"] != "done":
+        return f"{result['status']}: {result['reason']}"
+    return f"test Dice {result['test']['dice']:.3f} in {clock(result['seconds'])}"
+
+
+def _print_result(run: Run) -> None:
+    print(f"{run.path}: {_status(run)}")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    device = pick_device()
+    found = stamp(device)
+    for name in ("device", "arithmetic", "commit", "platform"):
+        print(f"{name:12} {found[name]}")
+    print(f"{'versions':12} {', '.join(f'{name} {version}' for name, version in found['versions'].items())}")
+    print(f"{'interpreter':12} {sys.executable} (notebooks of reports run in this one)")
+    disk = next(folder for folder in (paths.home(), *paths.home().parents) if folder.exists())
+    print(f"{'home':12} {paths.home()} ({shutil.disk_usage(disk).free / 1e9:.0f} GB free)")
+    print(f"{'data':12} {paths.data_root()} ({paths.data_origin()})")
+    if os.environ.get("OMP_NUM_THREADS") is None:
+        print("hint         OMP_NUM_THREADS is not set; workers get a share of the cores each")
+    return 0
+
+
+def _worker(options: argparse.Namespace) -> int:
+    engines.work(sys.stdin, device=options.device)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

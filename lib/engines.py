@@ -1,0 +1,198 @@
+"""Where runs execute: in this process, or in worker processes that each train one run at a time.
+
+An engine is a context manager with `submit(spec) -> concurrent.futures.Future[str]`; the future's value is the run's
+status. What a run reports while it trains goes to the `report` that the engine was made with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import Any
+
+from lib import paths
+from lib.errors import StudyError
+from lib.registry import Registry
+from lib.spec import RunSpec, canonical, run_id
+from lib.train import Report, silent, train
+
+
+class RunFailed(StudyError):
+    """A run that could not be trained to a result; the message says why and what to do."""
+
+
+class Here:
+    """Train in this process, one run after the other, at the moment it is submitted."""
+
+    def __init__(self, *, device: str = "auto", report: Report = silent) -> None:
+        self.device, self.report = device, report
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def submit(self, spec: RunSpec) -> Future[str]:
+        """Train the run; a failure is in the future."""
+        future: Future[str] = Future()
+        try:
+            result = train(spec, device=self.device, report=self.report).result
+            future.set_result((result or {})["status"])
+        except StudyError as error:
+            future.set_exception(error)
+        return future
+
+
+class Local:
+    """Train in `workers` processes on this machine.
+
+    A worker imports torch once and then trains run after run. When one dies (killed, out of memory), the run that it
+    was training fails with the reason, and a new worker takes its place; no other run is touched.
+
+    Args:
+        workers: how many; None is one per core on a CPU, one on a GPU.
+        threads: CPU threads of each worker, set before torch is imported; None shares the cores out.
+    """
+
+    def __init__(
+        self, *, device: str = "auto", report: Report = silent, workers: int | None = None, threads: int | None = None
+    ) -> None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if workers is None:
+            from lib.provenance import pick_device
+
+            workers = cores if pick_device(device).type == "cpu" else 1
+        if workers < 1:
+            raise StudyError(f"workers must be at least 1, got {workers}")
+        self.device, self.report = device, report
+        self.threads = threads or max(1, cores // workers)
+        self._idle: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="run")
+        self._alive: set[subprocess.Popen[str]] = set()
+        self._closed = False
+        self._guard = threading.Lock()
+
+    def __enter__(self) -> Local:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._guard:
+            self._closed = True  # a thread that is about to start a worker must not
+            alive = list(self._alive)
+        for worker in alive:
+            worker.terminate()  # an interrupted run resumes from its last saved state
+        self._pool.shutdown(wait=True)
+        for worker in alive:
+            _release(worker)
+
+    def submit(self, spec: RunSpec) -> Future[str]:
+        """Train the run in the next free worker."""
+        return self._pool.submit(self._train, spec)
+
+    def _train(self, spec: RunSpec) -> str:
+        worker = self._worker()
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        try:
+            worker.stdin.write(canonical(spec) + "\n")
+            worker.stdin.flush()
+        except BrokenPipeError:
+            return self._died(worker, spec)
+        for line in worker.stdout:
+            event: dict[str, Any] = json.loads(line)
+            if event["kind"] == "failed":
+                self._idle.put(worker)
+                raise RunFailed(event["reason"])
+            if event["kind"] == "result":
+                self._idle.put(worker)
+                return event["status"]
+            self.report(event)
+        return self._died(worker, spec)
+
+    def _worker(self) -> subprocess.Popen[str]:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                worker = self._idle.get_nowait()
+                if worker.poll() is None:
+                    return worker
+                self._forget(worker)  # it died while it had nothing to do
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(self.threads),
+            "MKL_NUM_THREADS": str(self.threads),
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "PYTHONPATH": os.pathsep.join([str(paths.REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        }
+        # -P: a folder `lib` where the command was given is not ours. A process group of its own: Ctrl-C reaches this
+        # process alone, which then ends its workers.
+        command = [sys.executable, "-P", "-m", "lib", "worker", "--device", self.device]
+        pipe = subprocess.PIPE
+        with self._guard:
+            if self._closed:
+                raise CancelledError
+            worker = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, text=True, env=environment, bufsize=1, process_group=0
+            )
+            self._alive.add(worker)
+        return worker
+
+    def _forget(self, worker: subprocess.Popen[str]) -> int:
+        with self._guard:
+            self._alive.discard(worker)
+        return _release(worker)
+
+    def _died(self, worker: subprocess.Popen[str], spec: RunSpec) -> str:
+        code = self._forget(worker)
+        cause = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        raise RunFailed(
+            f"{run_id(spec)}: its worker {cause}{hint}; the same command resumes it from its last saved state"
+        )
+
+
+def _release(worker: subprocess.Popen[str]) -> int:
+    """Close the pipes of a worker that is ending, and wait for it; returns its exit code."""
+    for pipe in (worker.stdin, worker.stdout):
+        with contextlib.suppress(BrokenPipeError):  # what it was never told
+            if pipe is not None:
+                pipe.close()
+    return worker.wait()
+
+
+ENGINES: Registry[type[Here] | type[Local]] = Registry("engine")
+ENGINES.add("here", Here)
+ENGINES.add("local", Local)
+
+
+def work(lines: Iterable[str], *, device: str) -> None:
+    """What a worker process does: train the spec of every input line, and write what happens as JSON lines."""
+    from lib.spec import spec_from_dict
+
+    channel = sys.stdout
+
+    def tell(event: dict[str, Any]) -> None:
+        print(json.dumps(event), file=channel, flush=True)
+
+    for line in lines:
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # what a user's strategy prints is no message to the engine
+                result = train(spec_from_dict(json.loads(line)), device=device, report=tell).result
+            tell({"kind": "result", "status": (result or {})["status"]})
+        except StudyError as error:
+            tell({"kind": "failed", "reason": str(error)})
+        except BrokenPipeError:  # the engine is gone
+            raise
+        except Exception as error:
+            import traceback
+
+            traceback.print_exc(file=sys.stderr)
+            tell({"kind": "failed", "reason": f"{type(error).__name__}: {error} (a defect; its traceback is above)"})

@@ -1,0 +1,91 @@
+"""Progress that moves: printed lines for batch work, one updating display for JupyterLab, both with the time left."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+QUIET_SECONDS = 5.0
+
+
+def clock(seconds: float) -> str:
+    """Seconds as "4 s", "3:07 min" or "2:05 h"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, hours = divmod(whole, 60), divmod(whole // 60, 60)
+    return f"{minutes[0]}:{minutes[1]:02d} min" if whole < 3600 else f"{hours[0]}:{hours[1]:02d} h"
+
+
+def print_line(line: str) -> None:
+    """Print a line at once, so that a pipe or a log shows it when it happens."""
+    print(line, flush=True)
+
+
+def updating_display() -> Callable[[str], None]:
+    """A sink for lines that shows only the newest one, in place, in a notebook's output."""
+    from IPython.display import display
+
+    handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def show(line: str) -> None:
+        assert handle is not None
+        handle.update({"text/plain": line}, raw=True)
+
+    return show
+
+
+class Progress:
+    """Counts the steps of many runs, and says how far the whole is; safe to call from several threads.
+
+    Args:
+        steps: steps of every run that is to be trained, by run id.
+        show: where lines go.
+        every_evaluation: a line for every evaluation; otherwise one for every finished run, and one every few
+            seconds, so that a long run does not look like a standstill.
+    """
+
+    def __init__(
+        self, steps: Mapping[str, int], show: Callable[[str], None] = print_line, *, every_evaluation: bool = False
+    ) -> None:
+        self.steps, self.show, self.every_evaluation = dict(steps), show, every_evaluation
+        self.done: dict[str, int] = {}
+        self.first: dict[str, int] = {}  # where a resumed run took up: those steps cost no time now
+        self.finished: set[str] = set()
+        self.began = self.last = time.monotonic()
+        self.guard = threading.Lock()
+
+    def plan(self, steps: Mapping[str, int]) -> None:
+        """Replace what has not begun by these runs, once they can be named."""
+        with self.guard:
+            self.steps = {run: self.steps[run] for run in self.done} | dict(steps)
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Take a report of `lib.train.train`."""
+        with self.guard:
+            run = event["run"]
+            if event["kind"] == "waiting":
+                self.show(f"{run}: another process is training it; waiting for it to end")
+                return
+            if event["kind"] == "done":
+                self.done[run] = self.steps.setdefault(run, event["steps"])
+                self.first.setdefault(run, self.done[run])  # without an evaluation, it was trained elsewhere
+                self.finished.add(run)
+                self._line(f"{run} {event['status']}")
+                return
+            self.steps.setdefault(run, event["steps"])
+            self.first.setdefault(run, event["step"])
+            self.done[run] = event["step"]
+            if self.every_evaluation or time.monotonic() - self.last > QUIET_SECONDS:
+                self._line(f"{run} step {event['step']}/{event['steps']}, validation Dice {event['val_dice']:.3f}")
+
+    def _line(self, text: str) -> None:
+        self.last = time.monotonic()
+        elapsed = self.last - self.began
+        made = sum(self.done.values()) - sum(self.first.values())
+        left = sum(self.steps.values()) - sum(self.done.values())
+        remaining = f"{clock(elapsed / made * left)} left" if made > 0 else "time left unknown yet"
+        count = f"[{len(self.finished)}/{len(self.steps)} runs] " if len(self.steps) > 1 else ""
+        self.show(f"{count}{text} ({clock(elapsed)} so far, {remaining})")

@@ -1,0 +1,270 @@
+"""A run on disk: its spec, its evaluations, its checkpoints and its result; and the listing of all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from lib import paths
+from lib.errors import StudyError, nearest
+from lib.models import UNet, build
+from lib.provenance import generator
+from lib.spec import RunSpec, canonical, run_id, spec_from_dict
+from lib.strategies import freeze, load_start
+
+
+class Run:
+    """One run's folder.
+
+    Args:
+        path: a folder named after its spec.
+
+    Raises:
+        StudyError: the folder is no run, or its spec is damaged or belongs to another run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        file = path / "spec.json"
+        if not file.is_file():
+            raise StudyError(f"{path} is not a run: it has no spec.json. Move it away, or name another folder")
+        try:
+            self.spec: RunSpec = spec_from_dict(json.loads(file.read_text()))
+        except StudyError as error:  # also a sound spec of a task or strategy that is not known here, now
+            raise StudyError(f"{file} is no spec that can be read here: {error}") from error
+        except ValueError as error:
+            raise StudyError(f"{file} is damaged ({error}); delete {path} to train the run again") from error
+        if run_id(self.spec) != path.name:
+            raise StudyError(
+                f"{path} holds the spec of {run_id(self.spec)}: it was renamed, edited, or made by another version "
+                "of the project. Delete it to train it again"
+            )
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What came of the run, or None while it is unfinished."""
+        file = self.path / "result.json"
+        try:
+            result = json.loads(file.read_text())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise StudyError(f"{file} is damaged ({error}); delete it to finish the run again") from error
+        if not isinstance(result, dict) or "status" not in result:
+            raise StudyError(f"{file} is damaged (it has no status); delete it to finish the run again")
+        return result
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """One dictionary per evaluation, in order of steps; a line cut short by a crash is left out."""
+        file = self.path / "metrics.jsonl"
+        if not file.is_file():
+            return []
+        rows = []
+        for line in file.read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+        return rows
+
+    def checkpoint(self, step: int) -> Path:
+        """The file of a checkpoint, there or not."""
+        return self.path / "checkpoints" / f"step-{step:06d}.safetensors"
+
+    def steps(self) -> list[int]:
+        """Steps of which a checkpoint exists, ascending."""
+        return sorted(int(file.stem.split("-")[1]) for file in self.path.glob("checkpoints/step-*.safetensors"))
+
+    def weights(self, step: int | None = None) -> dict[str, Tensor]:
+        """All tensors of the model at a checkpoint (None: the last): those of step 0 with those that differ from it.
+
+        Raises:
+            StudyError: there is no such checkpoint, or its file is damaged.
+        """
+        steps = self.steps()
+        if not steps or (step is not None and step not in steps):
+            raise StudyError(f"{self.path} has checkpoints at steps {steps}, got {step}")
+        step = steps[-1] if step is None else step
+        merged = read_tensors(self.checkpoint(0))
+        return merged if step == 0 else {**merged, **read_tensors(self.checkpoint(step))}
+
+    def model(self, step: int | None = None) -> UNet:
+        """The network at a checkpoint (None: the last), with the strategy's factors, in evaluation mode."""
+        model = _frozen(_initialized(self.spec), self.spec)
+        model.load_state_dict(self.weights(step))
+        return model.eval()
+
+
+def run_dir(spec: RunSpec) -> Path:
+    """The folder of a spec's run, there or not."""
+    return paths.runs_dir() / run_id(spec)
+
+
+def start_model(spec: RunSpec) -> UNet:
+    """The model of a spec at step 0: initialized, given its source's final weights, its factors, and frozen as asked.
+
+    Raises:
+        StudyError: the source run is not finished, or diverged.
+    """
+    model = _initialized(spec)
+    source = None
+    if spec.source is not None:
+        run = Run(run_dir(spec.source))
+        if run.result is None:
+            raise StudyError(f"the source run {run.path.name} has not been trained to its end; train it first")
+        if run.result["status"] != "done":
+            raise StudyError(
+                f"the source run {run.path.name} {run.result['status']} ({run.result['reason']}), so nothing can "
+                "start from it; choose another source, or a lower rate for it"
+            )
+        source = run.weights()
+    load_start(model, spec.strategy, spec.options, source)
+    return _frozen(model, spec)
+
+
+def _frozen(model: UNet, spec: RunSpec) -> UNet:
+    freeze(model, spec.strategy, spec.options, generator(spec.seed, 0x10A0))
+    return model
+
+
+def _initialized(spec: RunSpec) -> UNet:
+    return build(width=spec.width, depth=spec.depth, norm=spec.norm, seed=spec.seed)
+
+
+def list_runs(root: Path | None = None, warn: Callable[[str], None] | None = None) -> list[Run]:
+    """Every run in a folder (default: the study's), by name; folders that are no runs are passed to `warn`."""
+    root = paths.runs_dir() if root is None else root
+    found = []
+    for folder in sorted(each for each in root.glob("*") if each.is_dir()):
+        try:
+            found.append(Run(folder))
+        except StudyError as error:
+            if warn:
+                warn(str(error))
+    return found
+
+
+def find_run(name: str, root: Path | None = None) -> Run:
+    """The run of that name, or the only one whose name ends in it (the eight hex digits are enough).
+
+    Raises:
+        StudyError: none or several fit.
+    """
+    root = paths.runs_dir() if root is None else root
+    names = [each.name for each in root.glob("*") if each.is_dir()]
+    fitting = [each for each in names if each == name or each.endswith(name)]
+    if len(fitting) != 1:
+        raise StudyError(f"{len(fitting)} runs fit {name!r}" if fitting else nearest("run", name, names))
+    return Run(root / fitting[0])
+
+
+def open_run(spec: RunSpec) -> Run:
+    """The folder of a spec's run, made if it is not there.
+
+    Raises:
+        StudyError: a folder of that name holds something else.
+    """
+    folder = run_dir(spec)
+    if folder.is_dir() and not (folder / "spec.json").exists() and any(_visible(folder)):
+        raise StudyError(
+            f"{folder} exists, holds {', '.join(sorted(_visible(folder))[:3])} and no spec.json: it was not made by "
+            "this study. Move it away to train the run"
+        )
+    if not (folder / "spec.json").exists():
+        with writing(folder):
+            paths.write_atomic(folder / "spec.json", canonical(spec) + "\n")
+    return Run(folder)
+
+
+def _visible(folder: Path) -> list[str]:
+    return [each.name for each in folder.iterdir() if not each.name.startswith(".") and each.name != "lock"]
+
+
+@contextlib.contextmanager
+def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold a run's folder against other processes; if one has it, call `waiting` once and wait for it to end.
+
+    The lock is the kernel's: it goes with the process that holds it, so a killed run leaves none behind.
+    """
+    with writing(folder):
+        handle = (folder / "lock").open("a")
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a full disk, or a folder that may not be written, into a clear error; what was there stays there."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _UNWRITABLE:
+            raise StudyError(
+                f"cannot write in {folder}: {os.strerror(error.errno)}. What was written before is intact: make room "
+                "(or set STUDY_HOME to another disk), and the same command goes on from the last saved step"
+            ) from error
+        raise
+
+
+def remove_orphans(folder: Path) -> None:
+    """Delete the unfinished temporary files that a killed process left in a run's folder; only while it is locked."""
+    for pattern in (".resume.*", ".best.*", ".metrics.*", "checkpoints/.*"):
+        for file in folder.glob(pattern):
+            file.unlink()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors as safetensors, whole or not at all."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with writing(path.parent):
+        paths.write_atomic(path, save(plain, dict(metadata)))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        StudyError: the file is missing or damaged.
+    """
+    return read_with_metadata(path)[0]
+
+
+def read_with_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, and its metadata.
+
+    Raises:
+        StudyError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise StudyError(
+            f"{path} is missing or damaged ({error}); delete the run's folder {_run_folder(path)} to train it again"
+        ) from error
+
+
+def _run_folder(path: Path) -> Path:
+    return path.parent.parent if path.parent.name == "checkpoints" else path.parent
+
+
+def changed(tensors: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those tensors that are not, bit for bit, what they were at the start."""
+    return {name: value for name, value in tensors.items() if not torch.equal(value, start[name])}

@@ -1,0 +1,275 @@
+"""What may change in the second training, and from where it starts: one entry per transfer strategy.
+
+A strategy is two facts. `start` says where the weights come from: `random`, `source` (all of them), `encoder` (the
+encoder from the source, the rest random) or `stages` (those named in its options from the source, the rest random).
+`mark` returns the names of all tensors that may
+change, normalization statistics among them, and may add parameters; it never renames one. Everything else is frozen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lib import adapters
+from lib.errors import StudyError, nearest
+from lib.models import LoadedTensor, UNet, check_stages, load_weights, stage_of
+from lib.registry import Registry
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+Mark = Callable[[UNet, dict[str, Any], torch.Generator], set[str]]
+_NORMS = (nn.GroupNorm, nn.modules.batchnorm._NormBase)
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A row of the registry.
+
+    Args:
+        title: a few words for figures and tables.
+        start: `random`, `source`, `encoder` or `stages`.
+        mark: `(model, options, draw) -> names of the tensors that may change`; `draw` is for parameters it adds.
+        options: the options it takes, with their defaults. `calibrate` has the statistics of frozen normalizations
+            estimated from the training images before step 0; `alpha` is the strength of `pull`.
+        pull: whether an L2 penalty, `alpha`/2 times the squared distance, pulls the weights back to their start.
+    """
+
+    title: str
+    start: str
+    mark: Mark
+    options: Mapping[str, Any] = field(default_factory=dict)
+    pull: bool = False
+
+    @property
+    def needs_source(self) -> bool:
+        """Whether a source run must be given."""
+        return self.start != "random"
+
+
+STRATEGIES: Registry[Strategy] = Registry("strategy")
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The strategy's options, completed by their defaults.
+
+    Raises:
+        StudyError: the strategy or an option is unknown.
+    """
+    known = STRATEGIES[name].options
+    if not isinstance(options, Mapping):
+        raise StudyError(f"options must be a table of names and values, got {options!r}")
+    for option in options:
+        if option not in known:
+            raise StudyError(nearest(f"option of {name}", option, known))
+    return {**known, **options}
+
+
+def load_start(
+    model: UNet, name: str, options: Mapping[str, Any], source: Mapping[str, Tensor] | None
+) -> list[LoadedTensor]:
+    """Give a freshly initialized model those weights of the source that the strategy starts from.
+
+    Factors that the source was trained with are multiplied and added into its weights first.
+
+    Returns:
+        What became of every tensor that was to be loaded; none when the strategy starts at random.
+
+    Raises:
+        StudyError: the source is missing, unwanted or does not fit, or an option is wrong.
+    """
+    strategy, options = STRATEGIES[name], check_options(name, options)
+    if strategy.needs_source != (source is not None):
+        raise StudyError(f"strategy {name!r} {'needs a source run' if strategy.needs_source else 'takes no source'}")
+    if source is None:
+        return []
+    source = adapters.merged(source)
+    if strategy.start == "source":
+        return load_weights(model, source)
+    encoder = [stage for stage in model.stages if stage.startswith("enc")]
+    wanted = encoder if strategy.start == "encoder" else check_stages(model, options["stages"])
+    chosen = {key: value for key, value in source.items() if stage_of(key) in wanted}
+    elsewhere = {key: value for key, value in model.state_dict().items() if stage_of(key) not in wanted}
+    return [row for row in load_weights(model, {**chosen, **elsewhere}) if row.name in chosen]
+
+
+def freeze(model: UNet, name: str, options: Mapping[str, Any], draw: torch.Generator) -> None:
+    """Add the strategy's parameters, and freeze every tensor that it does not mark.
+
+    Args:
+        draw: where parameters that start at random come from.
+
+    Raises:
+        StudyError: an option is wrong, or nothing is left to train.
+    """
+    strategy, options = STRATEGIES[name], check_options(name, options)
+    marked = strategy.mark(model, options, draw)
+    parameters = dict(model.named_parameters())
+    unknown = marked - model.state_dict().keys()
+    if unknown:
+        raise StudyError(f"strategy {name!r} marks {sorted(unknown)}, which the model does not have")
+    if not marked & parameters.keys():
+        raise StudyError(f"strategy {name!r} with {options} marks no parameter of this model: nothing to train")
+    for key, parameter in parameters.items():
+        parameter.requires_grad_(key in marked)
+    for key, module in _tracking_norms(model):
+        module.tracks = f"{key}.running_mean" in marked  # type: ignore[assignment]
+
+
+def _tracking_norms(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Normalizations with running statistics, which move in a forward pass unless the layer is in evaluation mode."""
+    return [(key, module) for key, module in model.named_modules() if getattr(module, "running_mean", None) is not None]
+
+
+def set_training(model: nn.Module) -> None:
+    """Training mode, except for normalizations whose statistics are frozen: those keep using them and leave them be."""
+    model.train()
+    for _, module in _tracking_norms(model):
+        module.train(module.tracks)  # type: ignore[arg-type]
+
+
+def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Give frozen normalizations the statistics of these inputs, (n, 1, h, w) each, as averages over the batches.
+
+    Weights that are frozen at random never had their running statistics estimated: left at mean 0 and variance 1,
+    they would normalize nothing, and a frozen random encoder would be judged by that defect.
+    """
+    frozen = [module for _, module in _tracking_norms(model) if not module.tracks]
+    model.eval()
+    for module in frozen:
+        module.train()
+        module.momentum = None  # a plain average over the batches  # type: ignore[assignment]
+    with torch.no_grad():
+        for images in batches:
+            model(images)
+    for module in frozen:
+        module.momentum = 0.1  # type: ignore[assignment]
+
+
+def trainable(model: nn.Module) -> int:
+    """Number of parameters that may change."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _tensors(model: nn.Module) -> list[str]:
+    return list(model.state_dict())
+
+
+def _in_stages(model: UNet, stages: Sequence[str]) -> set[str]:
+    wanted = set(check_stages(model, stages))
+    return {name for name in _tensors(model) if stage_of(name) in wanted}
+
+
+def _everything(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+    return set(_tensors(model))
+
+
+def _starting_with(*prefixes: str) -> Mark:
+    def mark(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+        return _in_stages(model, [stage for stage in model.stages if stage.startswith(prefixes)])
+
+    return mark
+
+
+def _norm_tensors(model: nn.Module, *, affine: bool, statistics: bool) -> set[str]:
+    found = set()
+    for name, module in model.named_modules():
+        if isinstance(module, _NORMS):
+            for key in module.state_dict():
+                if statistics if key in STATISTICS else affine:
+                    found.add(f"{name}.{key}")
+    return found
+
+
+def _norm_only(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+    return _norm_tensors(model, affine=True, statistics=True)
+
+
+def _bias_only(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+    return {name for name, _ in model.named_parameters() if name.endswith(".bias")}
+
+
+def _scale_shift(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+    policies = ("frozen", "affine", "statistics")
+    if options["norm"] not in policies:
+        raise StudyError(nearest("norm policy of scale_shift", options["norm"], policies))
+    names = set(adapters.add_scale_shift(model, options["granularity"]))
+    if options["norm"] != "frozen":
+        names |= _norm_tensors(model, affine=True, statistics=options["norm"] == "statistics")
+    return names
+
+
+def _low_rank(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+    return set(adapters.add_low_rank(model, options["rank"], draw))
+
+
+def layer_groups(model: UNet, order: str) -> list[list[str]]:
+    """The stages from shallow to deep under one of two orderings.
+
+    `path` follows the data: the input side is shallow, the output side deep. `level` follows the resolution: the top
+    row on both sides of the U, with the head, is shallow; the bottleneck is deep. Amiri et al. (doi
+    10.1109/TUFFC.2020.3015081) used two definitions whose text was not at hand; these are ours.
+
+    Raises:
+        StudyError: the order is unknown.
+    """
+    if order == "path":
+        return [[stage] for stage in model.stages]
+    if order == "level":
+        rows = [[f"enc{level}", f"dec{level}"] for level in range(model.depth)]
+        rows[0].append("head")
+        return [*rows, [f"enc{model.depth}"]]
+    raise StudyError(nearest("order", order, ("path", "level")))
+
+
+def _l2_sp(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+    alpha = options["alpha"]
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha < math.inf:
+        raise StudyError(f"alpha must be a number of at least 0, got {alpha!r}")
+    return set(_tensors(model))
+
+
+def _transplant(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+    check_stages(model, options["stages"])
+    return set(_tensors(model))
+
+
+def _layer_subset(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+    if options["stages"] is not None:
+        return _in_stages(model, options["stages"])
+    groups, side, count = layer_groups(model, options["order"]), options["side"], options["count"]
+    if side not in ("shallow", "deep"):
+        raise StudyError(nearest("side", side, ("shallow", "deep")))
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(groups):
+        raise StudyError(f"count must be between 1 and {len(groups)} under order {options['order']!r}, got {count!r}")
+    chosen = groups[:count] if side == "shallow" else groups[-count:]
+    return _in_stages(model, [stage for group in chosen for stage in group])
+
+
+STRATEGIES.add("scratch", Strategy("from scratch", "random", _everything))
+STRATEGIES.add("full_finetuning", Strategy("full fine-tuning", "source", _everything))
+STRATEGIES.add(
+    "scale_shift",
+    Strategy("scale and shift", "source", _scale_shift, {"granularity": "kernel", "norm": "frozen"}),
+)
+STRATEGIES.add(
+    "layer_subset",
+    Strategy("layer subset", "source", _layer_subset, {"order": "path", "side": "shallow", "count": 1, "stages": None}),
+)
+STRATEGIES.add("encoder_only", Strategy("encoder only", "source", _starting_with("enc")))
+STRATEGIES.add("decoder_only", Strategy("decoder only", "source", _starting_with("dec", "head")))
+STRATEGIES.add("head_only", Strategy("head only", "source", _starting_with("head")))
+STRATEGIES.add(
+    "frozen_random_encoder",
+    Strategy("frozen random encoder", "random", _starting_with("dec", "head"), {"calibrate": True}),
+)
+STRATEGIES.add("frozen_source_encoder", Strategy("frozen source encoder", "encoder", _starting_with("dec", "head")))
+STRATEGIES.add("norm_only", Strategy("normalization only", "source", _norm_only))
+STRATEGIES.add("bias_only", Strategy("biases only", "source", _bias_only))
+STRATEGIES.add("low_rank", Strategy("low-rank update", "source", _low_rank, {"rank": 4}))
+STRATEGIES.add("l2_sp", Strategy("L2 to the start", "source", _l2_sp, {"alpha": 0.01}, pull=True))
+STRATEGIES.add("transplant", Strategy("transplant", "stages", _transplant, {"stages": None}))

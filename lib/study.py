@@ -1,0 +1,267 @@
+"""A suite: everything that a study will train, read from one TOML file, with learning rates chosen on validation."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib import paths
+from lib.engines import ENGINES
+from lib.errors import StudyError, nearest
+from lib.progress import Progress, print_line
+from lib.runs import Run, run_dir
+from lib.spec import RunSpec, run_id
+from lib.strategies import STRATEGIES
+from lib.tasks import get_task
+
+_KEYS = ("title", "seeds", "run", "tuning", "sources", "grid", "notebooks")
+_GRID_KEYS = ("tasks", "volumes", "strategies", "source", "run")
+_FIELDS = tuple(each.name for each in dataclasses.fields(RunSpec))
+_SOURCE_KEYS = tuple(name for name in _FIELDS if name not in ("source", "seed", "fold"))
+_RUN_KEYS = tuple(name for name in _SOURCE_KEYS if name not in ("task", "strategy", "options", "volume", "lr"))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm on one task at one volume: what is repeated over seeds. `source` names one of the suite's sources."""
+
+    task: str
+    volume: int | None
+    strategy: str
+    options: Mapping[str, Any]
+    source: str | None
+    run: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a study trains.
+
+    Every cell is trained for every seed. Seed s uses fold s of its task (modulo the number of folds), so replicates
+    differ in initialization, data order, choice of images and split alike. The learning rate of a cell is the one of
+    `rates` with the best validation Dice on the tuning seed: every cell has the same budget.
+    """
+
+    name: str
+    title: str
+    file: Path
+    seeds: tuple[int, ...]
+    rates: tuple[float, ...]
+    tuning_seed: int
+    run: Mapping[str, Any]
+    sources: Mapping[str, Mapping[str, Any]]
+    cells: tuple[Cell, ...]
+    notebooks: Mapping[str, Mapping[str, Any]]
+
+    def spec(self, cell: Cell, seed: int, rate: float) -> RunSpec:
+        """The run of a cell for a seed at a learning rate."""
+        source = self.source(cell.source, seed) if cell.source else None
+        values = {**self.run, **cell.run, "task": cell.task, "volume": cell.volume, "strategy": cell.strategy}
+        return RunSpec(**values, options=cell.options, source=source, seed=seed, fold=_fold(cell.task, seed), lr=rate)
+
+    def source(self, name: str, seed: int) -> RunSpec:
+        """The source run of that name for a seed."""
+        values = {**self.run, **self.sources[name]}
+        return RunSpec(**values, seed=seed, fold=_fold(values["task"], seed))
+
+    def source_specs(self) -> list[RunSpec]:
+        """The source runs that some cell starts from."""
+        used = {cell.source for cell in self.cells if cell.source}
+        return [self.source(name, seed) for name in self.sources if name in used for seed in self.seeds]
+
+    def tuning_specs(self, cell: Cell) -> list[RunSpec]:
+        """The runs among which a cell's learning rate is chosen."""
+        return [self.spec(cell, self.tuning_seed, rate) for rate in self.rates]
+
+    def rate(self, cell: Cell) -> float | None:
+        """The cell's learning rate; None until all of its tuning runs are finished. The lower one of equals."""
+        found = []
+        for spec in self.tuning_specs(cell):
+            result = _result(spec)
+            if result is None:
+                return None
+            found.append(result["val"]["dice"] if result["status"] == "done" else -1.0)
+        return self.rates[found.index(max(found))]
+
+    def chosen(self, cell: Cell) -> list[RunSpec] | None:
+        """The cell's runs, one per seed at the chosen rate; None until the rate is known."""
+        rate = self.rate(cell)
+        return None if rate is None else [self.spec(cell, seed, rate) for seed in self.seeds]
+
+
+def suites_dir() -> Path:
+    """The folder of the suites that come with the study."""
+    return paths.REPOSITORY / "notebooks" / "suites"
+
+
+def load(name: str) -> Suite:
+    """The suite of that name, or of that TOML file.
+
+    Raises:
+        StudyError: no such suite, an unknown key or name, or a value out of range.
+    """
+    file = Path(name) if name.endswith(".toml") else suites_dir() / f"{name}.toml"
+    if not file.is_file():
+        raise StudyError(nearest("suite", name, [each.stem for each in suites_dir().glob("*.toml")]))
+    try:
+        table = tomllib.loads(file.read_text())
+        return _suite(file, table)
+    except ValueError as error:  # not text, not TOML, or a StudyError
+        raise StudyError(f"{file.name}: {error}") from error
+
+
+def _suite(file: Path, table: dict[str, Any]) -> Suite:
+    _check_keys("key of a suite", table, _KEYS)
+    for key in ("seeds", "tuning", "grid"):
+        if key not in table:
+            raise StudyError(f"the key {key!r} is missing")
+    tuning, sources, run = table["tuning"], table.get("sources", {}), table.get("run", {})
+    _check_keys("key of tuning", tuning, ("rates", "seed"))
+    _check_keys("field of a run", run, _RUN_KEYS)
+    _check_keys("source", sources, sources)
+    for source in sources.values():
+        _check_keys("field of a source", source, _SOURCE_KEYS)
+        if "task" not in source:
+            raise StudyError(f"every source needs a task, got {source}")
+    seeds, rates = table["seeds"], tuning.get("rates")
+    if not _numbers(seeds, int):
+        raise StudyError(f"seeds must be a list of different whole numbers, at least one, got {seeds!r}")
+    if not _numbers(rates, (int, float)) or tuning.get("seed") not in seeds:
+        raise StudyError(f"tuning needs a list of different rates, and a seed among {seeds}; got {tuning}")
+    if not isinstance(table["grid"], list):
+        raise StudyError("the grid must be blocks, each under [[grid]]")
+    cells = [cell for block in table["grid"] for cell in _cells(block, sources)]
+    if len({repr(cell) for cell in cells}) < len(cells):
+        raise StudyError("the grid holds a cell twice; merge its blocks")
+    suite = Suite(
+        file.stem, table.get("title", file.stem), file, tuple(seeds), tuple(sorted(rates)), tuning["seed"], run,
+        sources, tuple(cells), table.get("notebooks", {}),
+    )  # fmt: skip
+    for seed in seeds:  # so that every field is checked now, not in the middle of the study
+        for name in sources:
+            suite.source(name, seed)
+        for cell in cells:
+            suite.spec(cell, seed, rates[0])
+    for cell in cells:
+        suite.tuning_specs(cell)
+    return suite
+
+
+def _numbers(values: Any, kind: Any) -> bool:
+    """Whether these are a list of at least one number of a kind, and no two are equal."""
+    if not isinstance(values, list) or not values or len(set(map(repr, values))) < len(values):
+        return False
+    return all(isinstance(each, kind) and not isinstance(each, bool) for each in values)
+
+
+def _cells(block: dict[str, Any], sources: Mapping[str, Any]) -> Iterable[Cell]:
+    _check_keys("key of a grid block", block, _GRID_KEYS)
+    _check_keys("field of a run", block.get("run", {}), _RUN_KEYS)
+    for key in ("tasks", "volumes", "strategies"):
+        if not isinstance(block.get(key), list):
+            raise StudyError(f"every grid block needs a list of {key}, got {block.get(key)!r}")
+    for task in block["tasks"]:
+        for volume in block["volumes"]:
+            for entry in block["strategies"]:
+                strategy = {"name": entry} if isinstance(entry, str) else entry
+                _check_keys("key of a strategy", strategy, ("name", "options"))
+                if "name" not in strategy:
+                    raise StudyError(f"a strategy in the grid needs a name, got {strategy}")
+                needed = STRATEGIES[strategy["name"]].needs_source
+                if needed and block.get("source") not in sources:
+                    raise StudyError(nearest(f"source (which {strategy['name']} needs)", block.get("source"), sources))
+                yield Cell(
+                    get_task(task).name, None if volume == "all" else volume, strategy["name"],
+                    strategy.get("options", {}), block["source"] if needed else None, block.get("run", {}),
+                )  # fmt: skip
+
+
+def _check_keys(kind: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
+    if not isinstance(table, Mapping):
+        raise StudyError(f"expected a table ({kind} = value), got {table!r}")
+    known = list(known)
+    for key in table:
+        if key not in known:
+            raise StudyError(nearest(kind, key, known))
+
+
+def _fold(task: str, seed: int) -> int:
+    return seed % get_task(task).folds
+
+
+def _result(spec: RunSpec) -> dict[str, Any] | None:
+    folder = run_dir(spec)
+    return Run(folder).result if (folder / "result.json").is_file() else None
+
+
+def finished(suite: Suite) -> list[Run]:
+    """The finished runs that the suite's results rest on: one per cell and seed, at the cell's chosen rate."""
+    specs = [spec for cell in suite.cells for spec in suite.chosen(cell) or []]
+    return [Run(run_dir(spec)) for spec in specs if _result(spec) is not None]
+
+
+def tuning_runs(suite: Suite) -> list[Run]:
+    """The finished runs among which learning rates were chosen."""
+    specs = [spec for cell in suite.cells for spec in suite.tuning_specs(cell)]
+    return [Run(run_dir(spec)) for spec in specs if _result(spec) is not None]
+
+
+def missing(suite: Suite) -> list[RunSpec]:
+    """Runs that can be named and are not finished: sources, tuning runs and, once a rate is known, the other seeds."""
+    specs = suite.source_specs()
+    for cell in suite.cells:
+        specs += suite.tuning_specs(cell) + (suite.chosen(cell) or [])
+    unique = {run_id(spec): spec for spec in specs}
+    return [spec for spec in unique.values() if _result(spec) is None]
+
+
+def train_suite(
+    suite: Suite,
+    *,
+    engine: str = "local",
+    device: str = "auto",
+    workers: int | None = None,
+    show: Callable[[str], None] = print_line,
+) -> list[str]:
+    """Train what is missing of a suite: sources, then the tuning runs, then all seeds at the chosen rates.
+
+    Safe to interrupt at any moment; called again, it goes on.
+
+    Returns:
+        One sentence for every run that could not be trained. Diverged runs are results and not among them.
+
+    Raises:
+        StudyError: the engine is unknown, or its options are wrong.
+    """
+    steps = {run_id(spec): spec.steps for spec in missing(suite)}
+    for cell in suite.cells:  # runs that have no name until a rate is chosen are planned under that of the first
+        if suite.rate(cell) is None:
+            others = [suite.spec(cell, seed, suite.rates[0]) for seed in suite.seeds if seed != suite.tuning_seed]
+            steps |= {run_id(spec): spec.steps for spec in others}
+    if not steps:
+        return []
+    progress = Progress(steps, show)
+    options: dict[str, Any] = {"workers": workers} if engine == "local" else {}
+    failures: list[str] = []
+    with ENGINES[engine](device=device, report=progress, **options) as pool:
+
+        def run_all(specs: Iterable[RunSpec]) -> None:
+            unique = {run_id(spec): spec for spec in specs if _result(spec) is None}
+            for future in as_completed([pool.submit(spec) for spec in unique.values()]):
+                error = future.exception()
+                if error is not None:
+                    if not isinstance(error, StudyError):
+                        raise error
+                    failures.append(str(error))
+                    show(f"failed: {error}")
+
+        run_all(suite.source_specs())
+        run_all(spec for cell in suite.cells for spec in suite.tuning_specs(cell))
+        progress.plan({run_id(spec): spec.steps for spec in missing(suite)})
+        run_all(spec for cell in suite.cells for spec in suite.chosen(cell) or [])
+    return failures

@@ -1,0 +1,369 @@
+"""The training loop: from a spec to a finished run, readable top to bottom, resumable after any crash."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lib import paths
+from lib.errors import StudyError
+from lib.metrics import segmentation_scores
+from lib.models import UNet
+from lib.provenance import autocast_pays, device_name, peak_memory_mb, pick_device, stamp
+from lib.runs import (
+    Run,
+    changed,
+    locked,
+    open_run,
+    read_with_metadata,
+    remove_orphans,
+    run_dir,
+    start_model,
+    write_tensors,
+    writing,
+)
+from lib.spec import RunSpec
+from lib.strategies import STRATEGIES, calibrate, set_training, trainable
+from lib.tasks import Data, Split, augment, batch_order, load, split, standardize
+
+EVALUATION_BATCH = 64
+Report = Callable[[dict[str, Any]], None]
+
+
+def silent(event: dict[str, Any]) -> None:
+    """A report that tells nobody."""
+
+
+def train(spec: RunSpec, *, device: str = "auto", report: Report = silent, save_every: float = 10.0) -> Run:
+    """Bring the run of a spec to its end: finished is returned, interrupted is resumed, new is trained.
+
+    Sources that are not trained yet are trained first.
+
+    Args:
+        device: see `lib.provenance.pick_device`; no part of the spec.
+        report: called with a dictionary at every evaluation (`kind` is "evaluation", "waiting" or "done").
+        save_every: seconds of training after which the next evaluation also saves the state to resume from.
+
+    Raises:
+        StudyError: data, device or source missing, a damaged or foreign run folder, or a full disk.
+    """
+    if (run_dir(spec) / "result.json").is_file():
+        run = Run(run_dir(spec))
+        if run.result is not None:
+            return run
+    if spec.source is not None:
+        train(spec.source, device=device, report=report, save_every=save_every)
+    run = open_run(spec)
+    with locked(run.path, lambda: report({"kind": "waiting", "run": run.path.name})):
+        if run.result is None:
+            remove_orphans(run.path)
+            _Training(run, pick_device(device), report, save_every).finish()
+        else:  # another process finished it while we waited
+            report({"kind": "done", "run": run.path.name, "status": run.result["status"], "steps": spec.steps})
+    return run
+
+
+@dataclass
+class _Batches:
+    """Training images and masks on the device, and the batch of every step."""
+
+    images: Tensor
+    masks: Tensor
+    spec: RunSpec
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        order = batch_order(len(self.images), seed=self.spec.seed, step=step, batch=self.spec.batch)
+        index = torch.from_numpy(order).to(self.images.device)
+        images, masks = self.images[index], self.masks[index]
+        return augment(images, masks, seed=self.spec.seed, step=step) if self.spec.augment else (images, masks)
+
+
+class _Training:
+    """The state of one run while it is being trained."""
+
+    def __init__(self, run: Run, device: torch.device, report: Report, save_every: float) -> None:
+        self.run, self.spec, self.device, self.report, self.save_every = run, run.spec, device, report, save_every
+        self.data: Data = load(self.spec.task, self.spec.size)
+        self.split: Split = split(
+            self.spec.task, self.data.groups, fold=self.spec.fold, volume=self.spec.volume, seed=self.spec.seed
+        )
+        model = start_model(self.spec).to(device)
+        # Convolutions are faster with channels last on GPUs; on CPUs only without group or instance normalization.
+        last = device.type == "cuda" or self.spec.norm in ("batch", "none")
+        self.model: UNet = model.to(memory_format=torch.channels_last) if last else model
+        self.remember_start()
+        self.moving = {name: each for name, each in self.model.named_parameters() if each.requires_grad}
+        self.optimizer = torch.optim.AdamW(
+            self.moving.values(), lr=self.spec.lr, weight_decay=self.spec.weight_decay, fused=device.type != "mps"
+        )
+        self.bf16 = autocast_pays(device)
+        self.step = 0
+        self.seconds = 0.0
+        self.best: tuple[float, int] = (-1.0, 0)  # validation Dice, step
+        self.bad_step = torch.full((), -1, device=device)
+        self.loss_sum = torch.zeros((), device=device)
+        self.rows: list[dict[str, Any]] = []
+
+    # ---- the loop -------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Train to the end, or to the step at which the run diverges or stops early, and write the result."""
+        spec = self.spec
+        train_at = torch.from_numpy(self.split.train)
+        batches = _Batches(self.data.images[train_at].to(self.device), self.data.masks[train_at].to(self.device), spec)
+        evaluate_at = set(np.linspace(0, spec.steps, spec.evaluations + 1).round().astype(int).tolist())
+        keep_at = checkpoint_steps(spec.steps, spec.checkpoints)
+        if not self.resume():
+            if spec.options.get("calibrate"):
+                calibrate(self.model, (standardize(part) for part in batches.images.split(EVALUATION_BATCH)))
+                self.remember_start()
+            with writing(self.run.path):
+                paths.write_atomic(self.run.path / "provenance.json", json.dumps(stamp(self.device), indent=1) + "\n")
+            self.evaluate()
+            self.keep()
+        began, saved = time.perf_counter() - self.seconds, time.perf_counter()
+        while self.step < spec.steps and not self.stop_early():
+            self.one_step(*batches.at(self.step))
+            self.step += 1
+            if self.step in evaluate_at:
+                bad_step = int(self.bad_step)  # waits for the device, so that the time below is the time it took
+                self.seconds = time.perf_counter() - began
+                if bad_step >= 0 or not self.evaluate():
+                    return self.diverged(bad_step if bad_step >= 0 else self.step)
+                began = time.perf_counter() - self.seconds  # evaluation is not training time
+            if self.step in keep_at:
+                self.keep()
+            if self.step in evaluate_at and time.perf_counter() - saved >= self.save_every:
+                self.save()
+                saved = time.perf_counter()
+        self.done()
+
+    def remember_start(self) -> None:
+        self.start = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    def one_step(self, images: Tensor, masks: Tensor) -> None:
+        set_rate(self.optimizer, learning_rate(self.spec, self.step))
+        set_training(self.model)
+        loss = segmentation_loss(self.logits(images), masks)
+        if STRATEGIES[self.spec.strategy].pull:
+            moved = sum(((each - self.start[name]) ** 2).sum() for name, each in self.moving.items())
+            loss = loss + self.spec.options["alpha"] / 2 * moved
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        # Looked at only at evaluations, so that a GPU never waits for the CPU to read a number.
+        self.loss_sum += loss.detach()
+        new_bad = (self.bad_step < 0) & ~torch.isfinite(loss.detach())
+        self.bad_step = torch.where(new_bad, self.step, self.bad_step)
+
+    def logits(self, images: Tensor) -> Tensor:  # (n, 1, h, w) in [0, 1] -> (n, h, w)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.model(standardize(images))[:, 0].float()
+
+    def stop_early(self) -> bool:
+        if self.spec.patience is None or not self.rows:
+            return False
+        since = [row for row in self.rows if row["step"] > self.best[1]]
+        return len(since) >= self.spec.patience
+
+    # ---- looking --------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def predict(self, index: np.ndarray) -> Tensor:
+        """Logits (n, h, w) on the device for the images at `index`."""
+        self.model.eval()
+        images = self.data.images[torch.from_numpy(index)].to(self.device)
+        return torch.cat([self.logits(part) for part in images.split(EVALUATION_BATCH)])
+
+    def evaluate(self) -> bool:
+        """Validation Dice and loss at this step, as one line in metrics.jsonl and one report; False if not finite."""
+        logits = self.predict(self.split.val)
+        truth = self.data.masks[torch.from_numpy(self.split.val)].to(self.device)
+        since = self.step - (self.rows[-1]["step"] if self.rows else 0)
+        val_loss = float(segmentation_loss(logits, truth))
+        if not math.isfinite(val_loss):
+            return False
+        row = {
+            "step": self.step,
+            "seconds": round(self.seconds, 3),
+            "train_loss": float(self.loss_sum) / since if since else None,
+            "val_loss": val_loss,
+            "val_dice": mean_dice(logits > 0, truth),
+            "lr": learning_rate(self.spec, self.step),
+        }
+        self.loss_sum.zero_()
+        self.rows.append(row)
+        with writing(self.run.path), (self.run.path / "metrics.jsonl").open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+        if row["val_dice"] > self.best[0]:
+            self.best = (row["val_dice"], self.step)
+            if self.spec.patience is not None:
+                self.save_best()
+        left = self.seconds / self.step * (self.spec.steps - self.step) if self.step else math.nan
+        self.report({"kind": "evaluation", "run": self.run.path.name, "steps": self.spec.steps, "left": left, **row})
+        return True
+
+    # ---- writing and reading --------------------------------------------------------------------------------------
+
+    def keep(self) -> None:
+        """Write a checkpoint: everything at step 0, afterwards what differs from it."""
+        state = self.model.state_dict()
+        if self.step:
+            state = changed(state, self.start)
+        write_tensors(self.run.checkpoint(self.step), state, {"step": str(self.step)})
+
+    def save(self) -> None:
+        """Write the state to resume from: weights, optimizer, step, losses and the evaluations so far."""
+        tensors = dict(self.model.state_dict())
+        for name, parameter in self.moving.items():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer/{key}/{name}"] = value
+        tensors["loss_sum"], tensors["bad_step"] = self.loss_sum, self.bad_step
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+            "rows": self.rows,
+            "data": self.data.digest,
+        }
+        write_tensors(self.run.path / "resume.safetensors", tensors, {"state": json.dumps(state)})
+
+    def resume(self) -> bool:
+        """Take up the saved state, if there is one.
+
+        Raises:
+            StudyError: it is damaged, or the data are not those that the run began with.
+        """
+        file = self.run.path / "resume.safetensors"
+        if not file.is_file():
+            (self.run.path / "metrics.jsonl").unlink(missing_ok=True)
+            return False
+        tensors, metadata = read_with_metadata(file)
+        if "state" not in metadata:
+            raise StudyError(f"{file} is no state to resume from; delete it to train the run from step 0 again")
+        state = json.loads(metadata["state"])
+        if state["data"] != self.data.digest:
+            raise StudyError(
+                f"the data of task {self.spec.task!r} changed since {self.run.path.name} began; put the old data back, "
+                f"or delete {self.run.path} to train on the new"
+            )
+        self.start = {
+            name: each.to(self.device) for name, each in read_with_metadata(self.run.checkpoint(0))[0].items()
+        }
+        self.model.load_state_dict({name: tensors[name] for name in self.start})
+        counter = "cpu" if self.device.type == "mps" else self.device  # a fused optimizer counts steps where it works
+        for name, parameter in self.moving.items():
+            found = {key.split("/")[1]: each for key, each in tensors.items() if key.endswith(f"/{name}")}
+            self.optimizer.state[parameter] = {
+                key: each.to(counter) if key == "step" else torch.empty_like(parameter).copy_(each)
+                for key, each in found.items()
+            }
+        self.loss_sum, self.bad_step = tensors["loss_sum"].to(self.device), tensors["bad_step"].to(self.device)
+        self.step, self.seconds, self.rows = state["step"], state["seconds"], state["rows"]
+        self.best = (state["best"][0], state["best"][1])
+        with writing(self.run.path):
+            lines = "".join(json.dumps(row) + "\n" for row in self.rows)
+            paths.write_atomic(self.run.path / "metrics.jsonl", lines)
+        return True
+
+    def save_best(self) -> None:
+        write_tensors(self.run.path / "best.safetensors", self.model.state_dict(), {"step": str(self.step)})
+
+    # ---- ends -----------------------------------------------------------------------------------------------------
+
+    def done(self) -> None:
+        if self.spec.patience is not None:
+            tensors, metadata = read_with_metadata(self.run.path / "best.safetensors")
+            self.model.load_state_dict(tensors)
+            self.step = int(metadata["step"])
+        self.keep()
+        for later in (step for step in self.run.steps() if step > self.step):
+            self.run.checkpoint(later).unlink()  # past the best step: the last checkpoint is the run's outcome
+        test = self.split.test
+        truth = self.data.masks[torch.from_numpy(test)].numpy()
+        masks = (self.predict(test) > 0).cpu().numpy()
+        scores = segmentation_scores(masks, truth)
+        filled, drawn = truth.any(axis=(1, 2)), masks.any(axis=(1, 2))
+        val_dice = next(row["val_dice"] for row in reversed(self.rows) if row["step"] <= self.step)
+        self.write_result(
+            status="done",
+            reason=None,
+            val={"dice": val_dice},
+            test={
+                "dice": float(np.mean(scores["dice"])),
+                "hd95": float(np.mean(scores["hd95"])),
+                "misses": int(np.count_nonzero(filled & ~drawn)),
+                "empty": int(np.count_nonzero(~filled)),
+                "images": len(test),
+                "per_image": {"id": [self.data.ids[each] for each in test], **scores},
+            },
+        )
+
+    def diverged(self, step: int) -> None:
+        self.write_result(status="diverged", reason=f"the loss was not finite at step {step}", val=None, test=None)
+
+    def write_result(self, **outcome: Any) -> None:
+        result = {
+            **outcome,
+            "steps": self.step,
+            "seconds": round(self.seconds, 3),
+            "trainable": trainable(self.model),
+            "parameters": sum(each.numel() for each in self.model.parameters()),
+            "images": {part: len(getattr(self.split, part)) for part in ("train", "val", "test")},
+            "data": self.data.digest,
+            "peak_mb": round(peak_memory_mb(self.device), 1),
+            "device": device_name(self.device),
+        }
+        with writing(self.run.path):
+            paths.write_atomic(self.run.path / "result.json", json.dumps(result, allow_nan=False) + "\n")
+        for leftover in ("resume.safetensors", "best.safetensors"):
+            (self.run.path / leftover).unlink(missing_ok=True)
+        self.report({"kind": "done", "run": self.run.path.name, "status": outcome["status"], "steps": self.spec.steps})
+
+
+def checkpoint_steps(steps: int, keep: str) -> set[int]:
+    """Steps at which a checkpoint is kept: 0 and the end, and under `log` 1, 4, 16, ... between."""
+    between = [4**power for power in range(16) if 4**power < steps] if keep == "log" else []
+    return {0, *between, steps}
+
+
+def learning_rate(spec: RunSpec, step: int) -> float:
+    """Learning rate of the step after `step`: linear over the first 5 % of the steps, then a cosine down to 0."""
+    warm = max(1, round(0.05 * spec.steps))
+    if step < warm:
+        return spec.lr * (step + 1) / warm
+    return spec.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, spec.steps - warm)))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameter groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Cross-entropy plus one minus soft Dice (Milletari et al., arXiv 1606.04797, per image, smoothed by 1).
+
+    Args:
+        logits: float32 (n, h, w). masks: uint8 (n, h, w) of 0/1.
+    """
+    truth = masks.to(logits.dtype)
+    chance = logits.sigmoid()
+    overlap, total = (chance * truth).sum(dim=(1, 2)), chance.sum(dim=(1, 2)) + truth.sum(dim=(1, 2))
+    return F.binary_cross_entropy_with_logits(logits, truth) + 1 - ((2 * overlap + 1) / (total + 1)).mean()
+
+
+def mean_dice(prediction: Tensor, truth: Tensor) -> float:
+    """Mean over images of the Dice overlap of masks (n, h, w); 1 where both are empty, as in `lib.metrics.dice`."""
+    a, b = prediction.flatten(1).bool(), truth.flatten(1).bool()
+    overlap, total = 2.0 * (a & b).sum(1), a.sum(1) + b.sum(1)
+    return float(torch.where(total > 0, overlap / total.clamp_min(1), 1.0).mean())
