@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +40,23 @@ def segmentation_scores(predictions: Mask, truths: Mask) -> dict[str, list[float
     """Dice and HD95 of every image: `{"dice": n values, "hd95": n values}` for masks of shape (n, h, w)."""
     pairs = list(zip(predictions, truths, strict=True))
     return {"dice": [dice(*pair) for pair in pairs], "hd95": [hd95(*pair) for pair in pairs]}
+
+
+def summarize(predictions: Mask, truths: Mask, ids: Sequence[str]) -> dict[str, Any]:
+    """Mean scores of masks (n, h, w), and every image's: what `result.json` says under "test".
+
+    `misses` counts images with a structure of which nothing was drawn; `empty` those without one.
+    """
+    scores = segmentation_scores(predictions, truths)
+    filled, drawn = truths.any(axis=(1, 2)), predictions.any(axis=(1, 2))
+    return {
+        "dice": float(np.mean(scores["dice"])),
+        "hd95": float(np.mean(scores["hd95"])),
+        "misses": int(np.count_nonzero(filled & ~drawn)),
+        "empty": int(np.count_nonzero(~filled)),
+        "images": len(truths),
+        "per_image": {"id": list(ids), **scores},
+    }
 
 
 def _check(prediction: Mask, truth: Mask) -> None:

@@ -75,7 +75,7 @@ def _simulated(name: str, title: str, modality: str, simulator: str, **dials: An
 _simulated("sim_natural", "natural scenes", "natural images", "natural")
 _simulated("sim_ultrasound_easy", "ultrasound, easy", "ultrasound", "ultrasound", contrast=-14.0)
 _simulated("sim_ultrasound", "ultrasound", "ultrasound", "ultrasound", contrast=-8.0)
-_simulated("sim_ultrasound_hard", "ultrasound, hard", "ultrasound", "ultrasound", contrast=-4.0)
+_simulated("sim_ultrasound_hard", "ultrasound, hard", "ultrasound", "ultrasound", contrast=-3.0)
 _simulated("sim_radiograph", "chest radiographs", "chest X-ray", "radiograph")
 
 
@@ -117,6 +117,16 @@ def load(name: str, size: int) -> Data:
     return _load(get_task(name).name, size, str(paths.data_root()), str(paths.home()))
 
 
+def peek(name: str, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first images (n, s, s) in [0, 1] and masks (n, s, s) of a task, for looking at; draws no more than those."""
+    task = get_task(name)
+    if task.kind == "simulated":
+        images, masks = simulate.simulate(task.simulator, count, size=size, **task.dials)
+        return images / np.float32(255), masks
+    data = load(name, size)
+    return data.images[:count, 0].numpy(), data.masks[:count].numpy()
+
+
 @functools.lru_cache(maxsize=8)
 def _load(name: str, size: int, data_root: str, home: str) -> Data:
     task = get_task(name)
@@ -141,7 +151,7 @@ def _simulate(task: Task, size: int) -> tuple[np.ndarray, np.ndarray, str]:
     file = paths.home() / "data" / "simulated" / f"{task.name}-{size}-{key}.npz"
     if file.is_file():
         try:
-            with np.load(file) as stored:
+            with np.load(io.BytesIO(file.read_bytes())) as stored:
                 images, masks = stored["images"], stored["masks"]
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise StudyError(f"{file} is damaged ({error}); delete it, and it is drawn again") from error
@@ -232,3 +242,21 @@ def augment(images: Tensor, masks: Tensor, *, seed: int, step: int) -> tuple[Ten
     power = (0.7 * 2.04 ** draw[5]).to(device).view(-1, 1, 1, 1)  # gamma, log-uniform between 0.7 and 1.43
     gain = (0.8 + 0.4 * draw[6]).to(device).view(-1, 1, 1, 1)
     return (images.clamp(0, 1) ** power * gain).clamp(0, 1), moved[:, 0].to(masks.dtype)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Training images (n, 1, h, w) and masks (n, h, w) where they are used, and the batch of every step."""
+
+    images: Tensor
+    masks: Tensor
+    seed: int
+    batch: int
+    augmented: bool
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        """The images and masks of a step, a pure function of (seed, step)."""
+        order = batch_order(len(self.images), seed=self.seed, step=step, batch=self.batch)
+        index = torch.from_numpy(order).to(self.images.device)
+        images, masks = self.images[index], self.masks[index]
+        return augment(images, masks, seed=self.seed, step=step) if self.augmented else (images, masks)

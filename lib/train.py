@@ -6,18 +6,24 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lib import paths
 from lib.errors import StudyError
-from lib.metrics import segmentation_scores
+from lib.metrics import summarize
 from lib.models import UNet
+from lib.objective import (
+    checkpoint_steps,
+    learning_rate,
+    mean_dice,
+    optimizer_tensors,
+    restore_optimizer,
+    segmentation_loss,
+)
 from lib.provenance import autocast_pays, device_name, peak_memory_mb, pick_device, stamp
 from lib.runs import (
     Run,
@@ -33,7 +39,7 @@ from lib.runs import (
 )
 from lib.spec import RunSpec
 from lib.strategies import STRATEGIES, calibrate, set_training, trainable
-from lib.tasks import Data, Split, augment, batch_order, load, split, standardize
+from lib.tasks import Batches, Data, Split, load, split, standardize
 
 EVALUATION_BATCH = 64
 Report = Callable[[dict[str, Any]], None]
@@ -72,21 +78,6 @@ def train(spec: RunSpec, *, device: str = "auto", report: Report = silent, save_
     return run
 
 
-@dataclass
-class _Batches:
-    """Training images and masks on the device, and the batch of every step."""
-
-    images: Tensor
-    masks: Tensor
-    spec: RunSpec
-
-    def at(self, step: int) -> tuple[Tensor, Tensor]:
-        order = batch_order(len(self.images), seed=self.spec.seed, step=step, batch=self.spec.batch)
-        index = torch.from_numpy(order).to(self.images.device)
-        images, masks = self.images[index], self.masks[index]
-        return augment(images, masks, seed=self.spec.seed, step=step) if self.spec.augment else (images, masks)
-
-
 class _Training:
     """The state of one run while it is being trained."""
 
@@ -119,7 +110,8 @@ class _Training:
         """Train to the end, or to the step at which the run diverges or stops early, and write the result."""
         spec = self.spec
         train_at = torch.from_numpy(self.split.train)
-        batches = _Batches(self.data.images[train_at].to(self.device), self.data.masks[train_at].to(self.device), spec)
+        images, masks = (each[train_at].to(self.device) for each in (self.data.images, self.data.masks))
+        batches = Batches(images, masks, seed=spec.seed, batch=spec.batch, augmented=spec.augment)
         evaluate_at = set(np.linspace(0, spec.steps, spec.evaluations + 1).round().astype(int).tolist())
         keep_at = checkpoint_steps(spec.steps, spec.checkpoints)
         if not self.resume():
@@ -151,7 +143,7 @@ class _Training:
         self.start = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
 
     def one_step(self, images: Tensor, masks: Tensor) -> None:
-        set_rate(self.optimizer, learning_rate(self.spec, self.step))
+        self.optimizer.param_groups[0]["lr"] = learning_rate(self.spec, self.step)
         set_training(self.model)
         loss = segmentation_loss(self.logits(images), masks)
         if STRATEGIES[self.spec.strategy].pull:
@@ -223,10 +215,7 @@ class _Training:
 
     def save(self) -> None:
         """Write the state to resume from: weights, optimizer, step, losses and the evaluations so far."""
-        tensors = dict(self.model.state_dict())
-        for name, parameter in self.moving.items():
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"optimizer/{key}/{name}"] = value
+        tensors = {**self.model.state_dict(), **optimizer_tensors(self.optimizer, self.moving)}
         tensors["loss_sum"], tensors["bad_step"] = self.loss_sum, self.bad_step
         state = {
             "step": self.step,
@@ -260,13 +249,7 @@ class _Training:
             name: each.to(self.device) for name, each in read_with_metadata(self.run.checkpoint(0))[0].items()
         }
         self.model.load_state_dict({name: tensors[name] for name in self.start})
-        counter = "cpu" if self.device.type == "mps" else self.device  # a fused optimizer counts steps where it works
-        for name, parameter in self.moving.items():
-            found = {key.split("/")[1]: each for key, each in tensors.items() if key.endswith(f"/{name}")}
-            self.optimizer.state[parameter] = {
-                key: each.to(counter) if key == "step" else torch.empty_like(parameter).copy_(each)
-                for key, each in found.items()
-            }
+        restore_optimizer(self.optimizer, self.moving, tensors)
         self.loss_sum, self.bad_step = tensors["loss_sum"].to(self.device), tensors["bad_step"].to(self.device)
         self.step, self.seconds, self.rows = state["step"], state["seconds"], state["rows"]
         self.best = (state["best"][0], state["best"][1])
@@ -291,21 +274,12 @@ class _Training:
         test = self.split.test
         truth = self.data.masks[torch.from_numpy(test)].numpy()
         masks = (self.predict(test) > 0).cpu().numpy()
-        scores = segmentation_scores(masks, truth)
-        filled, drawn = truth.any(axis=(1, 2)), masks.any(axis=(1, 2))
         val_dice = next(row["val_dice"] for row in reversed(self.rows) if row["step"] <= self.step)
         self.write_result(
             status="done",
             reason=None,
             val={"dice": val_dice},
-            test={
-                "dice": float(np.mean(scores["dice"])),
-                "hd95": float(np.mean(scores["hd95"])),
-                "misses": int(np.count_nonzero(filled & ~drawn)),
-                "empty": int(np.count_nonzero(~filled)),
-                "images": len(test),
-                "per_image": {"id": [self.data.ids[each] for each in test], **scores},
-            },
+            test=summarize(masks, truth, [self.data.ids[each] for each in test]),
         )
 
     def diverged(self, step: int) -> None:
@@ -330,40 +304,9 @@ class _Training:
         self.report({"kind": "done", "run": self.run.path.name, "status": outcome["status"], "steps": self.spec.steps})
 
 
-def checkpoint_steps(steps: int, keep: str) -> set[int]:
-    """Steps at which a checkpoint is kept: 0 and the end, and under `log` 1, 4, 16, ... between."""
-    between = [4**power for power in range(16) if 4**power < steps] if keep == "log" else []
-    return {0, *between, steps}
-
-
-def learning_rate(spec: RunSpec, step: int) -> float:
-    """Learning rate of the step after `step`: linear over the first 5 % of the steps, then a cosine down to 0."""
-    warm = max(1, round(0.05 * spec.steps))
-    if step < warm:
-        return spec.lr * (step + 1) / warm
-    return spec.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, spec.steps - warm)))
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of all parameter groups."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Cross-entropy plus one minus soft Dice (Milletari et al., arXiv 1606.04797, per image, smoothed by 1).
-
-    Args:
-        logits: float32 (n, h, w). masks: uint8 (n, h, w) of 0/1.
-    """
-    truth = masks.to(logits.dtype)
-    chance = logits.sigmoid()
-    overlap, total = (chance * truth).sum(dim=(1, 2)), chance.sum(dim=(1, 2)) + truth.sum(dim=(1, 2))
-    return F.binary_cross_entropy_with_logits(logits, truth) + 1 - ((2 * overlap + 1) / (total + 1)).mean()
-
-
-def mean_dice(prediction: Tensor, truth: Tensor) -> float:
-    """Mean over images of the Dice overlap of masks (n, h, w); 1 where both are empty, as in `lib.metrics.dice`."""
-    a, b = prediction.flatten(1).bool(), truth.flatten(1).bool()
-    overlap, total = 2.0 * (a & b).sum(1), a.sum(1) + b.sum(1)
-    return float(torch.where(total > 0, overlap / total.clamp_min(1), 1.0).mean())
+@torch.no_grad()
+def segment(model: UNet, images: Tensor) -> np.ndarray:
+    """The masks that a network draws, uint8 (n, h, w) of 0/1, for images (n, 1, h, w) in [0, 1], all in float32."""
+    model.eval()
+    logits = [model(standardize(part))[:, 0] for part in images.split(EVALUATION_BATCH)]
+    return (torch.cat(logits) > 0).to(torch.uint8).cpu().numpy()

@@ -1,0 +1,1 @@
+"""Reads runs; returns tidy tables, verdicts and axes. Trains nothing."""

@@ -1,0 +1,103 @@
+"""Command line of the analysis: `python -m analysis report | table | claims SUITE`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from lib.errors import StudyError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 1 where a notebook failed, 2 for a mistake in what was asked."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m analysis", description="Reads runs; writes tables and reports.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    report = commands.add_parser("report", help="execute the notebooks of a suite and write its pages")
+    report.set_defaults(command=_report)
+    report.add_argument("suite", metavar="SUITE", help="smoke, class, real, full, or the path of a suite file")
+    report.add_argument(
+        "--notebook", action="append", default=[], metavar="NAME", help="only this one; may be repeated"
+    )
+    report.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default 1)")
+    report.add_argument("--timeout", type=int, metavar="S", help="seconds one cell may take (default: no limit)")
+    report.add_argument(
+        "-p",
+        "--parameter",
+        action="append",
+        default=[],
+        type=_parameter,
+        metavar="NAME=VALUE",
+        help="set a parameter in every notebook that runs; VALUE as in JSON, or a plain word",
+    )
+
+    table = commands.add_parser("table", help="write results.csv, one row per finished run, and print it")
+    table.set_defaults(command=_table)
+    table.add_argument("suite", metavar="SUITE")
+
+    claims = commands.add_parser("claims", help="write claims.json, the claims ledger, and print it")
+    claims.set_defaults(command=_claims)
+    claims.add_argument("suite", metavar="SUITE")
+    return parser
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"must read NAME=VALUE, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from analysis import reports
+
+    return reports.report(
+        arguments.suite,
+        names=arguments.notebook,
+        jobs=arguments.jobs,
+        timeout=arguments.timeout,
+        overrides=dict(arguments.parameter),
+    )
+
+
+def _table(arguments: argparse.Namespace) -> int:
+    from analysis import reports
+
+    target, _ = reports.write_table(arguments.suite)
+    print(target.read_text(), end="")
+    print(f"written to {target}", file=sys.stderr)
+    return 0
+
+
+def _claims(arguments: argparse.Namespace) -> int:
+    from analysis import pages, reports
+
+    target, ledger = reports.write_claims(arguments.suite)
+    for claim in ledger:
+        row = pages.claim_row(claim)
+        print("{id:4} {task:24} {verdict:13} {effect} {interval} {unit}, {seeds} seeds".format(**row))
+        print(f"     {row['statement']}")
+    print(f"written to {target}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

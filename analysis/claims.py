@@ -1,0 +1,107 @@
+"""The claims ledger: what the papers say, tested by rules fixed in claims.toml, and the verdicts as one list."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis import transfer_value  # noqa: F401  registers its tests
+from analysis.verdicts import TESTS, Claim, Threshold
+from lib.errors import StudyError, nearest
+from lib.paths import write_atomic
+
+CLAIMS = Path(__file__).with_name("claims.toml")
+COMMON = ("min_seeds", "alpha")
+TEXTS = ("id", "paper", "statement", "test", "unit")
+
+
+def load(path: Path = CLAIMS) -> list[Claim]:
+    """The claims of a file, in its order.
+
+    Raises:
+        StudyError: a key, a test or a threshold is unknown, missing or of the wrong type, or an id comes
+        twice.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"{path} is not TOML: {error}") from error
+    _only(content, ("common", "claim"), f"table of {path.name}")
+    common = _thresholds(content.get("common", {}), COMMON, "common")
+    claims = [_claim(entry, common) for entry in content.get("claim", [])]
+    ids = [claim.id for claim in claims]
+    for name in ids:
+        if ids.count(name) > 1:
+            raise StudyError(f"claim ids must differ, but {name!r} stands {ids.count(name)} times in {path}")
+    return claims
+
+
+def evaluate(
+    frame: pd.DataFrame, evaluations: pd.DataFrame, claims: Iterable[Claim] | None = None
+) -> list[dict[str, Any]]:
+    """The verdicts: one dictionary per claim and task, ready for JSON.
+
+    Args:
+        frame, evaluations: of the runs of one suite, from `outcomes.table` and `outcomes.curves`.
+        claims: default: all of claims.toml.
+
+    Returns:
+        id, paper, statement, task ("all" where a claim is about all of them), verdict (supported,
+        contradicted, inconclusive or not tested), effect, interval [low, high], unit, seeds (replicates it
+        rests on), detectable (the smallest effect the design finds at 80 % power, in the same unit) and
+        note. Numbers that do not exist are None.
+    """
+    rows = []
+    for claim in load() if claims is None else claims:
+        rows += TESTS[claim.test].run(claim, frame, evaluations)
+    return rows
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write verdicts as a JSON list; NaN is no JSON and is refused."""
+    write_atomic(path, json.dumps(rows, indent=1, allow_nan=False) + "\n")
+
+
+def _claim(entry: Mapping[str, Any], common: Mapping[str, Threshold]) -> Claim:
+    name = entry.get("id", "without an id")
+    _only(entry, (*TEXTS, "compare", "thresholds"), f"key of claim {name}")
+    for key in TEXTS:
+        if not isinstance(entry.get(key), str) or not entry[key]:
+            raise StudyError(f"claim {name} must have a text for {key!r}, got {entry.get(key)!r}")
+    test = TESTS[entry["test"]]
+    compare = entry.get("compare", [])
+    if test.compares != (isinstance(compare, list) and len(compare) == 2):
+        wants = "compare = [strategy, reference]" if test.compares else "no compare"
+        raise StudyError(f"claim {name} must have {wants} for test {entry['test']!r}, got {compare!r}")
+    own = _thresholds(entry.get("thresholds", {}), test.thresholds, f"claim {name}")
+    return Claim(**{key: entry[key] for key in TEXTS}, thresholds={**common, **own}, compare=tuple(compare))
+
+
+def _thresholds(given: Mapping[str, Any], names: Iterable[str], where: str) -> dict[str, Threshold]:
+    """Exactly the thresholds named, each a number with its reason."""
+    names = tuple(names)
+    _only(given, names, f"threshold of {where}")
+    found = {}
+    for name in names:
+        entry = given.get(name)
+        table = entry if isinstance(entry, dict) else {}
+        value, why = table.get("value"), table.get("why")
+        right = set(table) == {"value", "why"} and not isinstance(value, bool)
+        if not right or not isinstance(value, int | float) or not isinstance(why, str):
+            raise StudyError(f"{where} must have a threshold {name} = {{ value = NUMBER, why = TEXT }}, got {entry!r}")
+        if not why.strip():
+            raise StudyError(f"threshold {name} of {where} must say why it is {value}")
+        found[name] = Threshold(float(value), why)
+    return found
+
+
+def _only(given: Mapping[str, Any], known: Iterable[str], what: str) -> None:
+    known = tuple(known)
+    for key in given:
+        if key not in known:
+            raise StudyError(nearest(what, key, known))

@@ -1,0 +1,197 @@
+"""Figures of outcomes: a tidy table in, axes out; every interval is named in the figure.
+
+Each function draws on `ax`, or makes a figure of its own, and neither shows nor saves anything.
+"""
+
+# pandas types every selection as "a table or a series", which no annotation can mend.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis import looks, outcomes, stats
+from analysis.looks import styled
+
+NAMES = {"dice": "Dice on test images", "hd95": "HD95 on test images (pixels)", "val_dice": "Dice on validation images"}
+
+
+@styled
+def accuracy_by_volume(table: pd.DataFrame, task: str, *, metric: str = "dice", ax: Axes | None = None) -> Axes:
+    """A metric of one task against the number of training images (log scale), one line per arm."""
+    ax = looks.axes(ax, width=9)
+    rows = table[table.task == task]
+    cells = outcomes.summary(rows, metric)
+    if not len(cells) or not cells.seeds.any():
+        return looks.empty(ax, task, "no finished run of this task")
+    rows, cells = (each.assign(label=looks.arm_labels(each)) for each in (outcomes.finished(rows), cells))
+    labels = looks.in_order(cells.label)
+    for place, label in enumerate(labels):
+        look = looks.look(label)
+        own = cells[cells.label == label].sort_values("volume")
+        shift = 1.035 ** (place - (len(labels) - 1) / 2)  # side by side, so that no interval hides another
+        lost = int(own.diverged.sum())
+        ax.plot(own.volume * shift, own["mean"], color=look.color, marker=look.marker,
+                label=f"{label} ({lost} diverged)" if lost else label)  # fmt: skip
+        for cell in own.itertuples():
+            looks.mean_mark(ax, cell.volume * shift, cell.mean, cell.low, cell.high, look, across=False)
+        single = rows[(rows.label == label) & (rows.status == "done")]
+        looks.dots(ax, single.volume.astype("float64") * shift, single[metric], look.color, across=False)
+    volumes = cells.groupby("volume_label").volume.mean().sort_values()
+    ax.set_xscale("log")
+    ax.set_xticks(volumes.tolist(), [looks.volume_text(str(label), volume) for label, volume in volumes.items()])
+    ax.minorticks_off()
+    ax.set_xlim(volumes.min() / 1.4, volumes.max() * 1.4)
+    ax.set(xlabel="training images (log scale)", ylabel=NAMES.get(metric, metric))
+    looks.head(ax, looks.task_title(cells), f"{looks.INTERVAL}; dots: single seeds")
+    looks.legend_beside(ax)
+    return ax
+
+
+@styled
+def learning_curves(
+    curves: pd.DataFrame, task: str, volume_label: str, *, fractions: Sequence[float] = (0.90, 0.95, 0.99),
+    ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """Validation Dice against step, one line per arm with its band; fractions of the scratch plateau as dotted lines.
+
+    A run that stopped early keeps its last value; diverged runs are counted in the legend and drawn as far as they got.
+    """
+    ax = looks.axes(ax, width=9)
+    rows = curves[(curves.task == task) & (curves.volume_label == volume_label)]
+    if not len(rows):
+        return looks.empty(ax, task, f"no evaluation of this task at volume {volume_label}")
+    rows = rows.assign(label=looks.arm_labels(rows))
+    for label in looks.in_order(rows.label):
+        look, own = looks.look(label), rows[rows.label == label]
+        lost = own[own.status == "diverged"]
+        for _, run in lost.groupby("run_id"):
+            ax.plot(run.step, run.val_dice, color=look.color, linestyle=":", linewidth=1)
+        name = f"{label} ({lost.run_id.nunique()} diverged)" if len(lost) else label
+        runs = own[own.status != "diverged"].pivot_table(index="run_id", columns="step", values="val_dice")
+        runs = runs.ffill(axis=1)
+        intervals = [stats.mean_interval(runs[step].dropna()) for step in runs]
+        steps = runs.columns.to_numpy(dtype=np.float64)
+        every = max(1, len(steps) // 6)
+        ax.plot(steps, [each.estimate for each in intervals], color=look.color, marker=look.marker, markevery=every,
+                label=name)  # fmt: skip
+        band = np.array([(each.low, each.high) for each in intervals], dtype=np.float64).reshape(-1, 2)
+        if np.isfinite(band).any():
+            ax.fill_between(steps, *band.T, color=look.color, alpha=0.15, linewidth=0)
+    drawn = [line for line in ax.lines if line.get_linestyle() == "-"]
+    note = f"{looks.INTERVAL} (band)"
+    base = rows[(rows.strategy == "scratch") & (rows.status != "diverged")].sort_values("step")
+    if len(base):
+        plateau = float(base.groupby("run_id").val_dice.apply(lambda dice: dice.iloc[-3:].mean()).mean())
+        for fraction in fractions:
+            ax.axhline(fraction * plateau, color=looks.NOTE_COLOR, linestyle=":", linewidth=1.2, zorder=1)
+        note += f"; dotted: {', '.join(f'{100 * each:g}' for each in fractions)} % of the scratch plateau"
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in drawn] or [np.zeros(0)])
+    if np.isfinite(values).any():  # bands of two seeds reach far out of the picture
+        low, high = np.nanmin(values), np.nanmax(values)
+        ax.set_ylim(max(-0.02, low - 0.08), min(1.02, high + 0.08))
+    ax.set(xlabel="step", ylabel=NAMES["val_dice"])
+    volume = rows.volume.dropna()
+    images = looks.volume_text(volume_label, float(volume.mean()) if len(volume) else float("nan"))
+    looks.head(ax, f"{looks.task_title(rows)}, {images} images", note)
+    looks.legend_beside(ax)
+    return ax
+
+
+@styled
+def learning_rates(
+    table: pd.DataFrame, task: str, volume_label: str, *, seed: int | None = None, ax: Axes | None = None
+) -> Axes:
+    """Validation Dice against learning rate, one line per arm, for one seed: how the rate was chosen.
+
+    The chosen rate is ringed; where it is the lowest or highest that was tried, the legend says so, as a better one
+    may lie beyond. Diverged runs stand as crosses at the bottom.
+
+    Args:
+        table: all runs, those of the tuning seed at every rate among them.
+        seed: the tuning seed; None takes the one with the most rates.
+    """
+    ax = looks.axes(ax, width=9)
+    rows = table[(table.task == task) & (table.volume_label == volume_label) & (table.status != "unfinished")]
+    if not len(rows):
+        return looks.empty(ax, task, f"no finished run of this task at volume {volume_label}")
+    seed = int(rows.groupby("seed").lr.nunique().idxmax()) if seed is None else seed
+    rows = rows[rows.seed == seed].reset_index(drop=True)
+    rows = rows.assign(label=looks.arm_labels(rows))
+    rates = sorted(rows.lr.unique())
+    labels = looks.in_order(rows.label)
+    for place, label in enumerate(labels):
+        look, own = looks.look(label), rows[rows.label == label].sort_values("lr")
+        done, lost = own[own.status == "done"], own[own.status == "diverged"]
+        shift = 1.03 ** (place - (len(labels) - 1) / 2)
+        name = label
+        if len(done):
+            best = done.loc[done.val_dice.idxmax()]
+            ax.plot(best.lr * shift, best.val_dice, marker="o", markersize=15, color=look.color, markerfacecolor="none")
+            if len(own) == 1:
+                name += " (one rate)"
+            elif best.lr in (own.lr.min(), own.lr.max()):
+                name += " (best at the edge)"
+        if len(lost):
+            name += f" ({len(lost)} diverged)"
+            ax.plot(lost.lr * shift, np.full(len(lost), 0.03), marker="x", linestyle="none",
+                    color=look.color, transform=ax.get_xaxis_transform(), clip_on=False)  # fmt: skip
+        ax.plot(done.lr * shift, done.val_dice, marker=look.marker, color=look.color, label=name)
+    ax.set_xscale("log")
+    ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    ax.minorticks_off()
+    ax.set_xlim(rates[0] / 1.6, rates[-1] * 1.6)
+    ax.margins(y=0.2)
+    ax.set(xlabel="learning rate (log scale)", ylabel=NAMES["val_dice"])
+    volume = looks.volume_text(volume_label, float(rows.volume.astype("float64").mean()))
+    note = f"one run per mark, seed {seed}: no interval; ring: the rate chosen; cross: diverged"
+    looks.head(ax, f"{looks.task_title(rows)}, {volume} images", note)
+    looks.legend_beside(ax)
+    return ax
+
+
+@styled
+def strategies(
+    table: pd.DataFrame, task: str, volume_label: str, *, metric: str = "dice", ax: Axes | None = None
+) -> Axes:
+    """A metric by arm, best at the top, with the number of parameters that each trains at the right."""
+    rows = table[(table.task == task) & (table.volume_label == volume_label)]
+    cells = outcomes.summary(rows, metric)
+    if not len(cells):
+        return looks.empty(looks.axes(ax), task, f"no finished run of this task at volume {volume_label}")
+    cells = cells.assign(label=looks.arm_labels(cells)).sort_values(
+        "mean", ascending=metric.startswith("hd"), ignore_index=True
+    )
+    ax = looks.axes(ax, width=9, height=1.9 + 0.42 * len(cells))
+    for place, cell in enumerate(cells.itertuples()):
+        look = looks.look(cell.label)
+        looks.mean_mark(ax, cell.mean, place, cell.low, cell.high, look, across=True)
+        same = (rows.arm == cell.arm) & (rows.source == cell.source) & (rows.status == "done")
+        looks.dots(ax, rows[same][metric], np.full(int(same.sum()), place), look.color, across=True)
+        rest = f"{_short(cell.trainable)} · {looks.count_text(cell.seeds, cell.diverged)}"
+        ax.text(1.02, place, rest, transform=ax.get_yaxis_transform(), va="center", fontsize=11)
+    ax.text(1.02, -0.75, "trained parameters · seeds", transform=ax.get_yaxis_transform(), va="center", fontsize=11,
+            color=looks.NOTE_COLOR)  # fmt: skip
+    ax.set_yticks(range(len(cells)), cells.label.tolist())
+    ax.set_ylim(len(cells) - 0.5, -0.9)
+    ax.set_xlabel(NAMES.get(metric, metric))
+    beyond = ""
+    if cells.seeds.any():
+        least = 0.02 if metric != "hd95" else 1.0
+        beyond = looks.limits(ax.set_xlim, rows[rows.status == "done"][metric], cells.low, cells.high, least=least)
+    volume = looks.volume_text(volume_label, float(cells.volume.iloc[0]))
+    looks.head(ax, f"{looks.task_title(cells)}, {volume} images", f"{looks.INTERVAL}; dots: single seeds{beyond}")
+    return ax
+
+
+def _short(count: float) -> str:
+    """A count in three digits: 870, 12.3 k, 1.95 M."""
+    for size, unit in ((1e6, " M"), (1e3, " k")):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.0f}"

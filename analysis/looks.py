@@ -1,0 +1,192 @@
+"""How figures look: the style file, one color and marker per strategy, titles with a note, labels of cells."""
+
+# pandas types every selection as "a table or a series", which no annotation can mend.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+
+from __future__ import annotations
+
+import functools
+import textwrap
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.transforms import offset_copy
+
+STYLE = Path(__file__).with_name("study.mplstyle")
+NOTE_COLOR = "#555555"
+INTERVAL = "mean and 95 % t interval over seeds"
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Look(NamedTuple):
+    """A color and a marker, always together."""
+
+    color: str
+    marker: str
+
+
+# Colors of Okabe and Ito and of Tol's muted set; the marker tells apart what a color might not.
+LOOKS = {
+    "scratch": Look("#444444", "o"),
+    "full_finetuning": Look("#0072B2", "s"),
+    "frozen_random_encoder": Look("#E69F00", "v"),
+    "frozen_source_encoder": Look("#D55E00", "^"),
+    "encoder_only": Look("#009E73", "<"),
+    "decoder_only": Look("#CC79A7", ">"),
+    "head_only": Look("#56B4E9", "D"),
+    "scale_shift": Look("#882255", "P"),
+    "layer_subset": Look("#117733", "X"),
+    "norm_only": Look("#AA4499", "p"),
+    "bias_only": Look("#999933", "h"),
+    "low_rank": Look("#44AA99", "*"),
+    "l2_sp": Look("#332288", "d"),
+    "transplant": Look("#661100", "8"),
+}
+
+
+def look(arm: str) -> Look:
+    """The look of an arm: that of its strategy, or one drawn from the name for options and strategies of one's own.
+
+    An arm "from" one of several sources keeps its color; its marker is drawn from the source. A pure function of the
+    name, so that a color means the same in every figure.
+    """
+    if arm in LOOKS:
+        return LOOKS[arm]
+    kinds = list(LOOKS.values())
+    name, _, source = arm.partition(" from ")
+    number = zlib.crc32((source or name).encode())
+    marker = kinds[number // len(kinds) % len(kinds)].marker
+    return Look(look(name).color if source else kinds[number % len(kinds)].color, marker)
+
+
+def styled(draw: Callable[P, T]) -> Callable[P, T]:
+    """A figure function that draws in the study's style and leaves matplotlib's settings as they were."""
+
+    @functools.wraps(draw)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> T:
+        with plt.style.context(STYLE):
+            return draw(*args, **kwargs)
+
+    return inner
+
+
+def axes(ax: Axes | None, *, width: float = 8.0, height: float = 4.5) -> Axes:
+    """The axes given, or those of a new figure of this size in inches."""
+    return ax if ax is not None else plt.subplots(figsize=(width, height))[1]
+
+
+def head(ax: Axes, title: str, note: str, *, lift: int = 0) -> None:
+    """A title and below it, in gray, what the marks and intervals are, both wrapped; `lift` points above the axes."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    letters = int(figure.get_size_inches()[0] * ax.get_position().width * 8.4)  # bold, 13 points
+    below = textwrap.wrap(note, max(30, int(letters * 1.15)))
+    ax.set_title("\n".join(textwrap.wrap(title, max(26, letters))), loc="left", pad=8 + lift + 15 * len(below))
+    ax.annotate(
+        "\n".join(below), (0, 1), (0, 6 + lift), xycoords="axes fraction", textcoords="offset points", va="bottom",
+        fontsize=11, color=NOTE_COLOR, annotation_clip=False,
+    )  # fmt: skip
+
+
+def empty(ax: Axes, title: str, reason: str) -> Axes:
+    """Axes that say why there is nothing to draw, in place of an empty frame."""
+    ax.set_axis_off()
+    ax.set_title(title, loc="left")
+    ax.text(0.5, 0.5, "\n".join(textwrap.wrap(reason, 50)), ha="center", va="center", transform=ax.transAxes)
+    return ax
+
+
+def task_title(rows: pd.DataFrame) -> str:
+    """Title of the one task of these rows; says *simulated* where the data are, if the title does not yet."""
+    title, kind = str(rows.title.iloc[0]), str(rows.kind.iloc[0])
+    return f"{title} (simulated)" if kind == "simulated" and "simulated" not in title else title
+
+
+def volume_text(label: str, volume: float) -> str:
+    """A volume as axes and rows call it: "20", or "all (240)"."""
+    return f"all ({volume:.0f})" if label == "all" else label
+
+
+def arm_labels(rows: pd.DataFrame) -> list[str]:
+    """Label of each row's arm; with its source where an arm comes from several."""
+    several = rows[rows.source != ""].groupby("arm").source.nunique() > 1
+    return [
+        f"{arm} from {source}" if source and several.get(arm, False) else arm
+        for arm, source in zip(rows.arm, rows.source, strict=True)
+    ]
+
+
+def in_order(labels: Sequence[str]) -> list[str]:
+    """Labels without repeats: the known strategies in their order, then the rest by name."""
+    known = {name: place for place, name in enumerate(LOOKS)}
+    return sorted(set(labels), key=lambda label: (known.get(label.split(" ")[0], len(known)), label))
+
+
+def count_text(seeds: int, diverged: int) -> str:
+    """What a row rests on: "3 seeds", "1 seed: no interval", "2 seeds, 1 diverged"."""
+    words = "1 seed: no interval" if seeds == 1 else f"{seeds} seeds"
+    return f"{words}, {diverged} diverged" if diverged else words
+
+
+def mean_mark(ax: Axes, x: float, y: float, low: float, high: float, look: Look, *, across: bool) -> None:
+    """A mean with its interval, if there is one; `across`: the interval lies along x."""
+    if np.isfinite(low):
+        value = x if across else y
+        reach = [[value - low], [high - value]]
+        along = (None, reach) if across else (reach, None)
+        ax.errorbar(x, y, *along, color=look.color, marker="none", linestyle="none", zorder=3)
+    ax.plot(x, y, color=look.color, marker=look.marker, linestyle="none", zorder=4)
+
+
+def dots(ax: Axes, x: Any, y: Any, color: str, *, across: bool) -> None:
+    """Single seeds: small and pale, a little beside the mean and its interval."""
+    aside = (0, -9) if across else (7, 0)
+    place = offset_copy(ax.transData, ax.get_figure(root=True), *aside, units="points")
+    ax.scatter(x, y, s=18, color=color, alpha=0.6, linewidths=0, zorder=2, transform=place)
+
+
+def limits(
+    set_limits: Callable[[float, float], Any], values: Any, lows: Any, highs: Any, *, least: float = 0.02
+) -> str:
+    """Set limits that show every value, with room for intervals of the usual width.
+
+    Returns:
+        Words for the note where an interval (two seeds give wide ones) still runs out of the picture.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    room = max(least, 0.5 * float(np.ptp(values)))
+    low, high = float(values.min()) - room, float(values.max()) + room
+    set_limits(low, high)
+    return "; some intervals run out of the picture" if (np.nanmin([low, *lows]), np.nanmax([high, *highs])) != (
+        low, high,
+    ) else ""  # fmt: skip
+
+
+def legend_beside(ax: Axes) -> None:
+    """A legend at the right of the axes, where it covers nothing."""
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0)
+
+
+def legend_below(ax: Axes) -> None:
+    """A legend below the label of the x axis, for figures with text at the right."""
+    below = offset_copy(ax.transAxes, ax.get_figure(root=True), 0, -48, units="points")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.4, 0), bbox_transform=below, ncols=3)
+
+
+def percent(fraction: float) -> str:
+    """A fraction as text: "95 %"."""
+    return f"{100 * fraction:g} %"
+
+
+def row_name(rows: pd.DataFrame) -> str:
+    """Task and volume of a row of a figure, wrapped; the rows given share both."""
+    volume = volume_text(str(rows.volume_label.iloc[0]), float(rows.volume.astype("float64").mean()))
+    return "\n".join(textwrap.wrap(f"{task_title(rows)}, {volume} images", 38))

@@ -1,0 +1,184 @@
+"""The pages of a report: one self-contained file per executed notebook, and the gallery in front of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lib import paths
+
+TEMPLATES = Path(__file__).resolve().parent / "report_template"
+THUMBNAIL_PIXELS = 560
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the gallery shows of one report; kept beside it, so that one report can be made again alone."""
+
+    name: str
+    title: str
+    lead: str
+    status: str
+    seconds: str
+    thumbnail: str  # a data address, or "" where the notebook shows no figure
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them: "8.4 s", "3 min 20 s", "2 h 5 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def style() -> str:
+    """The style sheet of every page, code colors for light and dark included."""
+    from pygments.formatters import HtmlFormatter
+
+    def colors(name: str) -> str:
+        rules = HtmlFormatter(style=name).get_style_defs(".highlight")
+        return "\n".join(rule for rule in rules.splitlines() if rule.startswith(".highlight ."))
+
+    dark = f"@media screen and (prefers-color-scheme: dark) {{\n{colors('github-dark')}\n}}"
+    return "\n".join([(TEMPLATES / "style.css").read_text(), colors("friendly"), dark])
+
+
+def heading_and_lead(notebook: Any, name: str) -> tuple[str, str]:
+    """The first heading of a notebook and the first sentence below it; its file name where it has no heading."""
+    lines = [line.strip() for cell in notebook.cells if cell.cell_type == "markdown" for line in _lines(cell)]
+    start = next((i for i, line in enumerate(lines) if line.startswith("#")), None)
+    if start is None:
+        return name, ""
+    paragraph = []
+    for line in lines[start + 1 :]:
+        if line.startswith(("#", "|", "-", "```")) or (paragraph and not line):
+            break
+        paragraph += [line] if line else []
+    text = " ".join(paragraph)
+    sentence = text[: text.index(". ") + 1] if ". " in text else text
+    return _plain(lines[start].lstrip("# ")), _plain(sentence)
+
+
+def _plain(markdown: str) -> str:
+    """A line of Markdown without links and marks."""
+    return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", markdown).translate(str.maketrans("", "", "*`"))
+
+
+def _lines(cell: Any) -> list[str]:
+    return [*cell.source.splitlines(), ""]
+
+
+def thumbnail(notebook: Any) -> str:
+    """The first figure of a notebook, made small, as a data address; "" where there is none."""
+    from PIL import Image
+
+    for output in _outputs(notebook):
+        if "image/png" in output.get("data", {}):
+            image = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).convert("RGB")
+            image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+            stream = io.BytesIO()
+            image.save(stream, "PNG", optimize=True)
+            return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+    return ""
+
+
+def _outputs(notebook: Any) -> Iterator[Any]:
+    for cell in notebook.cells:
+        yield from cell.get("outputs", [])
+
+
+def write_report(notebook: Any, target: Path, run: Mapping[str, Any]) -> Card:
+    """Write an executed notebook as one HTML file at `target`, with its card beside it.
+
+    Args:
+        notebook: the executed notebook, as nbformat reads it.
+        run: name, suite, status, seconds, commit, finished, message, cell (index or None), stderr and parameters
+            (rows of name, value, given) for the strip on top; decided by whoever ran it, never by the notebook.
+    """
+    from nbconvert import HTMLExporter
+
+    if run["cell"] is not None:
+        notebook.cells[run["cell"]].metadata["broken"] = True
+    name = str(run["name"])
+    title, lead = heading_and_lead(notebook, name)
+    exporter = HTMLExporter(
+        template_name=TEMPLATES.name,
+        extra_template_basedirs=[str(TEMPLATES.parent)],
+        exclude_anchor_links=True,
+        embed_images=True,
+        # nothing is fetched: no formulas by MathJax, no widgets, no diagrams
+        mathjax_url="",
+        require_js_url="",
+        jquery_url="",
+        mermaid_js_url="",
+        widget_renderer_url="",
+    )
+    seconds = duration(run["seconds"])
+    facts = {**run, "title": title, "seconds": seconds}
+    resources = {"run": facts, "style": style(), "metadata": {"path": str(paths.REPOSITORY / "notebooks")}}
+    page, _ = exporter.from_notebook_node(notebook, resources)
+    paths.write_atomic(target, page)
+    card = Card(name, title, lead, str(run["status"]), seconds, thumbnail(notebook))
+    paths.write_atomic(target.with_suffix(".card.json"), json.dumps(asdict(card)))
+    return card
+
+
+def read_cards(folder: Path) -> list[Card]:
+    """The cards of all reports in a folder, in the order of their names."""
+    return [Card(**json.loads(path.read_text())) for path in sorted(folder.glob("*.card.json"))]
+
+
+def write_gallery(folder: Path, *, title: str, commit: str, finished: str, runs: int | None) -> Path:
+    """Write `index.html`: a card per report, the claims ledger if there is one, links to the tables."""
+    from jinja2 import Environment, FileSystemLoader
+
+    ledger = folder / "claims.json"
+    claims = json.loads(ledger.read_text()) if ledger.exists() else []
+    cards = read_cards(folder)
+    page = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    html = page.get_template("gallery.html.j2").render(
+        suite=folder.name,
+        title=title,
+        cards=cards,
+        broken=sum(card.status != "ok" for card in cards),
+        claims=by_claim(claims),
+        files=[name for name in ("results.csv", "claims.json") if (folder / name).exists()],
+        runs=runs,
+        commit=commit,
+        finished=finished,
+        style=style(),
+    )
+    target = folder / "index.html"
+    paths.write_atomic(target, html)
+    return target
+
+
+def by_claim(claims: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, str], list[dict[str, str]]]]:
+    """Rows of the ledger under the claim that they speak of, in the order in which the claims come."""
+    found: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in map(claim_row, claims):
+        found.setdefault((row["id"], row["statement"]), []).append(row)
+    return [(rows[0], rows) for rows in found.values()]
+
+
+def number(value: Any) -> str:
+    """A number to three digits, and a dash where there is none."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def claim_row(claim: Mapping[str, Any]) -> dict[str, str]:
+    """A claim of the ledger as text for one row of a table."""
+    interval: Sequence[Any] | None = claim.get("interval")
+    known = interval is not None and any(number(bound) != "–" for bound in interval)
+    texts = {key: number(claim.get(key)) for key in ("effect", "detectable", "seeds")}
+    texts |= {key: str(claim.get(key) or "") for key in ("id", "paper", "statement", "task", "verdict", "unit", "note")}
+    return {**texts, "interval": f"[{', '.join(map(number, interval))}]" if known and interval else ""}

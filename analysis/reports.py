@@ -1,0 +1,187 @@
+"""Reports of a suite: every notebook executed and rendered, the tables written, a gallery in front."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from analysis import execution, pages, parameters
+from lib import paths, provenance, study
+
+
+def publish(name: str, thing: Any, report: str) -> None:
+    """Write a figure (Figure or Axes) as PNG or a table as CSV into the folder `report`; without one, do nothing."""
+    if not report:
+        return
+    if hasattr(thing, "to_csv"):
+        paths.write_atomic(Path(report, f"{name}.csv"), thing.to_csv(index=False))
+        return
+    stream = io.BytesIO()
+    getattr(thing, "figure", thing).savefig(stream, format="png", dpi=150, bbox_inches="tight")
+    paths.write_atomic(Path(report, f"{name}.png"), stream.getvalue())
+
+
+def write_table(suite: str) -> tuple[Path, int]:
+    """Write `results.csv`, one row per finished run of a suite; returns where it is and how many rows it has."""
+    from analysis import outcomes
+
+    chosen = study.load(suite)
+    rows = outcomes.table(study.finished(chosen))
+    target = paths.reports_dir() / chosen.name / "results.csv"
+    paths.write_atomic(target, rows.to_csv(index=False))
+    return target, len(rows)
+
+
+def write_claims(suite: str) -> tuple[Path, list[dict[str, Any]]]:
+    """Write `claims.json`, the claims ledger of a suite; returns where it is and the claims."""
+    from analysis import claims, outcomes
+
+    chosen = study.load(suite)
+    runs = study.finished(chosen)
+    ledger = claims.evaluate(outcomes.table(runs), outcomes.curves(runs))
+    target = paths.reports_dir() / chosen.name / "claims.json"
+    claims.write(target, ledger)
+    return target, ledger
+
+
+class Reporter:
+    """One call of `report`: prints its progress, keeps the kernels it started, and can end them."""
+
+    def __init__(self, suite: str, count: int, timeout: int | None) -> None:
+        self.suite, self.timeout = suite, timeout
+        self.folder = paths.reports_dir() / self.suite
+        self.commit, self.begun = provenance.commit(), time.monotonic()
+        self.left, self.kernels, self.lock = count, list[int](), threading.Lock()
+        self.stopped = False
+
+    def say(self, text: str) -> None:
+        """Print a line with the time so far in front."""
+        minutes, seconds = divmod(int(time.monotonic() - self.begun), 60)
+        with self.lock:
+            print(f"[{minutes:3d}:{seconds:02d}] {text}", flush=True)
+
+    def run(self, job: parameters.Job) -> str:
+        """Execute and render one notebook; returns its status."""
+        import nbformat
+
+        if self.stopped:
+            return "interrupted"
+        target, published = self.folder / f"{job.name}.html", self.folder / job.name
+        executed = target.with_suffix(".ipynb")
+        for old in (target, executed, target.with_suffix(".card.json")):
+            old.unlink(missing_ok=True)
+        shutil.rmtree(published, ignore_errors=True)
+        published.mkdir(parents=True)
+
+        self.say(f"{job.name} starts")
+        outcome = execution.execute(
+            job, executed, lambda line: self.say(f"{job.name} | {line}"), self.timeout, self.keep
+        )
+        if self.stopped:
+            return "interrupted"
+        notebook = nbformat.read(executed if executed.exists() else job.path, as_version=4)
+        begun = [i for i, cell in enumerate(notebook.cells) if cell.metadata.get("papermill", {}).get("start_time")]
+        run = {
+            "name": job.name,
+            "suite": self.suite,
+            "status": outcome.status,
+            "message": outcome.message,
+            "seconds": outcome.seconds,
+            "stderr": "\n".join(outcome.stderr) if outcome.status != "ok" else "",
+            "cell": begun[-1] if begun and outcome.status != "ok" else None,
+            "commit": self.commit,
+            "finished": f"{datetime.now():%Y-%m-%d %H:%M}",
+            "parameters": [
+                {"name": name, "value": repr(value).replace(f"{paths.home()}/", ""), "given": name in job.given}
+                for name, value in job.parameters.items()
+            ],
+        }
+        pages.write_report(notebook, target, run)
+        with self.lock:
+            self.left -= 1
+        left = f"; {self.left} to go" if self.left else ""
+        self.say(f"{job.name} {outcome.status}, {pages.duration(outcome.seconds)}{left}")
+        if outcome.status != "ok":
+            self.say("\n".join([f"{job.name}: {outcome.message}", *(f"    {line}" for line in outcome.stderr)]))
+        return outcome.status
+
+    def keep(self, kernel: int) -> None:
+        """Remember the process of a kernel, or end it at once where all is to end."""
+        with self.lock:
+            self.kernels.append(kernel)
+        if self.stopped:
+            self.stop()
+
+    def stop(self) -> None:
+        """End the kernels and all that they started; runs are safe, they resume where they were."""
+        self.stopped = True
+        for process in self.kernels:
+            try:
+                os.killpg(process, signal.SIGKILL)  # a kernel leads a process group of its own
+            except ProcessLookupError:
+                continue
+
+
+def report(
+    suite: str,
+    *,
+    names: Sequence[str] = (),
+    jobs: int = 1,
+    timeout: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> int:
+    """Execute and render the notebooks of a suite, write its tables and its gallery.
+
+    Args:
+        suite: name of a suite, or path of its TOML file.
+        names: notebooks to run, all by default; the gallery shows what there is.
+        jobs: notebooks executed at a time; one that says so in its metadata (`palimpsest.alone`) has no company.
+        timeout: seconds one cell may take; None is no limit.
+        overrides: parameters set in each of the notebooks.
+
+    Returns:
+        0, or 1 if a notebook did not end ok; the others are built all the same.
+
+    Raises:
+        StudyError: an unknown suite, notebook or parameter, or a value of the wrong type; nothing was started.
+    """
+    planned = parameters.plan(suite, names, overrides)
+    chosen = study.load(suite)
+    reporter = Reporter(chosen.name, len(planned), timeout)
+    reporter.say(f"suite {reporter.suite}: {len(planned)} notebooks, into {reporter.folder}")
+    statuses: list[str] = []
+    # In threads even when there is one at a time: an interrupt then reaches this one, which can stop the kernels.
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        try:
+            for _, group in groupby(enumerate(planned), lambda item: item[0] if item[1].alone else -1):
+                statuses += pool.map(reporter.run, [job for _, job in group])
+        except KeyboardInterrupt:
+            reporter.stop()
+            raise
+    runs = None
+    try:
+        runs = write_table(suite)[1]
+        write_claims(suite)
+    finally:  # a run that cannot be read is an error, but the pages there are should be seen
+        finished = f"{datetime.now():%Y-%m-%d %H:%M}"
+        index = pages.write_gallery(
+            reporter.folder, title=chosen.title, commit=reporter.commit, finished=finished, runs=runs
+        )
+    broken = sum(status != "ok" for status in statuses)
+    reporter.say(f"{len(statuses) - broken} ok, {broken} not; open {_shown(index)}")
+    return int(broken > 0)
+
+
+def _shown(path: Path) -> str:
+    """The path as seen from the current folder where it lies below it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

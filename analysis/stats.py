@@ -1,0 +1,291 @@
+"""Statistics for few replicates: pure functions on numbers, float64, NaN in -> error out.
+
+A replicate is one seed (with its fold). With three to five of them the t interval is the only one that
+holds its level, so it is the default everywhere; `tests/test_stats.py` checks every claim of a level by
+simulation. The bootstrap is for many units inside one run, such as images by patient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize
+from scipy import stats as sps
+
+Floats = NDArray[np.float64]
+
+
+class Interval(NamedTuple):
+    """An estimate with its confidence bounds; NaN bounds, and `method` says so, where `n` cannot give any."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+    method: str
+
+
+class Heterogeneity(NamedTuple):
+    """How much group means differ beyond the noise of their replicates; see `heterogeneity`."""
+
+    q: float
+    dof: int
+    p: float
+    i2: Interval
+    tau: Interval
+    detectable_i2: float
+
+
+def _finite(values: ArrayLike, name: str) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be a list of numbers, got an array of shape {array.shape}")
+    if not np.isfinite(array).all():
+        bad = np.flatnonzero(~np.isfinite(array)).tolist()
+        raise ValueError(f"{name} must be finite, got {array[bad].tolist()} at {bad}; leave diverged runs out first")
+    return array
+
+
+def mean_interval(values: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """The mean of replicates with its two-sided Student t interval; NaN bounds below two replicates."""
+    x = _finite(values, "values")
+    percent = f"{100 * confidence:g} %"
+    if len(x) == 0:
+        return Interval(math.nan, math.nan, math.nan, 0, "no replicate")
+    if len(x) == 1:
+        return Interval(float(x[0]), math.nan, math.nan, 1, "one replicate: no interval")
+    half = sps.t.ppf(0.5 + confidence / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x))
+    mean = float(x.mean())
+    return Interval(mean, mean - float(half), mean + float(half), len(x), f"{percent} t interval, n = {len(x)}")
+
+
+def paired_difference(a: Mapping[Any, float], b: Mapping[Any, float], *, confidence: float = 0.95) -> Interval:
+    """Mean of a - b over replicates matched by key, such as `(seed, fold)`, with its t interval.
+
+    Raises:
+        ValueError: a key stands on one side only; a mean over different replicates is no paired difference.
+    """
+    alone = sorted(set(a) ^ set(b), key=str)
+    if alone:
+        raise ValueError(
+            f"both sides must hold the same replicates, but {alone} stand on one side only; "
+            "train the missing runs or leave their partners out"
+        )
+    return mean_interval([a[key] - b[key] for key in a], confidence=confidence)
+
+
+def one_sided_p(values: ArrayLike, bound: float, *, above: bool) -> float:
+    """P-value of the one-sided t test that the mean is above (or below) `bound`; NaN below two replicates."""
+    x = _finite(values, "values")
+    if len(x) < 2:
+        return math.nan
+    excess = float(x.mean() - bound) * (1 if above else -1)
+    error = float(x.std(ddof=1)) / math.sqrt(len(x))
+    if error == 0:
+        return 0.0 if excess > 0 else 1.0
+    return float(sps.t.sf(excess / error, len(x) - 1))
+
+
+def two_sided_p(values: ArrayLike, bound: float = 0.0) -> float:
+    """P-value of the two-sided t test that the mean differs from `bound`; NaN below two replicates."""
+    up, down = (one_sided_p(values, bound, above=above) for above in (True, False))
+    return min(1.0, 2 * min(up, down)) if math.isfinite(up) else math.nan
+
+
+def non_inferiority_p(differences: ArrayLike, margin: float) -> float:
+    """P-value for "worse by less than `margin`" (margin > 0), from paired differences new - reference."""
+    if margin <= 0:
+        raise ValueError(f"margin must be above 0, got {margin}")
+    return one_sided_p(differences, -margin, above=True)
+
+
+def equivalence_p(differences: ArrayLike, margin: float) -> float:
+    """P-value for "within +-`margin`": two one-sided tests (TOST, Schuirmann 1987), the larger of both."""
+    return max(non_inferiority_p(differences, margin), one_sided_p(differences, margin, above=False))
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Holm's step-down adjusted p-values, in the order given (Holm 1979); family-wise, any dependence."""
+    p = _finite(p_values, "p-values")
+    order = np.argsort(p, kind="stable")
+    scaled = p[order] * np.arange(len(p), 0, -1)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0) if len(p) else scaled
+    return adjusted
+
+
+def permutation_p(a: ArrayLike, b: ArrayLike, *, paired: bool, resamples: int = 9999, seed: int = 0) -> float:
+    """Two-sided permutation p-value for a difference in means.
+
+    Exact, by going through every relabelling (paired: every choice of signs), when there are at most
+    `resamples` of them; otherwise that many random ones. Three pairs cannot give a p-value below 0.25.
+    """
+    first, second = _finite(a, "a"), _finite(b, "b")
+    if paired and len(first) != len(second):
+        raise ValueError(f"paired samples must be equally long, got {len(first)} and {len(second)}")
+    result = sps.permutation_test(
+        (first, second),
+        lambda x, y, axis: np.mean(x, axis=axis) - np.mean(y, axis=axis),
+        permutation_type="samples" if paired else "independent",
+        vectorized=True,
+        n_resamples=resamples,
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.pvalue)
+
+
+def bootstrap_mean(
+    values: ArrayLike,
+    groups: Sequence[Any] | None = None,
+    *,
+    method: str = "BCa",
+    confidence: float = 0.95,
+    resamples: int = 9999,
+    seed: int = 0,
+) -> Interval:
+    """The mean of many units with a bootstrap interval that resamples whole groups (patients), not images.
+
+    Args:
+        values: one number per unit, such as the Dice of each test image.
+        groups: the group of each unit; None takes every unit as its own group.
+        method: "BCa" (Efron 1987) or "percentile".
+
+    Below about 20 groups the interval is too narrow; use `mean_interval` over replicates for seeds.
+    """
+    x = _finite(values, "values")
+    keys = np.arange(len(x)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    if len(keys) != len(x):
+        raise ValueError(f"groups must name one group per value, got {len(keys)} for {len(x)} values")
+    sums, counts = np.bincount(keys, weights=x), np.bincount(keys).astype(np.float64)
+    n = len(sums)
+    mean = float(x.mean()) if len(x) else math.nan
+    if n < 2:
+        return Interval(mean, math.nan, math.nan, n, f"{n} groups: no interval")
+    name = f"{100 * confidence:g} % {method} bootstrap interval, {n} groups"
+    if np.ptp(x) == 0:  # every resample gives the same mean, where BCa has no answer
+        return Interval(mean, mean, mean, n, name)
+    result = sps.bootstrap(
+        (sums, counts),
+        lambda s, c, axis: np.sum(s, axis=axis) / np.sum(c, axis=axis),
+        paired=True,
+        vectorized=True,
+        method=method,
+        confidence_level=confidence,
+        n_resamples=resamples,
+        rng=np.random.default_rng(seed),
+    )
+    low, high = result.confidence_interval
+    return Interval(mean, float(low), float(high), n, name)
+
+
+def heterogeneity(groups: Sequence[ArrayLike], *, confidence: float = 0.95, power: float = 0.8) -> Heterogeneity:
+    """Random-effects heterogeneity of group means: Cochran's Q, I^2 and tau, from groups of replicates.
+
+    The estimates are those of DerSimonian and Laird (1986) with one noise variance pooled over all groups,
+    as three replicates are too few to weigh each group by its own. The variance being estimated, Q / dof
+    follows F, not chi-square / dof: p comes from F (which keeps its level where chi-square rejects far too
+    often), and so do the intervals, by the Q-profile idea of Viechtbauer (2007): the tau values that F does
+    not reject. Exact for groups of equal size and variance.
+
+    Returns:
+        q, dof, p; i2 in [0, 1] and tau (SD of the true group means, unit of the data) with their intervals;
+        detectable_i2: the smallest true I^2 that this design finds with the given power at level 1 -
+        confidence. All NaN where the replicates do not vary at all.
+
+    Raises:
+        ValueError: fewer than two groups, or no group with two replicates.
+    """
+    arrays = [_finite(group, f"group {number}") for number, group in enumerate(groups)]
+    sizes = np.array([len(a) for a in arrays], dtype=np.float64)
+    k, within = len(arrays), int(sizes.sum()) - len(arrays)
+    if k < 2 or sizes.min() < 1 or within < 1:
+        raise ValueError(
+            f"heterogeneity needs at least two groups, none empty and one with two replicates, got {sizes.tolist()}"
+        )
+    means = np.array([a.mean() for a in arrays])
+    noise = sum(float(((a - a.mean()) ** 2).sum()) for a in arrays) / within
+    name = f"{100 * confidence:g} % Q-profile interval (F), {k} groups"
+    if noise == 0:
+        empty = Interval(math.nan, math.nan, math.nan, k, "replicates do not vary: no interval")
+        return Heterogeneity(math.nan, k - 1, math.nan, empty, empty, math.nan)
+    grand = float((sizes * means).sum() / sizes.sum())
+    q = float((sizes * (means - grand) ** 2).sum() / noise)
+    f = q / (k - 1)
+    size = float(sizes.sum() - (sizes**2).sum() / sizes.sum()) / (k - 1)  # per group, as DL count
+    tail = (1 - confidence) / 2
+    # F divided by (1 + size tau^2 / noise) follows the central F: solve for that ratio, at least 1.
+    ratios = [max(1.0, f / float(x)) for x in (1.0, *sps.f.ppf([1 - tail, tail], k - 1, within))]
+    shares, spreads = [1 - 1 / r for r in ratios], [math.sqrt((r - 1) * noise / size) for r in ratios]
+    i2 = Interval(shares[0], shares[1], shares[2], k, name)
+    tau = Interval(spreads[0], spreads[1], spreads[2], k, name)
+    critical, reached = sps.f.ppf([confidence, 1 - power], k - 1, within)
+    p = float(sps.f.sf(f, k - 1, within))
+    return Heterogeneity(q, k - 1, p, i2, tau, float(max(0.0, 1 - reached / critical)))
+
+
+def time_ratio(times: ArrayLike, reference: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """Ratio of restricted times, new / reference, over paired replicates: exp of the mean log ratio.
+
+    A run that never got there within its budget must be given with the whole budget as its time (the
+    restricted time, as in a restricted mean survival time), so the estimate is the ratio of time spent
+    within the budget. With never-reached runs on the new side it is a lower bound of the ratio without a
+    budget: it can still show that the new one is slower, and the caller must say how many runs it stands
+    for.
+    """
+    t, r = _finite(times, "times"), _finite(reference, "reference times")
+    if len(t) != len(r) or (len(t) and min(t.min(), r.min()) <= 0):
+        raise ValueError(f"times must be positive and paired, got {t.tolist()} and {r.tolist()}")
+    log = mean_interval(np.log(t) - np.log(r), confidence=confidence)
+    ratio, low, high = (math.exp(min(v, 700.0)) if math.isfinite(v) else math.nan for v in log[:3])
+    return Interval(ratio, low, high, log.n, f"{log.method}, of log ratios")
+
+
+def detectable(differences: ArrayLike, *, power: float = 0.8, alpha: float = 0.05) -> float:
+    """The smallest true mean that a two-sided t test of these paired differences finds with the given power.
+
+    Uses their number and observed SD (noncentral t); in the unit of the differences. NaN below two
+    replicates.
+    """
+    x = _finite(differences, "differences")
+    if len(x) < 2:
+        return math.nan
+    dof = len(x) - 1
+    critical = sps.t.ppf(1 - alpha / 2, dof)
+
+    def lacking(shift: float) -> float:
+        return float(sps.nct.sf(critical, dof, shift)) - power  # the far tail adds nothing at these shifts
+
+    shift = optimize.root_scalar(lacking, bracket=(0.5 * critical, 2 * critical)).root
+    return float(shift) * float(x.std(ddof=1)) / math.sqrt(len(x))
+
+
+def replicate_slopes(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> list[Interval]:
+    """Coefficients of a linear model fitted to each replicate alone, with t intervals over the replicates.
+
+    Least squares per replicate makes the replicate the cluster: whatever ties the cells of one seed
+    together is inside its coefficients. The interval speaks of new seeds on these cells (tasks and
+    volumes), not of new tasks.
+
+    Args:
+        x: (cells, coefficients), the design, the same for every replicate; include a column of ones.
+        y: (replicates, cells).
+
+    Raises:
+        ValueError: shapes do not fit, or the columns of the design are not independent.
+    """
+    design, outcomes = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if design.ndim != 2 or outcomes.ndim != 2 or outcomes.shape[1] != design.shape[0]:
+        raise ValueError(
+            f"x must be (cells, coefficients), y (replicates, cells), got {design.shape}, {outcomes.shape}"
+        )
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        raise ValueError(
+            f"the {design.shape[1]} columns of the design must be independent "
+            f"over its {design.shape[0]} cells; add tasks or volumes that differ"
+        )
+    coefficients = np.linalg.lstsq(design, outcomes.T, rcond=None)[0]
+    return [mean_interval(row, confidence=confidence) for row in coefficients]

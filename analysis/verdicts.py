@@ -1,0 +1,149 @@
+"""What the tests of the claims ledger share: a claim, its thresholds, a row of the ledger, and who counts as replicate.
+
+Replicates are (seed, fold). Where a claim is tested over several conditions (volumes, sources), a replicate
+counts once, with its mean over the conditions, and only replicates that have all of them are used.
+"""
+
+# pandas types every selection as "a table or a series", which no annotation can mend.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis import stats
+from lib.registry import Registry
+
+VERDICTS = ("supported", "contradicted", "inconclusive", "not tested")
+REPLICATE = ["seed", "fold"]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A number fixed beforehand, and why it is that one."""
+
+    value: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A published claim in checkable words, with its test; one entry of claims.toml."""
+
+    id: str
+    paper: str
+    statement: str
+    test: str
+    unit: str
+    thresholds: Mapping[str, Threshold]
+    compare: tuple[str, ...] = ()
+
+    def value(self, name: str) -> float:
+        """The threshold of that name."""
+        return self.thresholds[name].value
+
+
+@dataclass(frozen=True)
+class ClaimTest:
+    """A test of claims: what it needs in claims.toml, and the function `(claim, table, curves) -> rows`."""
+
+    run: Callable[[Claim, pd.DataFrame, pd.DataFrame], list[dict[str, Any]]]
+    thresholds: tuple[str, ...]
+    compares: bool
+
+
+TESTS: Registry[ClaimTest] = Registry("test of a claim")
+
+
+def verdict(
+    claim: Claim,
+    task: str,
+    word: str,
+    note: str,
+    *,
+    interval: stats.Interval | None = None,
+    seeds: int = 0,
+    detectable: float = math.nan,
+) -> dict[str, Any]:
+    """One row of the ledger; missing numbers are None. `detectable` is in the unit of the effect, at 80 % power."""
+    numbers = (math.nan,) * 3 if interval is None else interval[:3]
+    effect, low, high, least = (float(x) if math.isfinite(x) else None for x in (*numbers, detectable))
+    return {
+        "id": claim.id,
+        "paper": claim.paper,
+        "statement": claim.statement,
+        "task": task,
+        "verdict": word,
+        "effect": effect,
+        "interval": [low, high],
+        "unit": claim.unit,
+        "seeds": seeds,
+        "detectable": least,
+        "note": note,
+    }
+
+
+def balanced(values: pd.DataFrame, least: int) -> tuple[pd.DataFrame, str]:
+    """The replicates (rows) that have every condition (column) which at least `least` replicates have.
+
+    Returns:
+        The complete rows, fewer than `least` where there are no more, and what was left out, in words.
+    """
+    counts = values.notna().sum()
+    enough = values.columns[counts >= min(least, counts.max() if len(counts) else 0)]
+    kept = values[enough].dropna()
+    thin, left = len(values.columns) - len(enough), len(values) - len(kept)
+    words = [f"{thin} of {len(values.columns)} conditions left out: fewer than {least} seeds"] if thin else []
+    words += [f"{left} of {len(values)} seeds left out: not in every condition"] if left else []
+    return kept, "; ".join(words)
+
+
+def targets(frame: pd.DataFrame) -> list[str]:
+    """Tasks of the table, without those that only serve as source."""
+    only_scratch = frame.groupby("task").strategy.agg(lambda names: set(names) == {"scratch"})
+    sources = set(frame.source)
+    return [str(task) for task, alone in only_scratch.items() if not (alone and task in sources)]
+
+
+def sentence(*parts: str) -> str:
+    """The parts that say something, as sentences."""
+    return ". ".join(part[0].upper() + part[1:] for part in parts if part)
+
+
+def kinds(frame: pd.DataFrame) -> str:
+    """What to say of the data's kind: that they are simulated, or in part."""
+    found = set(frame.kind)
+    if "simulated" not in found:
+        return ""
+    return "simulated data" if len(found) == 1 else "real and simulated data"
+
+
+def diverged(frame: pd.DataFrame, strategies: tuple[str, ...]) -> str:
+    """How many runs of these strategies diverged, if any."""
+    rows = frame[frame.strategy.isin(strategies)]
+    count = int((rows.status == "diverged").sum())
+    return f"{count} of {len(rows)} runs diverged" if count else ""
+
+
+def unpaired(rows: pd.DataFrame) -> str:
+    """How many rows have no partner to be set against, and why, from their `status`."""
+    counts = rows.status[~rows.status.isin(["done", "diverged"])].value_counts()
+    return ", ".join(f"{count} runs left out: {status}" for status, count in counts.items())
+
+
+def by_replicate(rows: pd.DataFrame, value: str, conditions: list[str]) -> pd.DataFrame:
+    """Replicates by conditions."""
+    return rows.pivot(index=REPLICATE, columns=conditions, values=value).astype("float64")
+
+
+def side_of(interval: stats.Interval, threshold: float, *, low: str, high: str) -> str:
+    """The word for an interval that lies below, or above, a threshold."""
+    if interval.high < threshold:
+        return low
+    return high if interval.low > threshold else "inconclusive"

@@ -1,0 +1,148 @@
+"""The card of a dataset: what is known of it, read strictly from a TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib import paths
+from lib.errors import StudyError, nearest
+
+KINDS = ("real", "simulated")
+FETCHES = ("table", "manual", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """How a dataset may be divided: the number of folds, and what a group is, in words."""
+
+    folds: int
+    rule: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A known state of the prepared folder, told by its counts (all originals, or a named part of them)."""
+
+    name: str
+    pairs: int
+    groups: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What is known of one dataset, as its TOML file says it.
+
+    `pairs` and `groups` count what preparation makes of all originals; 0 means drawn on demand (simulated).
+    `fetch` is "table" (every original has a verified row in `<name>.csv`), "manual" (`manual` says where to get
+    them and why), or "none" (nothing to fetch). An address of an original is `address`, with the row's
+    repository and commit filled in, followed by the row's path.
+    """
+
+    name: str
+    title: str
+    what: str
+    kind: str
+    modality: str
+    licence: str
+    citation: str
+    split: Split
+    pairs: int
+    groups: int
+    target: str = "foreground"
+    folder: str = ""
+    address: str = ""
+    parts: tuple[Part, ...] = ()
+    preparation: str = ""
+    quality: tuple[str, ...] = ()
+    fetch: str = "none"
+    manual: str = ""
+    file: Path = Path()
+
+    @property
+    def path(self) -> Path:
+        """The prepared folder, there or not."""
+        return paths.data_root() / self.folder
+
+
+def load_card(file: Path) -> Card:
+    """Read one card strictly.
+
+    Raises:
+        StudyError: not TOML, an unknown or missing key, a value of the wrong type or out of range.
+    """
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"{file}: not valid TOML: {error}") from error
+    if "file" in table:
+        raise StudyError(f"{file}: {nearest('key', 'file', _fields(Card))}")
+    if file.name == "card.toml":  # a user's card speaks of the folder it lies in, whatever that is called now
+        table.setdefault("folder", file.parent.name)
+    card: Card = dataclasses.replace(_strict(Card, table, str(file)), file=file)
+    _check_card(card)
+    return card
+
+
+def _check_card(card: Card) -> None:
+    problems = []
+    if card.kind not in KINDS:
+        problems.append(nearest("kind", card.kind, KINDS))
+    if card.fetch not in FETCHES:
+        problems.append(nearest("fetch", card.fetch, FETCHES))
+    if not card.name.replace("_", "").isalnum() or card.name != card.name.lower():
+        problems.append(f"name must be lowercase letters, digits and '_', got {card.name!r}")
+    if card.kind == "real" and (card.name.startswith("sim_") or card.name in ("originals", "simulated")):
+        problems.append(f"the name {card.name!r} is reserved; choose another")
+    if card.kind == "real" and (not card.folder or Path(card.folder).name != card.folder):
+        problems.append(f"folder must name one folder in the data root, got {card.folder!r}")
+    if card.file.name == "card.toml" and card.folder != card.file.parent.name:
+        problems.append(f"folder says {card.folder!r} but the card lies in {card.file.parent.name!r}; drop the key")
+    if card.split.folds < 3:
+        problems.append(f"split.folds must be at least 3 (training, validation, test), got {card.split.folds}")
+    if card.fetch == "table" and not card.address:
+        problems.append('fetch = "table" needs an address')
+    if card.fetch == "manual" and not card.manual:
+        problems.append("fetch = \"manual\" needs a text under 'manual': why, and where to get the files")
+    if problems:
+        raise StudyError(f"{card.file}: {'; '.join(problems)}")
+
+
+def _fields(cls: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls) if field.name != "file"]
+
+
+def _strict(cls: type, table: dict[str, object], where: str) -> typing.Any:
+    """Build dataclass `cls` from a TOML table; every key must be known and every value of the declared type."""
+    for key in table:
+        if key not in _fields(cls):
+            raise StudyError(f"{where}: {nearest('key', key, _fields(cls))}")
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for field in dataclasses.fields(cls):
+        if field.name in table:
+            values[field.name] = _typed(table[field.name], hints[field.name], f"{where}: {field.name}")
+        elif field.default is dataclasses.MISSING:
+            raise StudyError(f"{where}: the key {field.name!r} is missing")
+    return cls(**values)
+
+
+def _typed(value: object, hint: typing.Any, where: str) -> object:
+    if isinstance(hint, types.GenericAlias):  # tuple[X, ...]
+        if not isinstance(value, list):
+            raise StudyError(f"{where} must be a list, got {value!r}")
+        return tuple(_typed(item, hint.__args__[0], f"{where}[{place}]") for place, item in enumerate(value))
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise StudyError(f"{where} must be a table, got {value!r}")
+        return _strict(typing.cast(type, hint), value, where)
+    if type(value) is not hint:  # not isinstance: true is no number here
+        kind = {str: "a text", int: "a whole number"}[hint]
+        raise StudyError(f"{where} must be {kind}, got {value!r}")
+    if isinstance(value, int) and value < 0:
+        raise StudyError(f"{where} must not be negative, got {value}")
+    return value

@@ -1,0 +1,207 @@
+"""Is a prepared folder whole, right, and divisible without leaks? Every finding is a line."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib import manifests, paths
+from lib.card import Card, Part
+from lib.errors import StudyError
+
+FEW = 3  # how many examples a finding names
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found. Levels: "ok"; "note" and "warning" leave the data usable; "error" does not."""
+
+    level: str
+    text: str
+
+
+def check(card: Card) -> list[Finding]:
+    """Everything that can be said of a card's prepared folder.
+
+    Files against the index, image against mask, values, hashes, counts against the card, groups against the split.
+    """
+    try:
+        folder = manifests.require_folder(card)
+        rows = manifests.read_table(folder / "index.csv", manifests.INDEX_COLUMNS)
+    except StudyError as error:
+        return [Finding("error", str(error))]
+    findings = _index(rows) + _files(rows, folder)
+    hashes: dict[str, str] = {}
+    findings += _pictures(rows, folder, hashes)
+    findings += _checksums(folder, card.folder)
+    findings += _counts(card, rows)
+    findings += _leaks(card, rows, hashes)
+    return findings
+
+
+def _some(examples: Sequence[object]) -> str:
+    text = ", ".join(str(each) for each in examples[:FEW])
+    return text if len(examples) <= FEW else f"{text} and {len(examples) - FEW} more"
+
+
+def _index(rows: list[dict[str, str]]) -> list[Finding]:
+    if not rows:
+        return [Finding("error", "index.csv lists no image")]
+    findings = []
+    twice = [name for name, count in Counter(row["id"] for row in rows).items() if count > 1]
+    if twice:
+        findings.append(Finding("error", f"index.csv lists an id more than once: {_some(twice)}"))
+    nameless = [row["id"] for row in rows if not row["group"]]
+    if nameless:
+        findings.append(Finding("error", f"index.csv gives no group for {_some(nameless)}"))
+    return findings
+
+
+def _files(rows: list[dict[str, str]], folder: Path) -> list[Finding]:
+    """Every row has its image and mask, and neither folder holds anything else."""
+    findings = []
+    expected = {f"{row['id']}.png" for row in rows}
+    for kind in ("images", "masks"):
+        there = {path.name for path in (folder / kind).iterdir()} if (folder / kind).is_dir() else set()
+        if expected - there:
+            lost = sorted(expected - there)
+            findings.append(Finding("error", f"{len(lost)} of {len(rows)} {kind} are missing: {_some(lost)}"))
+        if there - expected:
+            extra = sorted(there - expected)
+            findings.append(Finding("error", f"{kind}/ holds {len(extra)} files that index.csv lacks: {_some(extra)}"))
+    return findings
+
+
+def _pictures(rows: list[dict[str, str]], folder: Path, hashes: dict[str, str]) -> list[Finding]:
+    """Both pictures of a pair are 8-bit gray, agree in size with each other and the index, and the mask is binary.
+
+    Fills `hashes` with a hash of each image's pixels, by id.
+    """
+    faults: list[str] = []
+    empty: list[str] = []
+    for row in rows:
+        name = row["id"]
+        files = [folder / kind / f"{name}.png" for kind in ("images", "masks")]
+        if not all(file.is_file() for file in files):
+            continue  # said already
+        try:
+            image, mask = (manifests.read_gray(file) for file in files)
+        except StudyError as error:
+            faults.append(str(error))
+            continue
+        hashes[name] = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+        if image.shape != mask.shape:
+            faults.append(f"image {name} is {_size(image)} and its mask {_size(mask)} (width x height)")
+        if _size(image) != f"{row['width']} x {row['height']}":
+            faults.append(f"image {name} is {_size(image)}, index.csv says {row['width']} x {row['height']}")
+        if not manifests.is_binary(mask):
+            faults.append(f"mask {name} must hold 0 and one of 1 or 255, got {_some(np.unique(mask).tolist())}")
+        elif not mask.any():
+            empty.append(name)
+        elif abs(_number(row["fg_fraction"]) - (mask > 0).mean()) > 0.001:
+            faults.append(f"mask {name} has foreground {(mask > 0).mean():.4f}, index.csv says {row['fg_fraction']}")
+    findings = [Finding("error", text) for text in faults[:FEW]]
+    if len(faults) > FEW:
+        findings.append(Finding("error", f"and {len(faults) - FEW} more faults of this kind in images and masks"))
+    if empty:
+        findings.append(Finding("note", f"{len(empty)} masks are empty: {_some(empty)}"))
+    return findings
+
+
+def _size(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[1]} x {pixels.shape[0]}"
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("inf")  # no number agrees with nothing
+
+
+def _checksums(folder: Path, name: str) -> list[Finding]:
+    """Files against `checksums.sha256` in the folder, else against that of the data root ("sha256  folder/path")."""
+    inside, outside = folder / "checksums.sha256", paths.data_root() / "checksums.sha256"
+    if inside.is_file():
+        file, prefix = inside, ""
+    elif outside.is_file():
+        file, prefix = outside, f"{name}/"
+    else:
+        return [Finding("note", f"no checksums.sha256 in {folder} or {paths.data_root()}: bytes were not verified")]
+    listed = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        digest, _, path = line.partition("  ")
+        if path.startswith(prefix):
+            listed[path.removeprefix(prefix)] = digest
+    wrong = []
+    for path, digest in listed.items():
+        if (folder / path).is_file() and hashlib.sha256((folder / path).read_bytes()).hexdigest() != digest:
+            wrong.append(path)
+    lost = [path for path in listed if not (folder / path).is_file()]
+    unlisted = [
+        path.relative_to(folder).as_posix()
+        for kind in ("images", "masks")
+        for path in sorted((folder / kind).glob("*"))
+        if path.relative_to(folder).as_posix() not in listed
+    ]
+    findings = []
+    if not listed:
+        return [Finding("note", f"{file} lists nothing of {name}: bytes were not verified")]
+    if wrong:
+        findings.append(Finding("error", f"{len(wrong)} files differ from {file}: {_some(wrong)}"))
+    if lost:
+        findings.append(Finding("error", f"{len(lost)} files that {file} lists are missing: {_some(lost)}"))
+    if unlisted:
+        findings.append(Finding("error", f"{len(unlisted)} files are not listed in {file}: {_some(unlisted)}"))
+    return findings or [Finding("ok", f"{len(listed)} files agree with {file}")]
+
+
+def _counts(card: Card, rows: list[dict[str, str]]) -> list[Finding]:
+    pairs, groups = len(rows), len({row["group"] for row in rows})
+    known = (Part(name="all originals", pairs=card.pairs, groups=card.groups), *card.parts)
+    for part in known:
+        if (part.pairs, part.groups) == (pairs, groups):
+            return [Finding("ok", f"{pairs} pairs in {groups} groups: {part.name}")]
+    texts = [f"{part.pairs} in {part.groups} ({part.name})" for part in known]
+    return [Finding("warning", f"{pairs} pairs in {groups} groups, while the card knows {' or '.join(texts)}")]
+
+
+def _leaks(card: Card, rows: list[dict[str, str]], hashes: dict[str, str]) -> list[Finding]:
+    """No group, source picture or image lies in two folds of the card's split."""
+    groups = [row["group"] for row in rows]
+    try:
+        fold = manifests.folds(groups, card.split.folds, card.name)
+    except StudyError as error:
+        return [Finding("error", str(error))]
+    findings = []
+    of_group: dict[str, set[int]] = {}
+    for group, place in zip(groups, fold.tolist(), strict=True):
+        of_group.setdefault(group, set()).add(place)
+    crossing = [group for group, found in of_group.items() if len(found) > 1]
+    if crossing:
+        findings.append(Finding("error", f"{len(crossing)} groups cross a split: {_some(crossing)}"))
+    keys = {
+        "one source picture": [row["source"] for row in rows],
+        "the same image": [hashes.get(row["id"], row["id"]) for row in rows],
+    }
+    for what, values in keys.items():
+        held: dict[str, dict[str, str]] = {}
+        for row, value in zip(rows, values, strict=True):
+            held.setdefault(value, {}).setdefault(row["group"], row["id"])
+        pairs = [" and ".join(list(ids.values())[:2]) for ids in held.values() if len(ids) > 1]
+        if pairs:
+            findings.append(Finding("error", f"{what} is in two groups, and may cross a split: {_some(pairs)}"))
+    if not findings:
+        sizes = np.bincount(fold, minlength=card.split.folds)
+        text = f"{card.split.folds} folds of {_span(sizes.tolist())} images, no group in two of them"
+        findings.append(Finding("ok", f"{text} (a group: {card.split.rule})"))
+    return findings
+
+
+def _span(sizes: list[int]) -> str:
+    return str(sizes[0]) if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"

@@ -1,0 +1,249 @@
+"""Steps that every preparation shares: gray conversion, reduction, merging of masks, near-duplicates, writing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lib import manifests
+from lib.errors import StudyError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+LONGER_SIDE = 256  # pixels; prepared pictures are at most this long
+
+
+@dataclass(frozen=True)
+class Item:
+    """One pair as it goes into a prepared folder: image uint8 (h, w), mask bool (h, w), and its cells in the index."""
+
+    source: str
+    group: str
+    cls: str
+    image: np.ndarray
+    mask: np.ndarray
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+def open_picture(file: Path) -> Image:
+    """Decode a picture file wholly.
+
+    Raises:
+        StudyError: it cannot be decoded.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(file) as picture:
+            picture.load()
+            return picture
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise StudyError(f"{file}: not a readable picture ({error})") from error
+
+
+def gray(file: Path) -> Image:
+    """An 8-bit gray picture (ITU-R 601 luma for color, alpha dropped).
+
+    More than 8 bits are scaled from the picture's own range to 0..255: what such files hold (12 bits in 16, say) is
+    not written in them.
+
+    Raises:
+        StudyError: the picture cannot be decoded, or holds non-finite values.
+    """
+    from PIL import Image
+
+    picture = open_picture(file)
+    if picture.mode.startswith(("I", "F")):
+        values = np.asarray(picture).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise StudyError(f"{file}: holds values that are not finite; only finite gray values can be scaled")
+        span = np.ptp(values)
+        scaled = (values - values.min()) / (span if span > 0 else 1) * 255
+        return Image.fromarray(np.round(scaled).astype(np.uint8))
+    return picture.convert("L")
+
+
+def values(file: Path) -> np.ndarray:
+    """The label values of a mask file, (h, w): palette entries by number, 1-bit as 0/1, equal color channels as one.
+
+    Raises:
+        StudyError: the channels differ, so that a color stands for a label.
+    """
+    picture = open_picture(file)
+    if picture.mode == "1":
+        return np.asarray(picture).astype(np.uint8)
+    if picture.mode in ("LA", "PA", "RGBA"):
+        picture = picture.convert(picture.mode[:-1])
+    pixels = np.asarray(picture)
+    if pixels.ndim == 3:
+        if (pixels != pixels[:, :, :1]).any():
+            colors = len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0))
+            raise StudyError(
+                f"{file}: a mask must be gray, one value per label, got a color picture with {colors} "
+                f"colors; save its labels as gray values first"
+            )
+        pixels = pixels[:, :, 0]
+    return pixels
+
+
+def white(file: Path) -> np.ndarray:
+    """A mask file's foreground, bool (h, w), where that is drawn in white on black."""
+    return np.asarray(open_picture(file).convert("L")) > 127
+
+
+def shrink(picture: Image) -> np.ndarray:
+    """An 8-bit gray picture with its longer side at most `LONGER_SIDE`, as uint8 (h, w); never enlarged.
+
+    Area average when at least halved, Lanczos otherwise (an area average over less than two pixels gives uneven
+    weights from pixel to pixel).
+    """
+    from PIL import Image
+
+    size, factor = _reduced(picture.size)
+    if factor == 1:
+        return np.asarray(picture)
+    way = Image.Resampling.BOX if factor >= 2 else Image.Resampling.LANCZOS
+    return np.asarray(picture.resize(size, way))
+
+
+def shrink_mask(mask: np.ndarray) -> np.ndarray:
+    """A bool (h, w) mask reduced as `shrink` reduces its image: foreground where it covers at least half of a pixel."""
+    from PIL import Image
+
+    size, _ = _reduced((mask.shape[1], mask.shape[0]))
+    cover = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
+    return np.asarray(cover) > 127
+
+
+def _reduced(size: tuple[int, int]) -> tuple[tuple[int, int], float]:
+    factor = max(1.0, max(size) / LONGER_SIDE)
+    return (max(1, round(size[0] / factor)), max(1, round(size[1] / factor))), factor
+
+
+def merged(masks: Sequence[np.ndarray]) -> np.ndarray:
+    """The union of several bool masks of one image."""
+    return np.logical_or.reduce(masks)
+
+
+def fingerprint(picture: Image) -> np.ndarray:
+    """256 bits, bool (256,), that near-duplicates nearly share: does brightness rise from left to right?
+
+    The picture is reduced to 17 x 16 gray values; a bit compares two neighbors of a row (a difference hash).
+    """
+    from PIL import Image
+
+    small = np.asarray(picture.resize((17, 16), Image.Resampling.BILINEAR))
+    return (small[:, 1:] > small[:, :-1]).ravel()
+
+
+def chains(prints: Sequence[np.ndarray], distance: int) -> np.ndarray:
+    """The cluster of each fingerprint, int (n,): two that differ in at most `distance` bits are in one, and so on.
+
+    Clusters are numbered in the order of their first members.
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    if not len(prints):
+        return np.zeros(0, dtype=np.int64)
+    bits = np.stack(prints).astype(np.float32)
+    differing = bits.shape[1] - bits @ bits.T - (1 - bits) @ (1 - bits).T
+    labels = connected_components(differing <= distance, directed=False)[1]
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
+
+
+def first_of_chain(prints: Sequence[np.ndarray], distance: int) -> list[int]:
+    """The positions that remain when near-duplicates are reduced to the first of each cluster."""
+    labels = chains(prints, distance)
+    return sorted(np.unique(labels, return_index=True)[1].tolist())
+
+
+def write_folder(items: Iterable[Item], folder: Path, extra_files: dict[str, str] | None = None) -> tuple[int, int]:
+    """Write a prepared folder: images, masks, index.csv, checksums.sha256 and `extra_files` (name to text).
+
+    Everything goes into a temporary folder beside, which takes its name at the end, so the folder is whole or absent.
+
+    Returns:
+        Number of pairs and of groups.
+
+    Raises:
+        StudyError: the folder exists, there is no item, or it cannot be written (disk full, no permission).
+    """
+    if folder.exists():
+        raise StudyError(f"{folder} exists already; move or delete it first; {manifests.root_note()}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    except OSError as error:
+        raise StudyError(f"cannot write in {folder.parent}: {error.strerror}; {manifests.root_note()}") from error
+    try:
+        counts = _write_items(items, temporary)
+        for name, text in (extra_files or {}).items():
+            (temporary / name).write_text(text, encoding="utf-8")
+        _write_checksums(temporary)
+        temporary.chmod(0o755)  # temporary folders are private; data are meant to be shared
+        os.replace(temporary, folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise StudyError(
+            f"writing {folder} failed: {error.strerror or error}; nothing was left behind; {manifests.root_note()}"
+        ) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return counts
+
+
+def _write_items(items: Iterable[Item], folder: Path) -> tuple[int, int]:
+    import csv
+
+    (folder / "images").mkdir()
+    (folder / "masks").mkdir()
+    rows, groups = [], set()
+    for number, item in enumerate(items):
+        name = f"{number:04d}"
+        height, width = item.mask.shape
+        if item.image.shape != item.mask.shape:
+            raise StudyError(
+                f"{item.source}: image {item.image.shape} and mask {item.mask.shape} (height, width) must agree"
+            )
+        (folder / "images" / f"{name}.png").write_bytes(_png(item.image))
+        (folder / "masks" / f"{name}.png").write_bytes(_png(item.mask.astype(np.uint8) * 255))
+        fixed = (name, item.source, item.group, item.cls, width, height, f"{item.mask.mean():.4f}")
+        rows.append(dict(zip(manifests.INDEX_COLUMNS, fixed, strict=True)) | item.extra)
+        groups.add(item.group)
+    if not rows:
+        raise StudyError("no image was left to write; is this the right folder of originals?")
+    if not any(float(row["fg_fraction"]) for row in rows):
+        raise StudyError(f"none of the {len(rows)} masks holds any foreground; is this the right label?")
+    with (folder / "index.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return len(rows), len(groups)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _write_checksums(folder: Path) -> None:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    text = "".join(
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n" for path in files
+    )
+    (folder / "checksums.sha256").write_text(text, encoding="utf-8")

@@ -1,0 +1,208 @@
+"""All cards, reading of prepared folders, and folds by group."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib import paths
+from lib.card import Card, load_card
+from lib.errors import StudyError, nearest
+
+INDEX_COLUMNS = ("id", "source", "group", "cls", "width", "height", "fg_fraction")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared dataset in memory, in the order of its index.
+
+    Images are uint8 (h, w) gray, masks uint8 (h, w) of 0/1; sizes differ between images. `digest` is the sha256, in
+    hex, over the bytes of the index and then of every image and mask file in that order.
+    """
+
+    images: list[np.ndarray]
+    masks: list[np.ndarray]
+    ids: list[str]
+    groups: list[str]
+    digest: str
+
+
+def root_note() -> str:
+    """The data root with its origin, as every error about data ends."""
+    return f"data root: {paths.data_root()} ({paths.data_origin()})"
+
+
+def manifest_dir() -> Path:
+    """The folder of the project's own cards."""
+    return paths.REPOSITORY / "data_manifests"
+
+
+def cards() -> dict[str, Card]:
+    """Every card by task name: the project's, then those of the user's own folders in the data root.
+
+    Raises:
+        StudyError: a card is malformed, or a user's card takes a name or folder that a card before it has.
+    """
+    found: dict[str, Card] = {}
+    own = sorted(manifest_dir().glob("*.toml"))
+    theirs = sorted(paths.data_root().glob("*/card.toml"))
+    for file in own + theirs:
+        card = load_card(file)
+        if card.name in found:
+            raise StudyError(
+                f"{file}: the name {card.name!r} is taken by {found[card.name].file}; choose another name for yours"
+            )
+        found[card.name] = card
+    return found
+
+
+def find(name: str) -> Card:
+    """The card of that name.
+
+    Raises:
+        StudyError: there is none; names the nearest.
+    """
+    known = cards()
+    if name not in known:
+        raise StudyError(f"{nearest('dataset', name, known)}; {root_note()}")
+    return known[name]
+
+
+def read_table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file that must have (at least) these columns.
+
+    Raises:
+        StudyError: a column is missing, or a row has more or fewer cells than the header.
+    """
+    with file.open(newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        header = list(reader.fieldnames or [])
+        missing = [name for name in columns if name not in header]
+        if missing:
+            raise StudyError(f"{file}: column {', '.join(missing)} is missing; the header is {', '.join(header)}")
+        rows = list(reader)
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise StudyError(f"{file}, line {number}: the row does not have the header's {len(header)} cells")
+    return rows
+
+
+def require_folder(card: Card) -> Path:
+    """The prepared folder of a card.
+
+    Raises:
+        StudyError: it is not there; says where it was looked for and how to get it.
+    """
+    if card.kind == "simulated":
+        raise StudyError(f"{card.name} is simulated: it is drawn on demand and has no folder")
+    if not (card.path / "index.csv").is_file():
+        state = "has no index.csv" if card.path.is_dir() else "does not exist"
+        raise StudyError(
+            f"{card.name}: the prepared folder {card.path} {state}; {root_note()}. Point STUDY_DATA at the folder "
+            f"that holds {card.folder}/, or run: python -m lib data fetch {card.name}, then "
+            f"python -m lib data prepare {card.name}"
+        )
+    return card.path
+
+
+def read(card: Card) -> Prepared:
+    """Read a prepared folder: every image and mask of the index, with the digest of what was read.
+
+    Raises:
+        StudyError: folder or file missing, not 8-bit gray, image and mask of different size, or a mask that is not
+            binary; the message names the file, the data root and its origin.
+    """
+    folder = require_folder(card)
+    digest = hashlib.sha256((folder / "index.csv").read_bytes())
+    images, masks, ids, groups = [], [], [], []
+    for row in read_table(folder / "index.csv", ("id", "group")):
+        image = read_gray(folder / "images" / f"{row['id']}.png", digest)
+        mask = read_gray(folder / "masks" / f"{row['id']}.png", digest)
+        if image.shape != mask.shape:
+            raise StudyError(
+                f"{folder}: image {row['id']} is {image.shape} and its mask {mask.shape} (height, width); "
+                f"they must agree; {root_note()}"
+            )
+        if not is_binary(mask):
+            raise StudyError(
+                f"{folder / 'masks' / row['id']}.png: a mask must hold 0 and one of 1 or 255, got the "
+                f"values {np.unique(mask)[:8].tolist()}; {root_note()}"
+            )
+        images.append(image)
+        masks.append((mask > 0).astype(np.uint8))
+        ids.append(row["id"])
+        groups.append(row["group"])
+    if not ids:
+        raise StudyError(f"{folder / 'index.csv'} lists no image; {root_note()}")
+    return Prepared(images, masks, ids, groups, digest.hexdigest())
+
+
+def is_binary(mask: np.ndarray) -> bool:
+    """Whether a uint8 mask holds nothing but 0 and one foreground value, 1 or 255."""
+    values = set(np.unique(mask).tolist())
+    return values <= {0, 255} or values <= {0, 1}
+
+
+def read_gray(file: Path, digest: hashlib._Hash | None = None) -> np.ndarray:
+    """An 8-bit gray picture as uint8 (h, w); its file's bytes are added to `digest`.
+
+    Raises:
+        StudyError: the file is missing, unreadable or not 8-bit gray.
+    """
+    import io
+
+    from PIL import Image
+
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise StudyError(f"{file} is listed in the index but missing; {root_note()}") from None
+    if digest is not None:
+        digest.update(content)
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            if picture.mode != "L":
+                raise StudyError(f"{file}: must be 8-bit gray (mode L), got mode {picture.mode}; {root_note()}")
+            return np.asarray(picture)
+    except (OSError, SyntaxError) as error:  # what pillow raises for a damaged file
+        raise StudyError(f"{file}: not a readable picture ({error}); {root_note()}") from error
+
+
+def folds(groups: Sequence[str], count: int, name: str) -> np.ndarray:
+    """The fold, 0 to `count` - 1, of every image; images of one group share a fold.
+
+    Groups are taken in the order of sha256("name/group"), so the outcome does not depend on the order of the
+    images, and each goes to the fold that holds the fewest images so far (the lowest number among equals).
+
+    Args:
+        groups: the group of each image.
+        count: number of folds.
+        name: the dataset's name; two datasets with equal group names get unrelated folds.
+
+    Returns:
+        int64 (n,).
+
+    Raises:
+        StudyError: fewer groups than folds, so that a fold would stay empty.
+    """
+    sizes: dict[str, int] = {}
+    for group in groups:
+        sizes[group] = sizes.get(group, 0) + 1
+    if count < 1 or len(sizes) < count:
+        raise StudyError(
+            f"{name}: {count} folds need at least as many groups, got {len(sizes)} groups; "
+            f"lower split.folds in the card, or give finer groups"
+        )
+    order = sorted(sizes, key=lambda group: hashlib.sha256(f"{name}/{group}".encode()).digest())
+    held = [0] * count
+    where = {}
+    for group in order:
+        fold = held.index(min(held))
+        where[group] = fold
+        held[fold] += sizes[group]
+    return np.array([where[group] for group in groups], dtype=np.int64)
