@@ -50,6 +50,7 @@ class Lines:
 def _kernel_manager(stderr: IO[str], started: Callable[[int], Any]) -> type:
     """A kernel manager that starts this interpreter, and keeps what the kernel process itself writes to stderr."""
     from jupyter_client.manager import AsyncKernelManager
+    from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(paths.REPOSITORY)}
     environment.pop("MPLBACKEND", None)  # a backend set outside would leave the reports without figures
@@ -61,6 +62,8 @@ def _kernel_manager(stderr: IO[str], started: Callable[[int], Any]) -> type:
 
         async def start_kernel(self, **options: Any) -> None:
             await super().start_kernel(stderr=stderr, env=environment, **options)
+            assert isinstance(self.provisioner, LocalProvisioner)
+            assert self.provisioner.pid is not None
             started(self.provisioner.pid)
 
     return Manager

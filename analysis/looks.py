@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -73,7 +74,11 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(draw)
     def inner(*args: P.args, **kwargs: P.kwargs) -> T:
         with plt.style.context(STYLE):
-            return draw(*args, **kwargs)
+            drawn = draw(*args, **kwargs)
+            interactive = matplotlib.is_interactive()
+        # A notebook's first figure turns on its display, which leaving the context would turn off for all later ones.
+        matplotlib.interactive(interactive)
+        return drawn
 
     return inner
 

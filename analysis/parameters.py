@@ -114,9 +114,9 @@ def plan(suite: str, names: Sequence[str] = (), overrides: Mapping[str, Any] | N
     jobs = []
     for name, path in known.items():
         if name in wanted:
-            common = {"suite": called, "report": str(paths.reports_dir() / chosen.name / name)}
-            common = {key: value for key, value in common.items() if key in declared(path)}
-            given = common | settings.get(name, {}) | dict(overrides or {})
+            offered = {"suite": called, "report": str(paths.reports_dir() / chosen.name / name)}
+            common = {key: value for key, value in offered.items() if key in declared(path)}
+            given = {**common, **settings.get(name, {}), **(overrides or {})}
             house = nbformat.read(path, as_version=4).metadata.get("palimpsest", {})
             jobs.append(Job(path, check_parameters(path, given), frozenset(given), bool(house.get("alone"))))
     if not jobs:

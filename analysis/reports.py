@@ -27,7 +27,7 @@ def publish(name: str, thing: Any, report: str) -> None:
         paths.write_atomic(Path(report, f"{name}.csv"), thing.to_csv(index=False))
         return
     stream = io.BytesIO()
-    getattr(thing, "figure", thing).savefig(stream, format="png", dpi=150, bbox_inches="tight")
+    thing.get_figure(root=True).savefig(stream, format="png", dpi=150, bbox_inches="tight")
     paths.write_atomic(Path(report, f"{name}.png"), stream.getvalue())
 
 

@@ -190,10 +190,10 @@ def split(name: str, groups: list[str], *, fold: int, volume: int | None, seed: 
     test, val = (np.flatnonzero(where == each) for each in (fold, (fold + 1) % folds))
     train = np.flatnonzero((where != fold) & (where != (fold + 1) % folds))
     if volume is not None:
-        if not 1 <= volume <= len(train):
-            raise StudyError(
-                f"volume must be between 1 and {len(train)}, the training images of {name!r}, got {volume}"
-            )
+        if volume < 1:
+            raise StudyError(f"volume must be at least 1, got {volume}")
+        if volume > len(train):
+            raise StudyError(f"volume must be at most {len(train)}, the training images of {name!r}, got {volume}")
         train = train[np.random.default_rng([seed, 0x501]).permutation(len(train))[:volume]]
     return Split(train, val, test)
 

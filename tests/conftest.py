@@ -1,0 +1,22 @@
+"""What holds for every test: quiet threads, no display, and a home of its own."""
+
+import os
+
+# Before torch is imported anywhere: one thread a process, and none that spins while it waits.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["MPLBACKEND"] = "Agg"
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def study_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh `STUDY_HOME`, so that no test reads or writes the runs, reports and data of the repository."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("STUDY_HOME", str(home))
+    monkeypatch.delenv("STUDY_DATA", raising=False)
+    return home

@@ -1,0 +1,315 @@
+"""Where runs execute: a dead worker costs its own run only, and nothing is left running."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import wait
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from lib import engines
+from lib.engines import ENGINES, Here, Local, RunFailed, work
+from lib.errors import StudyError
+from lib.progress import Progress, clock
+from lib.runs import Run, open_run, run_dir
+from lib.spec import canonical, run_id
+from lib.train import train
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_blobs(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True)
+def data(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDY_DATA", str(blobs))
+
+
+def long_spec(**changes: Any):
+    """A run that takes far longer than the test."""
+    return tiny.spec(steps=1_000_000, evaluations=100_000, checkpoints="ends", **changes)
+
+
+def soon(condition: Callable[[], Any]) -> None:
+    """Wait until the condition holds; a minute is for machines that are very busy."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_engines_are_found_by_name():
+    assert list(ENGINES) == ["here", "local"]
+    with pytest.raises(StudyError, match="unknown engine 'locl'; did you mean 'local'"):
+        ENGINES["locl"]
+
+
+# ---- here ---------------------------------------------------------------------------------------------------------
+
+
+def test_here_trains_at_once_and_reports():
+    events: list[dict[str, Any]] = []
+    with Here(report=events.append) as engine:
+        future = engine.submit(tiny.spec())
+        assert future.done()
+        assert future.result() == "done"
+        assert engine.submit(tiny.spec(lr=1e30)).result() == "diverged"
+    assert [event["kind"] for event in events].count("done") == 2
+
+
+def test_here_puts_a_users_mistake_into_the_future():
+    with Here() as engine:
+        future = engine.submit(tiny.spec(fold=5))
+    assert isinstance(future.exception(), StudyError)
+    assert "fold must be between" in str(future.exception())
+
+
+def test_here_lets_a_defect_and_ctrl_c_through(monkeypatch: pytest.MonkeyPatch):
+    for error in (KeyboardInterrupt, RuntimeError):
+
+        def broken(*_: object, error: type[BaseException] = error, **__: object) -> None:
+            raise error("planted")
+
+        monkeypatch.setattr(engines, "train", broken)
+        with Here() as engine, pytest.raises(error, match="planted"):
+            engine.submit(tiny.spec())
+
+
+# ---- what a worker does -------------------------------------------------------------------------------------------
+
+
+def answers(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_worker_trains_every_line_and_says_so(capsys: pytest.CaptureFixture[str]):
+    specs = [tiny.spec(), tiny.spec(fold=5), tiny.spec(lr=1e30)]
+    work((canonical(spec) for spec in specs), device="cpu")
+    told = [event for event in answers(capsys.readouterr().out) if event["kind"] in ("result", "failed")]
+    assert [event["kind"] for event in told] == ["result", "failed", "result"]
+    assert (told[0]["status"], told[2]["status"]) == ("done", "diverged")
+    assert "fold must be between" in told[1]["reason"]
+
+
+def test_a_worker_survives_a_defect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "train", broken)
+        work([canonical(tiny.spec())], device="cpu")
+    out, err = capsys.readouterr()
+    assert answers(out) == [
+        {"kind": "failed", "reason": "ZeroDivisionError: planted (a defect; its traceback is above)"}
+    ]
+    assert "Traceback" in err
+    assert 'raise ZeroDivisionError("planted")' in err
+
+
+def test_what_is_printed_while_training_is_no_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def chatty(*arguments: Any, **options: Any) -> Run:
+        print("a strategy says hello")
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(engines, "train", chatty)
+    work([canonical(tiny.spec())], device="cpu")
+    out, err = capsys.readouterr()
+    assert answers(out)[-1] == {"kind": "result", "status": "done"}
+    assert "hello" in err
+
+
+def test_a_worker_ends_when_nobody_listens(monkeypatch: pytest.MonkeyPatch):
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", Closed())
+    with pytest.raises(BrokenPipeError):
+        work([canonical(tiny.spec())], device="cpu")
+    assert Run(run_dir(tiny.spec())).result is None
+
+
+# ---- local --------------------------------------------------------------------------------------------------------
+
+
+def test_local_needs_a_worker():
+    with pytest.raises(StudyError, match="workers must be at least 1, got 0"):
+        Local(workers=0)
+
+
+def test_local_refuses_a_missing_device_before_it_starts_anything():
+    with pytest.raises(StudyError, match="unknown device 'gpu'"):
+        Local(device="gpu")
+
+
+def test_a_dead_worker_costs_its_own_run_only():
+    events: list[dict[str, Any]] = []
+    guard = threading.Lock()
+
+    def report(event: dict[str, Any]) -> None:
+        with guard:
+            events.append(event)
+
+    def seen(spec: Any) -> int:
+        with guard:
+            return sum(event["run"] == run_id(spec) and event["kind"] == "evaluation" for event in events)
+
+    victim, broken = long_spec(), tiny.spec(seed=5)
+    (open_run(broken).path / "metrics.jsonl").mkdir()  # what no user's mistake does: a defect
+    others = [tiny.spec(seed=seed) for seed in (1, 2)]
+    with Local(report=report, workers=2, threads=1) as engine:
+        futures = {run_id(spec): engine.submit(spec) for spec in (victim, *others, broken, tiny.spec(fold=5))}
+        wait([future for name, future in futures.items() if name != run_id(victim)])  # all that the other worker does
+        soon(lambda: seen(victim) > 2)
+        workers = list(engine._alive)
+        assert len(workers) == 2
+        hit = next(worker for worker in workers if _trains(worker.pid, victim))
+        os.kill(hit.pid, signal.SIGKILL)
+        with pytest.raises(RunFailed, match=f"{run_id(victim)}: its worker was killed by SIGKILL .*resumes it"):
+            futures[run_id(victim)].result(60)
+        assert [futures[run_id(spec)].result(60) for spec in others] == ["done", "done"]
+        with pytest.raises(RunFailed, match=r"IsADirectoryError: .*a defect; its traceback is above"):
+            futures[run_id(broken)].result(60)
+        with pytest.raises(RunFailed, match="fold must be between 0 and 4"):
+            futures[run_id(tiny.spec(fold=5))].result(60)
+
+        # The worker that is left dies while it has nothing to do: nobody is the worse for it
+        (idle,) = engine._alive
+        idle.kill()
+        idle.wait()
+        late = engine.submit(tiny.spec(seed=3))
+        assert late.result(60) == "done"
+        still = engine.submit(victim)  # taken up again, and cut off by the end of the block
+        before = seen(victim)
+        soon(lambda: seen(victim) > before)
+        last = list(engine._alive)
+    assert isinstance(still.exception(), RunFailed)
+    assert all(worker.returncode is not None for worker in [*workers, *last])
+    assert all(Run(run_dir(spec)).result for spec in (*others, tiny.spec(seed=3)))
+    assert Run(run_dir(victim)).result is None
+    assert all(seen(spec) == 5 for spec in others)
+
+
+def _trains(pid: int, spec: Any) -> bool:
+    """Whether that process has the run's lock open."""
+    lock = run_dir(spec) / "lock"
+    return any(Path(f"/proc/{pid}/fd", fd).resolve() == lock for fd in os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_what_was_not_begun_is_cancelled_at_the_end(monkeypatch: pytest.MonkeyPatch):
+    begun = threading.Event()
+
+    def hangs(self: Local, spec: Any) -> str:
+        begun.set()
+        time.sleep(0.2)
+        self._worker()  # too late: a process started now would be nobody's
+        return "done"
+
+    monkeypatch.setattr(Local, "_train", hangs)
+    with Local(workers=1) as engine:
+        futures = [engine.submit(tiny.spec(seed=seed)) for seed in range(3)]
+        assert begun.wait(10)
+    assert all(future.done() for future in futures)
+    assert [future.cancelled() for future in futures[1:]] == [True, True]
+    assert not engine._alive
+
+
+# ---- progress -----------------------------------------------------------------------------------------------------
+
+
+def test_the_clock_is_read_easily():
+    assert [clock(seconds) for seconds in (0, 4.4, 59.4, 59.6, 187, 3599.9, 7500)] == [
+        "0 s", "4 s", "59 s", "1:00 min", "3:07 min", "1:00 h", "2:05 h",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that `Progress` sees; a test sets it."""
+    time_now = [1000.0]
+    monkeypatch.setattr("lib.progress.time.monotonic", lambda: time_now[0])
+    return time_now
+
+
+def evaluation(run: str, step: int, steps: int = 100) -> dict[str, Any]:
+    return {"kind": "evaluation", "run": run, "step": step, "steps": steps, "val_dice": 0.5}
+
+
+def done(run: str, status: str = "done", steps: int = 100) -> dict[str, Any]:
+    return {"kind": "done", "run": run, "status": status, "steps": steps}
+
+
+def test_progress_counts_runs_and_tells_the_time_left(now: list[float]):
+    lines: list[str] = []
+    progress = Progress({"a": 100, "b": 100}, lines.append, every_evaluation=True)
+    moments = [0, 10, 20, 20, 30, 40]
+    events = [
+        evaluation("a", 0), evaluation("a", 50), done("a"), evaluation("b", 0), evaluation("b", 50), done("b", "diverged"),
+    ]  # fmt: skip
+    for moment, event in zip(moments, events, strict=True):
+        now[0] = 1000 + moment
+        progress(event)
+    assert lines == [
+        "[0/2 runs] a step 0/100, validation Dice 0.500 (0 s so far, time left unknown yet)",
+        "[0/2 runs] a step 50/100, validation Dice 0.500 (10 s so far, 30 s left)",
+        "[1/2 runs] a done (20 s so far, 20 s left)",
+        "[1/2 runs] b step 0/100, validation Dice 0.500 (20 s so far, 20 s left)",
+        "[1/2 runs] b step 50/100, validation Dice 0.500 (30 s so far, 10 s left)",
+        "[2/2 runs] b diverged (40 s so far, 0 s left)",
+    ]
+
+
+def test_a_quiet_progress_still_moves(now: list[float]):
+    lines: list[str] = []
+    progress = Progress({"a": 100}, lines.append)
+    for at in range(0, 20):
+        now[0] = 1000 + at
+        progress(evaluation("a", at))
+    assert 2 <= len(lines) <= 4
+    assert lines[0].startswith("a step 6/100")
+    progress({"kind": "waiting", "run": "a"})
+    assert lines[-1] == "a: another process is training it; waiting for it to end"
+
+
+def test_the_time_left_is_never_negative(now: list[float]):
+    lines: list[str] = []
+    progress = Progress({"a": 100, "b": 100}, lines.append, every_evaluation=True)
+    events = [
+        evaluation("a", 60), evaluation("a", 100), done("a"),  # resumed at 60
+        evaluation("source", 0, 500), done("source", steps=500),  # not planned
+        evaluation("b", 50), evaluation("b", 20),  # killed, and resumed from before
+        done("elsewhere", steps=1000),  # another process trained it
+        done("b"),
+    ]  # fmt: skip
+    for at, event in enumerate(events):
+        now[0] = 1000 + at
+        progress(event)
+    assert len(lines) == len(events)
+    assert not any("-" in line for line in lines)
+    assert "[4/4 runs] b done" in lines[-1]
+    assert "0 s left" in lines[-1]
+
+
+def test_a_plan_that_becomes_known_replaces_the_guess(now: list[float]):
+    lines: list[str] = []
+    progress = Progress({"a": 100, "guess": 100}, lines.append)
+    now[0] = 1010
+    progress(evaluation("a", 0))
+    progress(done("a"))
+    progress.plan({"b": 300})
+    now[0] = 1020
+    progress(done("b", steps=300))
+    assert "[1/2 runs]" in lines[-2]
+    assert lines[-1].startswith("[2/2 runs] b done")

@@ -1,0 +1,370 @@
+"""Figures: what stands in them, on tidy tables and on awkward ones; warnings are errors, also while drawing."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from fakes import climb, evaluations, frame, grid
+
+from analysis import claims, figures, figures_value, looks, outcomes, pictures
+from lib.strategies import STRATEGIES
+
+ARMS = ["scratch", "full_finetuning", "frozen_random_encoder", "frozen_source_encoder", "encoder_only", "decoder_only",
+        "head_only", "norm_only"]  # fmt: skip
+LONG = "A task whose title somebody wrote without ever having seen the figure that it was to stand in"
+
+
+def dice(task, strategy, volume, seed):
+    return (
+        0.6 + 0.05 * (strategy != "scratch") + 0.1 * (volume is None) + 0.01 * seed * (1 + 0.5 * len(strategy)) ** 0.5
+    )
+
+
+TABLE = grid(["sim_ultrasound", "busi", "cxr"], [20, None], 3, dice, ARMS)
+PAIR = TABLE[TABLE.strategy.isin(ARMS[:2])]
+CURVES = evaluations(TABLE, lambda run: climb(run.dice, 100 + 20 * ARMS.index(run.strategy) + 5 * run.seed))
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
+
+
+def drawn(ax):
+    """Draw the figure, so that whatever goes wrong at that point goes wrong here, and return its texts."""
+    ax.get_figure(root=True).draw_without_rendering()
+    texts = [ax.get_title(loc="left"), ax.get_xlabel(), ax.get_ylabel(), *(text.get_text() for text in ax.texts)]
+    texts += [text.get_text() for text in [*ax.get_xticklabels(), *ax.get_yticklabels()]]
+    legend = ax.get_legend()
+    return " | ".join(texts + ([text.get_text() for text in legend.get_texts()] if legend else []))
+
+
+def bars(ax):
+    """How many intervals are drawn."""
+    return len([box for box in ax.containers if type(box).__name__ == "ErrorbarContainer"])
+
+
+def points(ax):
+    """How many single seeds are drawn."""
+    return sum(len(each.get_offsets()) for each in ax.collections if type(each).__name__ == "PathCollection")
+
+
+def on_one_seed(table):
+    return table[table.seed == 0]
+
+
+def with_diverged(table):
+    table = table.copy()
+    table.loc[(table.strategy == "full_finetuning") & (table.seed == 1), ["status", "dice", "val_dice"]] = [
+        "diverged", np.nan, np.nan,
+    ]  # fmt: skip
+    return table
+
+
+def with_holes(table):
+    return table[~((table.strategy == "scratch") & (table.volume_label == "20"))]
+
+
+def with_long_titles(table):
+    return table.assign(title=LONG)
+
+
+def with_two_sources(table):
+    other = table[table.strategy == "full_finetuning"].assign(source="ccp")
+    return pd.concat([table, other.assign(run_id=other.run_id + "-ccp")])
+
+
+AWKWARD = [on_one_seed, with_diverged, with_holes, with_long_titles, with_two_sources]
+
+
+# ---- looks ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_strategy_has_a_look_of_its_own():
+    assert set(STRATEGIES) <= set(looks.LOOKS)
+    assert len({look.color for look in looks.LOOKS.values()}) == len(looks.LOOKS)
+    assert len({look.marker for look in looks.LOOKS.values()}) == len(looks.LOOKS)
+
+
+def test_an_unknown_arm_keeps_its_look():
+    assert looks.look("layer_subset (count=2)") == looks.look("layer_subset (count=2)")
+    assert looks.look("layer_subset (count=2)") != looks.look("layer_subset (count=3)")
+    assert looks.look("mine").color.startswith("#")
+    natural, people = (looks.look(f"full_finetuning from {source}") for source in ("sim_natural", "ccp"))
+    assert natural.color == people.color == looks.look("full_finetuning").color
+    assert natural.marker != people.marker
+
+
+def test_figures_leave_the_settings_of_matplotlib_alone():
+    before = dict(plt.rcParams)
+    ax = figures.accuracy_by_volume(PAIR, "busi")
+    assert dict(plt.rcParams) == before
+    assert ax.xaxis.label.get_size() >= 11
+    assert all(text.get_size() >= 11 for text in [*ax.texts, *ax.get_legend().get_texts(), *ax.get_xticklabels()])
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda ax: figures.accuracy_by_volume(PAIR, "busi", ax=ax),
+        lambda ax: figures.learning_curves(CURVES, "busi", "20", ax=ax),
+        lambda ax: figures.learning_rates(PAIR, "busi", "20", ax=ax),
+        lambda ax: figures.strategies(TABLE, "busi", "20", ax=ax),
+        lambda ax: figures_value.time_to_plateau(outcomes.time_to_plateau(PAIR, CURVES), ax=ax),
+        lambda ax: figures_value.gain_forest(outcomes.gain(PAIR), ax=ax),
+        lambda ax: figures_value.gain_by_difficulty(outcomes.gain(PAIR), outcomes.difficulty(PAIR), ax=ax),
+        lambda ax: figures_value.ledger(claims.evaluate(PAIR, CURVES), ax=ax),
+    ],
+)
+def test_figures_draw_on_the_axes_given(draw):
+    _, ax = plt.subplots()
+    assert draw(ax) is ax
+    assert len(plt.get_fignums()) == 1
+    drawn(ax)
+
+
+# ---- accuracy -------------------------------------------------------------------------------------------------------
+
+
+def test_accuracy_has_an_interval_per_cell_and_a_dot_per_run():
+    ax = figures.accuracy_by_volume(TABLE, "busi")
+    text = drawn(ax)
+    assert bars(ax) == len(ARMS) * 2
+    assert points(ax) == len(ARMS) * 2 * 3
+    assert "mean and 95 % t interval over seeds; dots: single seeds" in text
+    assert "all (240)" in text
+    assert ax.get_xscale() == "log"
+    assert "simulated" not in text
+    assert all(arm in text for arm in ARMS)
+
+
+def test_simulated_data_say_so():
+    assert "(simulated)" in drawn(figures.accuracy_by_volume(TABLE, "sim_ultrasound"))
+    assert "(simulated)" in drawn(figures.learning_curves(CURVES, "sim_ultrasound", "20"))
+    assert "(simulated)" in drawn(figures.strategies(TABLE, "sim_ultrasound", "20"))
+    assert drawn(figures_value.gain_forest(outcomes.gain(PAIR))).count("(simulated)") == 2
+
+
+def test_one_seed_has_no_interval():
+    ax = figures.accuracy_by_volume(on_one_seed(TABLE), "busi")
+    drawn(ax)
+    assert (bars(ax), points(ax)) == (0, len(ARMS) * 2)
+
+
+def test_diverged_runs_are_counted_in_the_legend():
+    table = with_diverged(PAIR)
+    assert "full_finetuning (2 diverged)" in drawn(figures.accuracy_by_volume(table, "busi"))
+    assert "2 seeds, 1 diverged" in drawn(figures.strategies(table, "busi", "20"))
+    assert "2 seeds, 1 without a gain" in drawn(figures_value.gain_forest(outcomes.gain(table)))
+    curves = evaluations(table, lambda run: climb(0.7, 100))
+    assert "full_finetuning (1 diverged)" in drawn(figures.learning_curves(curves, "busi", "20"))
+
+
+@pytest.mark.parametrize("awkward", AWKWARD)
+def test_awkward_tables_can_be_drawn(awkward):
+    table = awkward(TABLE[TABLE.strategy.isin(ARMS[:3]) & (TABLE.task != "cxr")])
+    pair = table[table.strategy.isin(ARMS[:2])]
+    curves = evaluations(table, lambda run: climb(0.7, 100 + 20 * ARMS.index(run.strategy)))
+    gains = outcomes.gain(pair)
+    for ax in (
+        figures.accuracy_by_volume(table, "busi"),
+        figures.learning_curves(curves, "busi", "20"),
+        figures.learning_rates(table, "busi", "20"),
+        figures.strategies(table, "busi", "20"),
+        figures_value.time_to_plateau(outcomes.time_to_plateau(pair, curves)),
+        figures_value.gain_forest(gains),
+        figures_value.gain_by_difficulty(gains, outcomes.difficulty(pair), large=0.03, hard=0.2),
+    ):
+        assert ax.get_title(loc="left")
+        drawn(ax)
+
+
+def test_two_sources_are_told_apart():
+    text = drawn(figures.accuracy_by_volume(with_two_sources(TABLE), "busi"))
+    assert "full_finetuning from ccp" in text
+    assert "full_finetuning from sim_natural" in text
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda none: figures.accuracy_by_volume(none, "busi"),
+        lambda none: figures.learning_curves(evaluations(none, None), "busi", "20"),
+        lambda none: figures.learning_rates(none, "busi", "20"),
+        lambda none: figures.strategies(none, "busi", "20"),
+        lambda none: figures_value.time_to_plateau(outcomes.time_to_plateau(none, evaluations(none, None))),
+        lambda none: figures_value.gain_forest(outcomes.gain(none)),
+        lambda none: figures_value.gain_by_difficulty(outcomes.gain(none), outcomes.difficulty(none)),
+        lambda none: figures_value.ledger([]),
+    ],
+)
+def test_nothing_to_draw_says_so(draw):
+    ax = draw(frame([]))
+    assert drawn(ax).strip(" |")
+    assert ax.texts[0].get_text().startswith("no ")
+    assert not ax.axison
+
+
+# ---- learning -------------------------------------------------------------------------------------------------------
+
+
+def test_curves_have_a_line_and_a_band_per_arm_and_the_fractions():
+    ax = figures.learning_curves(CURVES, "busi", "20", fractions=(0.9, 0.95))
+    text = drawn(ax)
+    assert len([line for line in ax.lines if line.get_linestyle() == "-"]) == len(ARMS)
+    assert len(ax.collections) == len(ARMS)
+    levels = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+    plateau = np.mean([dice("busi", "scratch", 20, seed) for seed in range(3)])
+    assert levels == pytest.approx([0.9 * plateau, 0.95 * plateau])
+    assert "dotted: 90, 95 % of the scratch plateau" in text.replace("\n", " ")
+
+
+def test_a_run_that_stopped_early_keeps_its_last_value():
+    rows = PAIR[(PAIR.task == "busi") & (PAIR.volume_label == "20") & (PAIR.strategy == "scratch")]
+    curves = evaluations(rows, lambda run: [(0, 0.0), (100, 0.5)] + ([(200, 0.8)] if run.seed else []))
+    ax = figures.learning_curves(curves, "busi", "20")
+    assert ax.lines[0].get_ydata()[-1] == pytest.approx((0.5 + 0.8 + 0.8) / 3)
+
+
+def test_rates_ring_the_best_and_say_when_it_is_at_the_edge():
+    own = PAIR[(PAIR.task == "busi") & (PAIR.volume_label == "20") & (PAIR.seed == 0)]
+    table = pd.concat(
+        [own.assign(lr=1e-4, val_dice=0.5), own.assign(lr=1e-3, val_dice=0.6), own.assign(lr=1e-2, val_dice=0.55)]
+    )
+    table.loc[(table.strategy == "scratch") & (table.lr == 1e-2), "val_dice"] = 0.9
+    table = pd.concat([table, own.assign(lr=1e-1, status="diverged", val_dice=np.nan)])
+    table.loc[(table.strategy == "scratch") & (table.lr == 1e-1), ["status", "val_dice"]] = ["done", 0.95]
+    ax = figures.learning_rates(table, "busi", "20")
+    text = drawn(ax)
+    assert "scratch (best at the edge)" in text
+    assert "full_finetuning (1 diverged)" in text
+    rings = [line for line in ax.lines if line.get_markersize() == 15]
+    assert [float(ring.get_ydata()[0]) for ring in rings] == [0.95, 0.6]
+    assert "seed 0: no interval" in text.replace("\n", " ")
+
+
+def test_strategies_are_ranked_with_what_they_train():
+    ax = figures.strategies(TABLE, "busi", "20")
+    text = drawn(ax)
+    assert bars(ax) == len(ARMS)
+    assert text.count("1.9 M · 3 seeds") == len(ARMS)
+    means = outcomes.summary(TABLE[(TABLE.task == "busi") & (TABLE.volume_label == "20")]).set_index("arm")["mean"]
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert [means[name] for name in names] == sorted(means, reverse=True)
+
+
+@pytest.mark.parametrize(("count", "text"), [(870, "870"), (12_345, "12.3 k"), (1_953_000, "1.95 M")])
+def test_counts_are_short(count, text):
+    assert figures._short(count) == text
+
+
+# ---- what transfer is worth -----------------------------------------------------------------------------------------
+
+
+def test_times_join_pairs_and_state_the_ratio():
+    ax = figures_value.time_to_plateau(outcomes.time_to_plateau(PAIR, CURVES))
+    text = drawn(ax)
+    joined = [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_color() == "#BBBBBB"]
+    assert len(joined) == 6 * 3
+    assert "never reached" not in text
+    assert "95 % t interval of log ratios" in text.replace("\n", " ")
+    assert sum("[" in each.get_text() for each in ax.texts) == 6
+
+
+def test_runs_that_never_get_there_are_open_with_an_arrow():
+    curves = evaluations(PAIR, lambda run: climb(0.8 if run.strategy == "scratch" else 0.2, 100))
+    ax = figures_value.time_to_plateau(outcomes.time_to_plateau(PAIR, curves))
+    assert "never reached (at its budget)" in drawn(ax)
+    arrows = [text for text in ax.texts if getattr(text, "arrow_patch", None) is not None]
+    assert len(arrows) == 6 * 3
+    assert {float(arrow.xy[0]) for arrow in arrows} == {400.0}
+
+
+def test_forest_is_sorted_and_marks_zero():
+    ax = figures_value.gain_forest(outcomes.gain(PAIR))
+    text = drawn(ax)
+    assert (bars(ax), points(ax)) == (6, 18)
+    assert text.count("3 seeds") == 6
+    assert "Dice of full_finetuning - Dice of scratch, same seed" in text
+    marks = [line for line in ax.lines if line.get_marker() == looks.LOOKS["full_finetuning"].marker]
+    means = [float(line.get_xdata()[0]) for line in marks]
+    assert means == sorted(means, reverse=True)
+
+
+def test_an_interval_that_leaves_the_picture_is_admitted():
+    table = PAIR[PAIR.seed < 2].copy()
+    table.loc[table.seed == 1, "dice"] += np.where(table[table.seed == 1].strategy == "scratch", 0, 0.02)
+    text = drawn(figures_value.gain_forest(outcomes.gain(table))).replace("\n", " ")
+    assert "some intervals run out of the picture" in text
+
+
+def test_gains_by_difficulty_number_and_list_the_tasks():
+    ax = figures_value.gain_by_difficulty(outcomes.gain(PAIR), outcomes.difficulty(PAIR), large=0.03, hard=0.2)
+    text = drawn(ax).replace("\n", " ")
+    assert "20 images" in text
+    assert "all images" in text
+    assert "dashed: large gain 0.03, hard task 0.2" in text
+    numbers = [each for each in ax.texts if each.get_text() in {"1", "2", "3"}]
+    assert len(numbers) == 3
+    assert len({round(each.get_position()[0], 4) for each in numbers}) == 3  # equal difficulties are pushed apart
+
+
+def test_ledger_has_a_box_per_verdict():
+    rows = claims.evaluate(PAIR, CURVES)
+    ax = figures_value.ledger(rows)
+    text = drawn(ax)
+    assert len(ax.patches) == len(rows) == 5
+    for row in rows:
+        assert row["verdict"] in text
+    assert "effect [95 % interval]" in text
+
+
+# ---- pictures -------------------------------------------------------------------------------------------------------
+
+
+def masks_of(count):
+    masks = np.zeros((count, 16, 16), np.uint8)
+    masks[:, 4:10, 4:12] = 1
+    return masks
+
+
+def outlines(ax):
+    return len([each for each in ax.collections if type(each).__name__ == "QuadContourSet"])
+
+
+def test_examples_outline_every_mask():
+    masks = masks_of(8)
+    masks[1] = 0
+    masks[2] = 1
+    grid_of = pictures.examples(np.random.default_rng(0).random((8, 1, 16, 16)), masks, "Lesions")
+    grid_of.flat[0].get_figure().draw_without_rendering()
+    assert grid_of.shape == (2, 6)
+    assert [outlines(ax) for ax in grid_of.flat] == [1, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0]
+    assert grid_of.flat[1].get_title() == "mask empty"
+    assert "outline: mask" in grid_of.flat[0].get_figure().get_suptitle()
+
+
+def test_examples_need_a_mask_per_image():
+    with pytest.raises(ValueError, match=r"as many images as masks .* got 2, 1"):
+        pictures.examples(np.zeros((2, 8, 8)), masks_of(1), "Lesions")
+    with pytest.raises(ValueError, match="at least one, got 0, 0"):
+        pictures.examples([], [], "Lesions")
+    with pytest.raises(ValueError, match="got 1, 1 and 2"):
+        pictures.examples(np.zeros((1, 8, 8)), masks_of(1), "Lesions", captions=["a", "b"])
+
+
+def test_real_stands_above_simulated():
+    real = [np.full((10, 14), 90, np.uint8)] * 2, [np.ones((10, 14), np.uint8)] * 2
+    grid_of = pictures.side_by_side(
+        real, (np.zeros((6, 16, 16)), masks_of(6)), real_title="BUSI", simulated_title="ultrasound (simulated)"
+    )
+    figure = grid_of[0, 0].get_figure(root=True)
+    figure.draw_without_rendering()
+    assert grid_of.shape == (2, 5)
+    assert [part.get_suptitle() for part in figure.subfigs] == [
+        "real: BUSI (outline: mask)", "simulated: ultrasound (outline: mask)",
+    ]  # fmt: skip
+    assert [len(ax.images) for ax in grid_of[0]] == [1, 1, 0, 0, 0]

@@ -1,0 +1,47 @@
+"""The committed notebooks, executed as a user would: the whole smoke suite, from nothing to the gallery."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from analysis.__main__ import main
+from lib import study
+
+VERDICTS = {"supported", "contradicted", "inconclusive", "not tested"}
+FIELDS = {"id", "paper", "statement", "task", "verdict", "effect", "interval", "unit", "seeds", "detectable"}
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.notebook
+def test_the_smoke_suite_from_nothing_to_the_gallery(study_home: Path, capfd: pytest.CaptureFixture[str]):
+    code = main(["report", "smoke"])
+    printed = capfd.readouterr().out
+    assert code == 0, printed
+    assert "left)" in printed  # it says how far it is
+    folder = study_home / "reports" / "smoke"
+
+    suite = study.load("smoke")
+    results = pd.read_csv(folder / "results.csv")
+    assert len(results) == len(suite.cells) * len(suite.seeds)
+    assert set(results.status) == {"done"}
+    assert results.dice.between(0, 1).all()
+
+    ledger = json.loads((folder / "claims.json").read_text())
+    assert {row["id"] for row in ledger} >= {"K1", "K2", "K3"}
+    assert all(row.keys() >= FIELDS and row["verdict"] in VERDICTS for row in ledger)
+    # Two seeds are fewer than any claim asks for: whoever says more made it up.
+    assert {row["verdict"] for row in ledger} <= {"inconclusive", "not tested"}
+
+    gallery = (folder / "index.html").read_text()
+    assert len(NOTEBOOKS) >= 5
+    for notebook in NOTEBOOKS:
+        assert f"{notebook.stem}.html" in gallery
+        executed = nbformat.read(folder / notebook.name, as_version=4)
+        outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+        shown = sum("image/png" in output.get("data", {}) for output in outputs)
+        published = len(list((folder / notebook.stem).glob("*.png")))
+        assert shown == published > 0, f"{notebook.stem} shows {shown} figures and published {published}"
+        assert not [output for output in outputs if output.get("name") == "stderr"]

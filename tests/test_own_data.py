@@ -1,0 +1,142 @@
+"""A user's own folder of images and masks becomes a task, or is refused with what to do."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_originals as tiny
+from PIL import Image
+from test_data_cli import call, gray
+
+from lib import manifests, paths
+from lib.datasets import own
+from lib.errors import StudyError
+
+
+def own_folder(tmp_path: Path, apart: bool, mask: np.ndarray | None = None, suffix: str = "png") -> Path:
+    """Five color pictures of different sizes, each with a mask of 0/1, in one of the two layouts."""
+    folder = tmp_path / "My Scans (2)"
+    images, masks = (folder / "images", folder / "masks") if apart else (folder, folder)
+    images.mkdir(parents=True, exist_ok=True)
+    masks.mkdir(parents=True, exist_ok=True)
+    for number in range(5):
+        height, width = 150 + number, 260
+        color = np.random.default_rng(number).integers(0, 256, (height, width, 3)).astype(np.uint8)
+        Image.fromarray(color).save(images / f"s{number}.{suffix}")
+        labels = tiny.disk(height, width, 50, 50, 75).astype(np.uint8) if mask is None else mask[:height, :width]
+        Image.fromarray(labels).save(masks / f"s{number}{'' if apart else '_mask'}.png")
+    return folder
+
+
+@pytest.mark.parametrize(("apart", "suffix"), [(True, "png"), (False, "tif"), (True, "jpg")])
+def test_a_users_folder_becomes_a_task(apart: bool, suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert call("card", own_folder(tmp_path, apart, suffix=suffix), "--licence", 'mine "for now" \\ later') == 0
+    out = capsys.readouterr().out
+    assert "warning: no groups were given, so every image is its own group" in out
+    card = manifests.find("my_scans_2")
+    assert card.licence == 'mine "for now" \\ later'
+    assert (card.pairs, card.groups, card.split.folds) == (5, 5, 5)
+    data = manifests.read(card)
+    assert data.images[0].shape == (148, 256)
+    assert abs(data.masks[0].mean() - 75 * 75 / (150 * 260)) < 0.01
+    assert call("check") == 0
+    with pytest.raises(StudyError, match=r"the name 'my_scans_2' is taken already; choose another .*; data root"):
+        call("card", own_folder(tmp_path, apart, suffix=suffix))
+
+
+@pytest.mark.parametrize(("table", "column"), [("groups.csv", "name"), ("index.csv", "file")])
+def test_a_users_groups_are_kept(table: str, column: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = own_folder(tmp_path, apart=True)
+    (folder / table).write_text(f"{column},group\n" + "".join(f"s{n}.png,p{n % 3}\n" for n in range(5)))
+    assert call("card", folder, "--name", "grouped") == 0
+    assert "warning" not in capsys.readouterr().out
+    card = manifests.find("grouped")
+    assert manifests.read(card).groups == ["p0", "p1", "p2", "p0", "p1"]
+    assert (card.groups, card.split.folds) == (3, 3)
+
+
+def test_an_index_without_groups_is_no_obstacle(tmp_path: Path):
+    folder = own_folder(tmp_path, apart=True)
+    (folder / "index.csv").write_text("id,age\ns0,40\n")
+    assert not own.pairs_in(folder)[0].group
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("name,group\ns0,p0\n", r"groups\.csv gives no group for 4 images, the first is s1"),
+        ("name,patient\ns0,p0\n", r"groups\.csv: column group is missing; the header is name, patient"),
+        ("who,group\ns0,p0\n", r"groups\.csv must name the image of each row in a column called id, name"),
+        ("name,group\n" + "".join(f"s{n},p{n % 2}\n" for n in range(5)), "2 groups are too few to divide"),
+    ],
+)
+def test_faulty_groups_are_refused(table: str, message: str, tmp_path: Path):
+    folder = own_folder(tmp_path, apart=True)
+    (folder / "groups.csv").write_text(table)
+    with pytest.raises(StudyError, match=message):
+        call("card", folder)
+
+
+def test_masks_that_are_not_binary_need_a_choice(tmp_path: Path):
+    labels = np.zeros((160, 260), np.uint8)
+    labels[25:50], labels[50:75], labels[75:100] = 1, 2, 7
+    folder = own_folder(tmp_path, apart=True, mask=labels)
+    with pytest.raises(StudyError, match=r"the values found are 0, 1, 2, 7; choose .*--foreground 1"):
+        call("card", folder)
+    with pytest.raises(StudyError, match="no mask holds the value 3; the values found are 0, 1, 2, 7"):
+        call("card", folder, "--foreground", "1,3")
+    assert call("card", folder, "--foreground", "1,7") == 0
+    found = manifests.read(manifests.find("my_scans_2")).masks[0].mean()
+    assert abs(found - 50 / 150) < 0.02  # edges fall between pixels of the reduced mask
+    with pytest.raises(SystemExit):
+        call("card", folder, "--foreground", "one")
+
+
+def test_masks_like_photographs_are_refused(tmp_path: Path):
+    folder = own_folder(tmp_path, apart=True, mask=tiny.picture(0, 160, 260))
+    with pytest.raises(StudyError, match="and 244 more; they look like a photograph or a lossy JPEG"):
+        call("card", folder)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (lambda f: (f / "masks/s2.png").unlink(), "1 images in .* have no mask, the first is s2.png"),
+        (lambda f: (f / "images/s2.png").unlink(), "1 masks in .* have no image, the first is s2.png"),
+        (lambda f: gray(0, 9, 9).save(f / "masks/s2.png"), "s2.png is 260 x 152 and its mask 9 x 9"),
+        (
+            lambda f: gray(0, 9, 9).save(f / "images/s2.jpg"),
+            r"s2\.png and s2\.jpg have the same name",
+        ),
+        (lambda f: (f / "images/s2.png").write_bytes(b"no"), r"s2\.png: not a readable picture"),
+        (lambda f: shutil.rmtree(f / "masks"), "holds 0 images and 0 masks; it must hold images/ and masks/"),
+    ],
+)
+def test_a_users_folder_with_a_fault_is_refused(fault, message: str, tmp_path: Path):
+    folder = own_folder(tmp_path, apart=True)
+    fault(folder)
+    with pytest.raises(StudyError, match=message):
+        call("card", folder)
+    assert not list(paths.data_root().glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Name", "lowercase letters, digits and '_', got 'Name'; choose one with --name"),
+        ("busi", "the name 'busi' is taken already"),
+        ("busi_breast_ultrasound", "the name 'busi_breast_ultrasound' is taken already"),
+        ("sim_ultrasound_easy", "the name 'sim_ultrasound_easy' is reserved"),
+    ],
+)
+def test_names_that_cannot_be_used(name: str, message: str, tmp_path: Path):
+    with pytest.raises(StudyError, match=message):
+        call("card", own_folder(tmp_path, apart=True), "--name", name)
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path):
+    with pytest.raises(StudyError, match=r"no folder .*nowhere"):
+        call("card", tmp_path / "nowhere")

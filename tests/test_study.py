@@ -1,0 +1,314 @@
+"""Suites: what one file makes of a study, its mistakes in words, and the order in which runs are named and trained."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from lib import engines, study
+from lib.errors import StudyError
+from lib.runs import list_runs, open_run, run_dir
+from lib.spec import run_id
+from lib.study import finished, missing, train_suite, tuning_runs
+
+SUITE = """
+title = "Disks"
+seeds = [0, 1]
+
+[run]
+width = 2
+depth = 1
+size = 16
+steps = 4
+batch = 4
+evaluations = 2
+checkpoints = "ends"
+
+[tuning]
+rates = [0.01, 0.001]
+seed = 0
+
+[sources.first]
+task = "blobs"
+steps = 2
+lr = 0.01
+
+[[grid]]
+tasks = ["blobs"]
+volumes = [6, "all"]
+strategies = ["scratch"]
+
+[[grid]]
+tasks = ["blobs"]
+volumes = [6]
+source = "first"
+strategies = ["full_finetuning", { name = "scale_shift", options = { granularity = "layer" } }]
+run = { steps = 3, evaluations = 1 }
+"""
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_blobs(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True)
+def data(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDY_DATA", str(blobs))
+
+
+def suite_of(folder: Path, *changes: tuple[str, str]) -> study.Suite:
+    """The suite with parts of its text replaced."""
+    text = SUITE
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    file = folder / "disks.toml"
+    file.write_text(text)
+    return study.load(str(file))
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> study.Suite:
+    return suite_of(tmp_path)
+
+
+# ---- reading ------------------------------------------------------------------------------------------------------
+
+
+def test_a_suite_says_what_it_trains(suite: study.Suite):
+    assert (suite.name, suite.title, suite.seeds, suite.tuning_seed) == ("disks", "Disks", (0, 1), 0)
+    assert suite.rates == (0.001, 0.01)  # ascending, so that of equals the lower is taken
+    assert [(cell.strategy, cell.volume, cell.source) for cell in suite.cells] == [
+        ("scratch", 6, None),
+        ("scratch", None, None),
+        ("full_finetuning", 6, "first"),
+        ("scale_shift", 6, "first"),
+    ]
+    spec = suite.spec(suite.cells[3], 1, 0.01)
+    assert (spec.seed, spec.fold, spec.lr, spec.steps, spec.width) == (1, 1, 0.01, 3, 2)
+    assert spec.options["granularity"] == "layer"
+    assert spec.source == suite.source("first", 1)
+    assert (suite.source("first", 1).steps, suite.source("first", 1).seed) == (2, 1)
+
+
+def test_folds_follow_seeds_and_wrap_around(tmp_path: Path):
+    suite = suite_of(tmp_path, ("seeds = [0, 1]", "seeds = [0, 4, 5]"))
+    assert [suite.spec(suite.cells[0], seed, 0.01).fold for seed in suite.seeds] == [0, 4, 0]
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in study.suites_dir().glob("*.toml")))
+def test_the_suites_of_the_study_load(name: str):
+    suite = study.load(name)
+    assert suite.cells
+    assert missing(suite)
+    assert {cell.source for cell in suite.cells if cell.source} <= suite.sources.keys()
+
+
+def test_an_unknown_suite_is_told_the_nearest():
+    with pytest.raises(StudyError, match="unknown suite 'smoek'; did you mean 'smoke'"):
+        study.load("smoek")
+    with pytest.raises(StudyError, match=r"unknown suite 'nowhere/mine\.toml'"):
+        study.load("nowhere/mine.toml")
+
+
+MISTAKES = [
+    ("title =", "titel =", "unknown key of a suite 'titel'; did you mean 'title'"),
+    ("seeds = [0, 1]\n", "", "the key 'seeds' is missing"),
+    ("seeds = [0, 1]", "seeds = []", r"seeds must be a list of different whole numbers, at least one, got \[\]"),
+    ("seeds = [0, 1]", "seeds = [0, 0]", r"different whole numbers, at least one, got \[0, 0\]"),
+    ("seeds = [0, 1]", "seeds = 3", "seeds must be a list of different whole numbers, at least one, got 3"),
+    ("seeds = [0, 1]", 'seeds = [0, "1"]', "seeds must be a list of different whole numbers"),
+    ("seeds = [0, 1]", "seeds = [0, -1]", "seed must be a whole number of at least 0, got -1"),
+    ("seeds = [0, 1]", "seeds = [1, 2]", r"tuning needs a list of different rates, and a seed among \[1, 2\]"),
+    ("rates = [0.01, 0.001]", "rates = []", "tuning needs a list of different rates"),
+    ("rates = [0.01, 0.001]", "rates = 0.01", "tuning needs a list of different rates"),
+    ("rates = [0.01, 0.001]", "rates = [0.01, 0.01]", "tuning needs a list of different rates"),
+    ("rates = [0.01, 0.001]", "rates = [0.01, 0.0]", "lr must be a"),
+    ("rates =", "raets =", "unknown key of tuning 'raets'; did you mean 'rates'"),
+    ("[tuning]\nrates = [0.01, 0.001]\nseed = 0", "[other]", "unknown key of a suite 'other'"),
+    ("steps = 4", "stpes = 4", "unknown field of a run 'stpes'; did you mean 'steps'"),
+    ("steps = 4", "steps = 0", "steps must be a whole number of at least 1, got 0"),
+    ("steps = 4", "lr = 4", "unknown field of a run 'lr'"),
+    ("steps = 4", "seed = 4", "unknown field of a run 'seed'"),
+    ("steps = 3", "stpes = 3", "unknown field of a run 'stpes'; did you mean 'steps'"),
+    ("steps = 3", "fold = 3", "unknown field of a run 'fold'"),
+    ("steps = 2", "stpes = 2", "unknown field of a source 'stpes'; did you mean 'steps'"),
+    ("steps = 2", "seed = 2", "unknown field of a source 'seed'"),
+    ('task = "blobs"\n', "", "every source needs a task"),
+    ('task = "blobs"', 'task = "blosb"', "unknown task 'blosb'; did you mean 'blobs'.*data root"),
+    ("[sources.first]", "[sources]", r"expected a table \(field of a source = value\), got 'blobs'"),
+    ("[[grid]]", "[grid.a]", "the grid must be blocks|Cannot overwrite|already|Can't"),
+    ("tasks =", "taks =", "unknown key of a grid block 'taks'; did you mean 'tasks'"),
+    ('tasks = ["blobs"]\n', "", "every grid block needs a list of tasks, got None"),
+    ('tasks = ["blobs"]', 'tasks = "blobs"', "every grid block needs a list of tasks, got 'blobs'"),
+    ('tasks = ["blobs"]', 'tasks = ["blbos"]', "unknown task 'blbos'; did you mean 'blobs'"),
+    ("volumes = [6,", "volumes = [0,", "volume must be a whole number of at least 1, got 0"),
+    ("volumes = [6,", "volumes = [6, 6,", "the grid holds a cell twice"),
+    ('["scratch"]', '["scrach"]', "unknown strategy 'scrach'; did you mean 'scratch'"),
+    ('source = "first"', 'source = "frist"', r"unknown source .* 'frist'; did you mean 'first'"),
+    ('source = "first"\n', "", r"unknown source \(which full_finetuning needs\) None"),
+    ("{ name =", "{ nam =", "unknown key of a strategy 'nam'; did you mean 'name'"),
+    ('{ name = "scale_shift", options', "{ options", "a strategy in the grid needs a name"),
+    ("granularity", "granularty", "unknown option of scale_shift 'granularty'; did you mean 'granularity'"),
+    ("title = ", "title ", "disks.toml: "),
+    ("[run]", "run = 3\n[ran]", r"expected a table \(field of a run = value\), got 3|unknown key"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), MISTAKES, ids=[message[:40] for _, _, message in MISTAKES])
+def test_a_mistake_in_a_suite_is_named(old: str, new: str, message: str, tmp_path: Path):
+    with pytest.raises(StudyError, match=rf"(?s)^disks\.toml: .*({message})"):
+        suite_of(tmp_path, (old, new))
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path):
+    file = tmp_path / "photo.toml"
+    file.write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(StudyError, match=r"photo\.toml: .*can't decode"):
+        study.load(str(file))
+
+
+# ---- choosing -----------------------------------------------------------------------------------------------------
+
+
+def planted(suite: study.Suite, dices: dict[float, float | None], cells: slice = slice(None)) -> None:
+    """Finished tuning runs with these validation Dice values by rate, for some cells."""
+    for cell in suite.cells[cells]:
+        for rate, dice in dices.items():
+            tiny.plant(suite.spec(cell, suite.tuning_seed, rate), dice=dice)
+
+
+@pytest.mark.parametrize(
+    ("dices", "best"),
+    [
+        ({0.001: 0.6, 0.01: 0.7}, 0.01),
+        ({0.001: 0.7, 0.01: 0.6}, 0.001),
+        ({0.001: 0.7, 0.01: 0.7}, 0.001),
+        ({0.001: 0.0, 0.01: None}, 0.001),
+        ({0.001: None, 0.01: 0.0}, 0.01),
+        ({0.001: None, 0.01: None}, 0.001),
+        ({0.001: 0.9}, None),
+    ],
+)
+def test_the_rate_is_the_best_on_validation(dices: dict[float, float | None], best: float | None, suite: study.Suite):
+    cell = suite.cells[0]
+    assert suite.rate(cell) is None
+    planted(suite, dices, slice(1))
+    assert suite.rate(cell) == best
+    chosen = suite.chosen(cell)
+    if best is None:
+        assert chosen is None
+    else:
+        assert chosen == [suite.spec(cell, seed, best) for seed in (0, 1)]
+
+
+def names(specs: list[Any]) -> set[str]:
+    return {run_id(spec) for spec in specs}
+
+
+def test_what_is_missing_and_finished_at_every_phase(suite: study.Suite):
+    sources = suite.source_specs()
+    assert [(spec.seed, spec.steps) for spec in sources] == [(0, 2), (1, 2)]
+    tuning = [spec for cell in suite.cells for spec in suite.tuning_specs(cell)]
+    assert len(names(tuning)) == 8
+    assert names(missing(suite)) == names(sources) | names(tuning)
+    assert finished(suite) == tuning_runs(suite) == []
+
+    for spec in sources:
+        tiny.plant(spec, dice=0.5)
+    assert names(missing(suite)) == names(tuning)
+    assert finished(suite) == []
+
+    planted(suite, {0.001: 0.5, 0.01: 0.6}, slice(1))  # one cell knows its rate
+    other = suite.spec(suite.cells[0], 1, 0.01)
+    assert names(missing(suite)) == names(tuning[2:]) | {run_id(other)}
+    assert [run.spec for run in finished(suite)] == [suite.spec(suite.cells[0], 0, 0.01)]
+    assert len(tuning_runs(suite)) == 2
+
+    planted(suite, {0.001: 0.5, 0.01: 0.6})
+    others = [suite.spec(cell, 1, 0.01) for cell in suite.cells]
+    assert names(missing(suite)) == names(others)
+    for spec in others:
+        tiny.plant(spec, dice=0.5)
+    assert missing(suite) == []
+    assert [run.spec for run in finished(suite)] == [suite.spec(c, s, 0.01) for c in suite.cells for s in (0, 1)]
+    assert len(tuning_runs(suite)) == 8
+
+
+def test_a_source_that_no_cell_uses_is_not_trained(tmp_path: Path):
+    suite = suite_of(tmp_path, ("[sources.first]", '[sources.idle]\ntask = "blobs"\n[sources.first]'))
+    assert {spec.steps for spec in suite.source_specs()} == {2}
+
+
+def test_a_half_finished_run_is_missing(suite: study.Suite):
+    open_run(suite.source("first", 0))
+    assert run_id(suite.source("first", 0)) in names(missing(suite))
+
+
+# ---- training -----------------------------------------------------------------------------------------------------
+
+
+def test_a_suite_is_trained_whole_and_once(suite: study.Suite, monkeypatch: pytest.MonkeyPatch):
+    lines: list[str] = []
+    assert train_suite(suite, engine="here", show=lines.append) == []
+    assert missing(suite) == []
+    assert len(finished(suite)) == 8
+    assert len(list_runs()) == 2 + 8 + 4  # sources, tuning runs, the other seed
+    counts = [line.split("]")[0] for line in lines if " done (" in line]
+    assert counts == [f"[{count}/14 runs" for count in range(1, 15)]
+    assert all("so far, " in line and " left" in line for line in lines)
+    assert not any("-" in line.split("(")[1] for line in lines)
+    order = [line.split("] ")[1].split()[0] for line in lines if " done (" in line]
+    assert set(order[:2]) == names(suite.source_specs())
+
+    def never(*_: object, **__: object) -> None:
+        pytest.fail("something was trained")
+
+    monkeypatch.setattr(engines, "train", never)
+    lines.clear()
+    assert train_suite(suite, engine="here", show=lines.append) == []
+    assert lines == []
+
+
+def test_a_run_that_fails_costs_no_other(suite: study.Suite):
+    source = suite.source("first", 1)
+    folder = run_dir(source)
+    folder.mkdir(parents=True)
+    (folder / "thesis.txt").write_text("years of work")
+    lines: list[str] = []
+    failures = train_suite(suite, engine="here", show=lines.append)
+    assert len(failures) == 3  # the source, and the two runs that start from it
+    assert all("thesis.txt" in failure for failure in failures)
+    assert [line for line in lines if line.startswith("failed: ")] == [f"failed: {each}" for each in failures]
+    assert names(missing(suite)) == {run_id(source)} | names([suite.chosen(c)[1] for c in suite.cells[2:]])
+    assert len(finished(suite)) == 6
+    shutil.rmtree(folder)
+    assert train_suite(suite, engine="here", show=lines.append) == []
+    assert missing(suite) == []
+
+
+def test_diverged_runs_are_results_and_not_failures(tmp_path: Path):
+    suite = suite_of(tmp_path, ("rates = [0.01, 0.001]", "rates = [1e30]"), ("volumes = [6, ", "volumes = ["))
+    assert train_suite(suite, engine="here", show=lambda line: None) == []
+    assert missing(suite) == []
+    assert {run.result["status"] for run in finished(suite) if run.result} == {"diverged"}
+
+
+def test_what_was_trained_elsewhere_is_taken_over(suite: study.Suite):
+    planted(suite, {0.001: 0.5, 0.01: 0.6})
+    lines: list[str] = []
+    for cell in suite.cells[2:]:
+        tiny.plant(suite.spec(cell, 1, 0.01), dice=0.5)
+    assert train_suite(suite, engine="here", show=lines.append) == []
+    assert len([line for line in lines if " done (" in line]) == 4  # two sources, two cells from scratch
+    assert missing(suite) == []
+
+
+def test_an_unknown_engine_is_told_the_nearest(suite: study.Suite):
+    with pytest.raises(StudyError, match="unknown engine 'hree'; did you mean 'here'"):
+        train_suite(suite, engine="hree")

@@ -1,0 +1,82 @@
+"""A real task so small that a run takes a moment: thirty drawn disks in a prepared folder, and specs to match."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lib.runs import Run
+from lib.spec import RunSpec
+
+CARD = """
+name = "blobs"
+title = "Disks"
+what = "bright disks on noise"
+kind = "real"
+modality = "drawn"
+licence = "CC0-1.0"
+citation = "none"
+pairs = 30
+groups = 10
+[split]
+folds = 5
+rule = "three images in a row are a group"
+"""
+
+
+def make_blobs(root: Path, count: int = 30) -> Path:
+    """Write the prepared folder `blobs` with its card under `root`; returns `root`."""
+    folder = root / "blobs"
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    rows = ["id,source,group,cls,width,height,fg_fraction"]
+    y, x = np.mgrid[:32, :32]
+    for index in range(count):
+        draw = np.random.default_rng(index)
+        row, column, radius = draw.uniform([10, 10, 4], [22, 22, 9])
+        mask = (y - row) ** 2 + (x - column) ** 2 < radius**2
+        image = draw.normal(80, 12, mask.shape) + 90 * mask
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / "images" / f"{index:02d}.png")
+        Image.fromarray((mask * 255).astype(np.uint8)).save(folder / "masks" / f"{index:02d}.png")
+        rows.append(f"{index:02d},,g{index // 3},disk,32,32,{mask.mean():.3f}")
+    (folder / "index.csv").write_text("\n".join(rows) + "\n")
+    (folder / "card.toml").write_text(CARD)
+    return root
+
+
+def spec(**changes: Any) -> RunSpec:
+    """A run of some milliseconds."""
+    values: dict[str, Any] = {"width": 2, "depth": 1, "size": 16, "volume": 6, "steps": 8, "evaluations": 4, "batch": 4}
+    return RunSpec(**{"task": "blobs", "lr": 0.01, **values, **changes})
+
+
+def fingerprint(run: Run) -> str:
+    """sha256 over the names and bytes of the final weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(run.weights().items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def outcome(run: Run) -> dict[str, Any]:
+    """All of a run that must be the same however often it was interrupted: everything but times and memory."""
+    assert run.result is not None
+    result = {key: value for key, value in run.result.items() if key not in ("seconds", "peak_mb")}
+    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in run.metrics()]
+    steps = {step: hashlib.sha256(run.checkpoint(step).read_bytes()).hexdigest() for step in run.steps()}
+    return {"weights": fingerprint(run), "result": result, "metrics": rows, "checkpoints": steps}
+
+
+def plant(target: RunSpec, *, dice: float | None) -> None:
+    """Write the folder of a finished run without training it; `dice` None for one that diverged."""
+    from lib.runs import open_run
+
+    result = {"status": "diverged" if dice is None else "done", "reason": None, "val": None, "test": None}
+    if dice is not None:
+        result["val"] = {"dice": dice}
+    (open_run(target).path / "result.json").write_text(json.dumps(result))
