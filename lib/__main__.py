@@ -9,12 +9,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning th
 import argparse
 import json
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from lib import data_cli, engines, paths, study
 from lib.errors import StudyError
+from lib.models import parameters_by_stage
 from lib.progress import Progress, clock
 from lib.provenance import DEVICES, device_name, pick_device, stamp
 from lib.runs import Run, find_run, list_runs
@@ -64,6 +66,7 @@ def _add_train(commands: Any) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends the workers too, like Ctrl-C
     device = pick_device(options.device)
     print(f"device: {device_name(device)}; runs: {paths.runs_dir()}", flush=True)
     target = options.target[0]
@@ -95,12 +98,13 @@ def _one_spec(target: list[str]) -> RunSpec:
         name, separator, value = each.partition("=")
         if not separator:
             raise StudyError(f"expected FIELD=VALUE, got {each!r}")
+        if name == "source" and not value.startswith("{"):  # a name, even where its digits read as a number
+            values[name] = find_run(value).spec.to_dict()
+            continue
         try:
             values[name] = json.loads(value)
         except json.JSONDecodeError:
             values[name] = value
-        if name == "source" and isinstance(values[name], str):
-            values[name] = find_run(value).spec.to_dict()
     return spec_from_dict(values)
 
 
@@ -114,6 +118,9 @@ def _runs(options: argparse.Namespace) -> int:
     if options.name:
         run = find_run(options.name)
         print(json.dumps(run.spec.to_dict(), indent=1))
+        if run.steps():
+            for stage, count in parameters_by_stage(run.model()).items():
+                print(f"{stage:8}{count['parameters']:>12,} parameters {count['trainable']:>12,} trained")
         _print_result(run)
         return 0
     runs = list_runs(warn=lambda message: print(f"left out: {message}", file=sys.stderr))

@@ -69,13 +69,17 @@ class Progress:
             if event["kind"] == "waiting":
                 self.show(f"{run}: another process is training it; waiting for it to end")
                 return
+            self.steps.setdefault(run, event["steps"])
+            if event["kind"] == "begins":
+                if self.every_evaluation or not self.done or time.monotonic() - self.last > QUIET_SECONDS:
+                    self._line(f"{run} begins")
+                return
             if event["kind"] == "done":
-                self.done[run] = self.steps.setdefault(run, event["steps"])
+                self.done[run] = self.steps[run]
                 self.first.setdefault(run, self.done[run])  # without an evaluation, it was trained elsewhere
                 self.finished.add(run)
                 self._line(f"{run} {event['status']}")
                 return
-            self.steps.setdefault(run, event["steps"])
             self.first.setdefault(run, event["step"])
             self.done[run] = event["step"]
             if self.every_evaluation or time.monotonic() - self.last > QUIET_SECONDS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import fcntl
 import json
@@ -11,17 +12,19 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from lib import paths
-from lib.errors import StudyError, nearest
+from lib.errors import StudyError
 from lib.models import UNet, build
 from lib.provenance import generator
 from lib.spec import RunSpec, canonical, run_id, spec_from_dict
 from lib.strategies import freeze, load_start
+from lib.tasks import standardize
 
 
 class Run:
@@ -103,6 +106,20 @@ class Run:
         model.load_state_dict(self.weights(step))
         return model.eval()
 
+    @torch.no_grad()
+    def segment(self, images: Tensor, step: int | None = None) -> np.ndarray:
+        """The masks that the network of a checkpoint (None: the last) draws, in float32 on the CPU.
+
+        Args:
+            images: float32 (n, 1, h, w) in [0, 1].
+
+        Returns:
+            uint8 (n, h, w) of 0 and 1.
+        """
+        model = self.model(step)
+        logits = [model(standardize(part))[:, 0] for part in images.split(64)]
+        return (torch.cat(logits) > 0).to(torch.uint8).numpy()
+
 
 def run_dir(spec: RunSpec) -> Path:
     """The folder of a spec's run, there or not."""
@@ -162,8 +179,12 @@ def find_run(name: str, root: Path | None = None) -> Run:
     root = paths.runs_dir() if root is None else root
     names = [each.name for each in root.glob("*") if each.is_dir()]
     fitting = [each for each in names if each == name or each.endswith(name)]
-    if len(fitting) != 1:
-        raise StudyError(f"{len(fitting)} runs fit {name!r}" if fitting else nearest("run", name, names))
+    if len(fitting) > 1:
+        raise StudyError(f"{len(fitting)} runs fit {name!r}; give more of the name")
+    if not fitting:
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+        hint = f"; the nearest is {close[0]}" if close else ""
+        raise StudyError(f"no run {name!r} in {root}{hint}. python -m lib runs lists them")
     return Run(root / fitting[0])
 
 

@@ -168,7 +168,7 @@ def _cells(block: dict[str, Any], sources: Mapping[str, Any]) -> Iterable[Cell]:
     for task in block["tasks"]:
         for volume in block["volumes"]:
             for entry in block["strategies"]:
-                strategy = {"name": entry} if isinstance(entry, str) else entry
+                strategy: dict[str, Any] = {"name": entry} if isinstance(entry, str) else entry
                 _check_keys("key of a strategy", strategy, ("name", "options"))
                 if "name" not in strategy:
                     raise StudyError(f"a strategy in the grid needs a name, got {strategy}")

@@ -56,7 +56,8 @@ def train(spec: RunSpec, *, device: str = "auto", report: Report = silent, save_
 
     Args:
         device: see `lib.provenance.pick_device`; no part of the spec.
-        report: called with a dictionary at every evaluation (`kind` is "evaluation", "waiting" or "done").
+        report: called with a dictionary when the run begins, at every evaluation, and at its end (`kind` is "begins",
+            "evaluation", "done", or "waiting" while another process trains the run).
         save_every: seconds of training after which the next evaluation also saves the state to resume from.
 
     Raises:
@@ -71,6 +72,7 @@ def train(spec: RunSpec, *, device: str = "auto", report: Report = silent, save_
     run = open_run(spec)
     with locked(run.path, lambda: report({"kind": "waiting", "run": run.path.name})):
         if run.result is None:
+            report({"kind": "begins", "run": run.path.name, "steps": spec.steps})
             remove_orphans(run.path)
             _Training(run, pick_device(device), report, save_every).finish()
         else:  # another process finished it while we waited
@@ -90,7 +92,7 @@ class _Training:
         model = start_model(self.spec).to(device)
         # Convolutions are faster with channels last on GPUs; on CPUs only without group or instance normalization.
         last = device.type == "cuda" or self.spec.norm in ("batch", "none")
-        self.model: UNet = model.to(memory_format=torch.channels_last) if last else model
+        self.model: UNet = model.to(memory_format=torch.channels_last) if last else model  # type: ignore[call-overload]
         self.remember_start()
         self.moving = {name: each for name, each in self.model.named_parameters() if each.requires_grad}
         self.optimizer = torch.optim.AdamW(
@@ -103,8 +105,6 @@ class _Training:
         self.bad_step = torch.full((), -1, device=device)
         self.loss_sum = torch.zeros((), device=device)
         self.rows: list[dict[str, Any]] = []
-
-    # ---- the loop -------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
         """Train to the end, or to the step at which the run diverges or stops early, and write the result."""
@@ -167,8 +167,6 @@ class _Training:
         since = [row for row in self.rows if row["step"] > self.best[1]]
         return len(since) >= self.spec.patience
 
-    # ---- looking --------------------------------------------------------------------------------------------------
-
     @torch.no_grad()
     def predict(self, index: np.ndarray) -> Tensor:
         """Logits (n, h, w) on the device for the images at `index`."""
@@ -203,8 +201,6 @@ class _Training:
         left = self.seconds / self.step * (self.spec.steps - self.step) if self.step else math.nan
         self.report({"kind": "evaluation", "run": self.run.path.name, "steps": self.spec.steps, "left": left, **row})
         return True
-
-    # ---- writing and reading --------------------------------------------------------------------------------------
 
     def keep(self) -> None:
         """Write a checkpoint: everything at step 0, afterwards what differs from it."""
@@ -261,8 +257,6 @@ class _Training:
     def save_best(self) -> None:
         write_tensors(self.run.path / "best.safetensors", self.model.state_dict(), {"step": str(self.step)})
 
-    # ---- ends -----------------------------------------------------------------------------------------------------
-
     def done(self) -> None:
         if self.spec.patience is not None:
             tensors, metadata = read_with_metadata(self.run.path / "best.safetensors")
@@ -302,11 +296,3 @@ class _Training:
         for leftover in ("resume.safetensors", "best.safetensors"):
             (self.run.path / leftover).unlink(missing_ok=True)
         self.report({"kind": "done", "run": self.run.path.name, "status": outcome["status"], "steps": self.spec.steps})
-
-
-@torch.no_grad()
-def segment(model: UNet, images: Tensor) -> np.ndarray:
-    """The masks that a network draws, uint8 (n, h, w) of 0/1, for images (n, 1, h, w) in [0, 1], all in float32."""
-    model.eval()
-    logits = [model(standardize(part))[:, 0] for part in images.split(EVALUATION_BATCH)]
-    return (torch.cat(logits) > 0).to(torch.uint8).cpu().numpy()

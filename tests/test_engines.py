@@ -41,8 +41,8 @@ def long_spec(**changes: Any):
 
 
 def soon(condition: Callable[[], Any]) -> None:
-    """Wait until the condition holds; a minute is for machines that are very busy."""
-    end = time.monotonic() + 60
+    """Wait until the condition holds; the limit is for machines that are very busy."""
+    end = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -178,19 +178,19 @@ def test_a_dead_worker_costs_its_own_run_only():
         hit = next(worker for worker in workers if _trains(worker.pid, victim))
         os.kill(hit.pid, signal.SIGKILL)
         with pytest.raises(RunFailed, match=f"{run_id(victim)}: its worker was killed by SIGKILL .*resumes it"):
-            futures[run_id(victim)].result(60)
-        assert [futures[run_id(spec)].result(60) for spec in others] == ["done", "done"]
+            futures[run_id(victim)].result(300)
+        assert [futures[run_id(spec)].result(300) for spec in others] == ["done", "done"]
         with pytest.raises(RunFailed, match=r"IsADirectoryError: .*a defect; its traceback is above"):
-            futures[run_id(broken)].result(60)
+            futures[run_id(broken)].result(300)
         with pytest.raises(RunFailed, match="fold must be between 0 and 4"):
-            futures[run_id(tiny.spec(fold=5))].result(60)
+            futures[run_id(tiny.spec(fold=5))].result(300)
 
         # The worker that is left dies while it has nothing to do: nobody is the worse for it
         (idle,) = engine._alive
         idle.kill()
         idle.wait()
         late = engine.submit(tiny.spec(seed=3))
-        assert late.result(60) == "done"
+        assert late.result(300) == "done"
         still = engine.submit(victim)  # taken up again, and cut off by the end of the block
         before = seen(victim)
         soon(lambda: seen(victim) > before)
@@ -255,9 +255,8 @@ def test_progress_counts_runs_and_tells_the_time_left(now: list[float]):
     lines: list[str] = []
     progress = Progress({"a": 100, "b": 100}, lines.append, every_evaluation=True)
     moments = [0, 10, 20, 20, 30, 40]
-    events = [
-        evaluation("a", 0), evaluation("a", 50), done("a"), evaluation("b", 0), evaluation("b", 50), done("b", "diverged"),
-    ]  # fmt: skip
+    events = [evaluation("a", 0), evaluation("a", 50), done("a")]
+    events += [evaluation("b", 0), evaluation("b", 50), done("b", "diverged")]
     for moment, event in zip(moments, events, strict=True):
         now[0] = 1000 + moment
         progress(event)

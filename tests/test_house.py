@@ -26,8 +26,15 @@ ORDER = {
         "study", "datasets", "data_cli", "__main__",
     ],
     "analysis": [
-        "__init__", "stats", "activations", "measures", "anatome_backend", "compare", "filters", "randomness",
-        "reuse", "outcomes", "verdicts", "transfer_value", "claims", "overview", "looks", "pictures", "figures",
+        "__init__", "stats",
+        # representations
+        "gram", "canonical", "measures", "conformance", "activations", "streaming", "representations", "pairs",
+        "prepared", "compare", "resampling", "anatome_backend",
+        # filters
+        "kernels", "wishart", "matching", "patterns", "filters", "randomness_tests", "two_sample", "randomness",
+        "calibration", "reuse",
+        # outcomes, claims, figures, reports
+        "outcomes", "verdicts", "transfer_value", "claims", "overview", "looks", "pictures", "figures",
         "figures_value", "explore", "parameters", "execution", "pages", "reports", "__main__",
     ],
 }  # fmt: skip

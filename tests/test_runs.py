@@ -226,7 +226,7 @@ def test_listing_before_the_first_run_is_empty():
 def test_a_run_is_found_by_its_last_digits(run: Run):
     assert find_run(run.path.name[-8:]).path == run.path
     assert find_run(run.path.name).path == run.path
-    with pytest.raises(StudyError, match=f"unknown run '{run.path.name}x'; did you mean '{run.path.name}'"):
+    with pytest.raises(StudyError, match=f"no run '{run.path.name}x' in .*; the nearest is {run.path.name}"):
         find_run(run.path.name + "x")
     with pytest.raises(StudyError, match="2 runs fit ''"):
         find_run("")
