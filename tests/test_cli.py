@@ -82,8 +82,9 @@ def test_one_run_from_fields(lib: Any):
     lines = out.splitlines()
     assert lines[0].startswith("device: ")
     assert str(paths.runs_dir()) in lines[0]
-    assert [line.split(",")[0] for line in lines[1:6]] == [f"{run_id(spec)} step {n}/8" for n in (0, 2, 4, 6, 8)]
-    assert all(" left" in line for line in lines[1:7])
+    assert lines[1].startswith(f"{run_id(spec)} begins")
+    assert [line.split(",")[0] for line in lines[2:7]] == [f"{run_id(spec)} step {n}/8" for n in (0, 2, 4, 6, 8)]
+    assert all(" left" in line for line in lines[1:8])
     assert lines[-1].startswith(f"{run_dir(spec)}: test Dice 0.")
     code, out, _ = lib("train", "task=blobs", *FIELDS)
     assert code == 0
@@ -288,7 +289,7 @@ def test_a_suite_is_trained_by_workers_from_anywhere(suite: Path, tmp_path: Path
     (tmp_path / "lib" / "__init__.py").write_text("raise RuntimeError('the wrong lib')")
     code = f"import sys; sys.path[0] = {str(paths.REPOSITORY)!r}; from lib.__main__ import main; sys.exit(main())"
     done = subprocess.run(
-        [sys.executable, "-c", code, "train", suite.name, "--workers", "2"],
+        [sys.executable, "-c", code, "train", suite.name, "--workers", "1"],
         cwd=tmp_path, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.stderr == ""

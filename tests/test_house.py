@@ -31,8 +31,8 @@ ORDER = {
         "gram", "canonical", "measures", "conformance", "activations", "streaming", "representations", "pairs",
         "prepared", "compare", "resampling", "anatome_backend",
         # filters
-        "kernels", "wishart", "matching", "patterns", "filters", "randomness_tests", "two_sample", "randomness",
-        "calibration", "reuse",
+        "kernels", "wishart", "matching", "patterns", "filters", "factors", "randomness_tests", "two_sample",
+        "randomness", "calibration", "reuse",
         # outcomes, claims, figures, reports
         "outcomes", "verdicts", "transfer_value", "claims", "overview", "looks", "pictures", "figures",
         "figures_value", "explore", "parameters", "execution", "pages", "reports", "__main__",

@@ -142,7 +142,7 @@ MISTAKES = [
     ('task = "blobs"\n', "", "every source needs a task"),
     ('task = "blobs"', 'task = "blosb"', "unknown task 'blosb'; did you mean 'blobs'.*data root"),
     ("[sources.first]", "[sources]", r"expected a table \(field of a source = value\), got 'blobs'"),
-    ("[[grid]]", "[grid.a]", "grid"),
+    ("[[grid]]", "[grid.a]", "Cannot overwrite a value"),
     ("tasks =", "taks =", "unknown key of a grid block 'taks'; did you mean 'tasks'"),
     ('tasks = ["blobs"]\n', "", "every grid block needs a list of tasks, got None"),
     ('tasks = ["blobs"]', 'tasks = "blobs"', "every grid block needs a list of tasks, got 'blobs'"),

@@ -128,11 +128,11 @@ def test_misses_and_empty_images_are_counted(monkeypatch: pytest.MonkeyPatch):
 def test_reports_tell_every_evaluation_and_the_end():
     events: list[dict[str, Any]] = []
     run = train(tiny.spec(), report=events.append)
-    assert [event["kind"] for event in events] == ["evaluation"] * 5 + ["done"]
-    assert [event["step"] for event in events[:-1]] == [0, 2, 4, 6, 8]
+    assert [event["kind"] for event in events] == ["begins"] + ["evaluation"] * 5 + ["done"]
+    assert [event["step"] for event in events[1:-1]] == [0, 2, 4, 6, 8]
     assert all(event["run"] == run.path.name and event["steps"] == 8 for event in events)
-    assert math.isnan(events[0]["left"])
-    assert [event["left"] >= 0 for event in events[1:-1]] == [True] * 4
+    assert math.isnan(events[1]["left"])
+    assert [event["left"] >= 0 for event in events[2:-1]] == [True] * 4
     assert events[-2]["left"] == 0
 
 
@@ -284,18 +284,18 @@ def test_too_few_images_and_too_high_folds_are_refused():
 # ---- interrupted --------------------------------------------------------------------------------------------------
 
 
-def trained_to(kill: int, spec: RunSpec) -> bool:
-    """Train until the report number `kill` raises; False if the run ended before."""
+def trained_to(kill: int, spec: RunSpec, device: str = "auto") -> bool:
+    """Train until the report number `kill` of an evaluation or the end raises; False if the run ended before."""
     count = 0
 
     def report(event: dict[str, Any]) -> None:
         nonlocal count
-        count += 1
+        count += event["kind"] != "begins"
         if count == kill:
             raise Killed
 
     try:
-        train(spec, report=report, save_every=0)
+        train(spec, device=device, report=report, save_every=0)
     except Killed:
         return True
     return False
@@ -358,7 +358,7 @@ def test_steps_since_the_saved_state_are_trained_again():
     trained_to(4, spec)  # states after steps 0 to 4
     steps: list[int] = []
     run = train(spec, report=lambda event: steps.append(event.get("step", -1)))
-    assert steps == [6, 8, -1]
+    assert steps == [-1, 6, 8, -1]  # it begins, two evaluations, the end
     assert [row["step"] for row in run.metrics()] == [0, 2, 4, 6, 8]
 
 
@@ -657,7 +657,7 @@ def test_of_two_that_want_one_run_the_second_waits_and_gets_the_result():
     assert training_now.wait(30)
     run = train(spec, report=late)
     thread.join()
-    assert [event["kind"] for event in first] == ["evaluation"] * 5 + ["done"]
+    assert [event["kind"] for event in first] == ["begins"] + ["evaluation"] * 5 + ["done"]
     assert second == [
         {"kind": "waiting", "run": run.path.name},
         {"kind": "done", "run": run.path.name, "status": "done", "steps": 8},
@@ -672,16 +672,7 @@ def test_of_two_that_want_one_run_the_second_waits_and_gets_the_result():
 @pytest.mark.gpu
 def test_an_interrupted_run_goes_on_on_a_gpu():
     spec = tiny.spec(width=8, size=32)
-    count = 0
-
-    def report(event: dict[str, Any]) -> None:
-        nonlocal count
-        count += 1
-        if count == 4:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(spec, device="cuda", report=report, save_every=0)
+    assert trained_to(4, spec, device="cuda")
     run = train(spec, device="cuda", save_every=0)
     assert [row["step"] for row in run.metrics()] == [0, 2, 4, 6, 8]
     assert run.result is not None

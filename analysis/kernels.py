@@ -1,0 +1,178 @@
+"""The weights of a network as filters: one per output channel, whatever the kind of its layer.
+
+Weights fall into four kinds that no table mixes. `convolution` and `transposed` have kernels with a spatial extent.
+`pointwise` (1x1 convolutions and dense layers) have none: whatever asks about the arrangement of taps does not
+apply to them. Everything else (biases, normalization scales, shifts and statistics) is no filter at all; see
+`analysis.filters.others`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lib.adapters import merged
+from lib.errors import StudyError
+from lib.models import stage_of
+
+Floats = NDArray[np.float64]
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_PARTS = ("up", "conv1", "conv2")  # of a stage, in the order in which data pass
+_OWN = re.compile(r"(enc|dec)\d+\.(up|conv1|conv2)|head")
+STRAY_ZEROS = 0.01  # more zeros than this that fill neither a filter nor a tap: the layer was pruned
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The filters of one layer.
+
+    Args:
+        name: dotted name of the module.
+        kind: `convolution`, `transposed` or `pointwise`.
+        kernels: float64 (filters, inputs, *grid); one filter is all kernels that feed one output channel. In a
+            grouped layer `inputs` are the channels of its own group. A pointwise layer has the grid (1,).
+    """
+
+    name: str
+    kind: str
+    kernels: Floats
+
+    @property
+    def stage(self) -> str:
+        """The stage of the network that the layer belongs to."""
+        return stage_of(self.name)
+
+    @property
+    def filters(self) -> int:
+        """Number of filters, which is that of output channels."""
+        return self.kernels.shape[0]
+
+    @property
+    def inputs(self) -> int:
+        """Number of kernels in a filter."""
+        return self.kernels.shape[1]
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Shape of a kernel."""
+        return self.kernels.shape[2:]
+
+    @cached_property
+    def used(self) -> NDArray[np.bool_]:
+        """Shape of the grid: which taps are in use. A tap that is exactly zero in every kernel is masked."""
+        used = (self.kernels != 0).any(axis=(0, 1))
+        return used if used.any() else np.ones(self.grid, dtype=bool)
+
+    def rows(self, used: NDArray[np.bool_] | None = None) -> Floats:
+        """One row per filter: (filters, inputs * taps in use)."""
+        return self.taps(used).reshape(self.filters, -1)
+
+    def taps(self, used: NDArray[np.bool_] | None = None) -> Floats:
+        """(filters, inputs, taps in use), in the order of the grid."""
+        return np.ascontiguousarray(self.kernels[:, :, self.used if used is None else used])
+
+    def alive(self) -> Layer:
+        """The layer without filters that are exactly zero.
+
+        Raises:
+            StudyError: more than 1 % of the weights that are left are zero and no whole tap is: the layer was
+                pruned weight by weight, and nothing here is calibrated for that.
+        """
+        living = Layer(self.name, self.kind, self.kernels[self.kernels.any(axis=tuple(range(1, self.kernels.ndim)))])
+        zeros = float((living.taps() == 0).mean()) if living.filters else 0.0
+        if zeros > STRAY_ZEROS:
+            raise StudyError(
+                f"layer {self.name}: {zeros:.1%} of the weights are exactly zero and fill neither a filter nor a tap; "
+                "tests of randomness are calibrated for layers that were not pruned. Leave the layer out"
+            )
+        return living
+
+
+def geometry(model: nn.Module) -> dict[str, tuple[bool, int]]:
+    """(transposed, groups) of every convolution of a network by the module's name, for `read`."""
+    return {
+        name: (isinstance(module, _TRANSPOSED), module.groups)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.conv._ConvNd)
+    }
+
+
+def read(weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[bool, int]] | None = None) -> dict[str, Layer]:
+    """The layers of a checkpoint by name, with factors of `scale_shift` and the like multiplied in.
+
+    Those of our own networks come in order along the data path (files hold them by the alphabet), others as they are.
+
+    Args:
+        weights: name -> tensor of any floating type, memory layout and device.
+        shapes: what `geometry` says of the network. A tensor does not tell whether its layer is transposed, or
+            grouped as well; without this, layers called `up` are taken for transposed, as in `lib.models.UNet`,
+            and no transposed layer for grouped. (For other layers groups change nothing.)
+
+    Raises:
+        StudyError: there is no layer, a weight is not finite, or `shapes` does not fit the weights.
+    """
+    layers = {}
+    for key, tensor in merged(weights).items():
+        name, _, part = key.rpartition(".")
+        if part == "weight" and tensor.dim() >= 2:
+            transposed, groups = (shapes or {}).get(name, (name.rpartition(".")[2] == "up" and tensor.dim() > 2, 1))
+            layers[name] = _layer(name, tensor.detach().cpu().double().numpy(), transposed, groups)
+    if not layers:
+        raise StudyError(f"there must be a weight with two axes or more, got {', '.join(weights) or 'nothing'}")
+    missing = sorted(set(shapes or ()) - set(layers))
+    if missing:
+        raise StudyError(f"the network has layers that the weights lack: {', '.join(missing)}")
+    if not all(_OWN.fullmatch(name) for name in layers):
+        return layers
+    return dict(sorted(layers.items(), key=lambda item: _along(item[0])))
+
+
+def _along(name: str) -> tuple[int, int, int]:
+    """Where a layer of `lib.models.UNet` stands on the way of the data."""
+    stage, _, part = name.partition(".")
+    if stage == "head":
+        return 2, 0, 0
+    level = int(stage[3:])
+    return (0, level, _PARTS.index(part)) if stage.startswith("enc") else (1, -level, _PARTS.index(part))
+
+
+def _layer(name: str, weight: Floats, transposed: bool, groups: int) -> Layer:
+    if not weight.size or not np.isfinite(weight).all():
+        raise StudyError(f"layer {name} holds no weights, NaN or infinity; leave diverged runs out first")
+    if transposed:  # (inputs, outputs / groups, *grid) -> (outputs, inputs / groups, *grid)
+        if weight.shape[0] % groups:
+            raise StudyError(f"layer {name}: {weight.shape[0]} input channels do not fall into {groups} groups")
+        parts = np.split(weight, groups)
+        weight = np.concatenate([part.swapaxes(0, 1) for part in parts])
+    taps = math.prod(weight.shape[2:])
+    if taps == 1:
+        return Layer(name, "pointwise", np.ascontiguousarray(weight).reshape(*weight.shape[:2], 1))
+    return Layer(name, "transposed" if transposed else "convolution", np.ascontiguousarray(weight))
+
+
+def pairs(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor], shapes: Mapping[str, tuple[bool, int]] | None = None
+) -> list[tuple[Layer, Layer]]:
+    """The layers of two checkpoints of one network side by side.
+
+    Raises:
+        StudyError: a layer is missing on one side, or has another shape there.
+    """
+    first, second = read(before, shapes), read(after, shapes)
+    alone = sorted(set(first) ^ set(second))
+    if alone:
+        raise StudyError(f"both checkpoints must hold the same layers, but {', '.join(alone)} stand in one only")
+    for name, layer in first.items():
+        if layer.kernels.shape != second[name].kernels.shape:
+            raise StudyError(
+                f"layer {name} must have one shape in both checkpoints, got {layer.kernels.shape} and "
+                f"{second[name].kernels.shape} (filters, inputs, *taps); compare networks of one width"
+            )
+    return [(layer, second[name]) for name, layer in first.items()]

@@ -1,0 +1,130 @@
+"""Could these filters be a fresh draw? A battery of tests of a layer's filters, with one correction over all of them.
+
+The null hypothesis is the law that `lib.models.build` draws from, with the scale removed: independent weights of one
+normal distribution around 0. It is what "still look random" (Karimi et al., claim K5) can mean and be wrong. Each
+test looks at another way to be wrong, and none shows that filters *are* random: read a p-value that is not small
+beside the power in `analysis.calibration`. With half a million weights a layer can be told from a fresh one by a
+deviation too small to matter: read a small p-value beside the statistic and its expectation.
+
+Biases and normalization have no law to be tested against and are left out. Pointwise (1x1) layers have no spatial
+extent: the tests of kernels say so in `note` instead of giving a p-value.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from torch import Tensor, nn
+
+from analysis import randomness_tests as tests
+from analysis.kernels import Layer, geometry, read
+from analysis.randomness_tests import NotApplicable, Nulls, Outcome
+from analysis.stats import holm
+from analysis.two_sample import classifier
+from lib.registry import Registry
+
+
+@dataclass(frozen=True)
+class RandomnessTest:
+    """A row of the registry.
+
+    Args:
+        title: a few words for figures and tables.
+        looks_at: what it looks at, for a reader who has not met it.
+        run: `(layer, rng, nulls) -> Outcome`; raises NotApplicable for layers that it cannot speak of.
+    """
+
+    title: str
+    looks_at: str
+    run: Callable[[Layer, np.random.Generator, Nulls], Outcome]
+
+
+TESTS: Registry[RandomnessTest] = Registry("randomness test")
+for _name, _title, _looks_at, _run in [
+    ("classifier", "Classifier (AUC)", "whether a trained eye could tell filters from fresh ones", classifier),
+    ("autocorrelation", "Spatial autocorrelation", "whether neighboring weights are alike", tests.autocorrelation),
+    ("smoothness", "Slow frequencies", "whether kernels are smooth, or blurring as a whole", tests.smoothness),
+    ("orientation", "Gabor energy", "whether kernels look like oriented edges and bars", tests.orientation),
+    ("variance_entropy", "Variance entropy", "whether few shapes make up all kernels", tests.variance_entropy),
+    ("spectrum", "Energy beyond Marchenko-Pastur", "whether few directions carry the layer", tests.spectrum),
+    ("kolmogorov_smirnov", "Kolmogorov-Smirnov", "whether the weights' values are normal", tests.kolmogorov_smirnov),
+    ("anderson_darling", "Anderson-Darling", "whether the values are normal, tails above all", tests.anderson_darling),
+]:
+    TESTS.add(_name, RandomnessTest(_title, _looks_at, _run))
+
+
+def battery(
+    weights: Mapping[str, Tensor],
+    *,
+    names: Sequence[str] | None = None,
+    model: nn.Module | None = None,
+    draws: int = 4999,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Every test on every layer of a checkpoint: one row each.
+
+    Args:
+        weights: name -> tensor; of a run, `run.weights(step)`. Factors are multiplied in.
+        names: tests to run (default: all of TESTS).
+        model: as in `analysis.filters.between`.
+        draws: of each simulated null; the smallest p is about 1 / draws.
+        seed: of all draws. A layer's outcome depends on its name and not on the other layers.
+
+    Returns:
+        layer, stage, kind, filters (those that are not zero), dead (those that are), inputs, taps (in use), test,
+        statistic, expected (its mean for random filters), low and high (95 % interval, where there is one), p,
+        p_holm (over all rows with a p; family-wise, whatever the dependence) and note (why there is no p).
+
+    Raises:
+        StudyError: no layer, an unknown test, NaN, or a layer that was pruned weight by weight.
+    """
+    chosen = [name for name in (TESTS if names is None else names) if TESTS[name]]
+    nulls = Nulls(draws, seed)
+    rows = []
+    for layer in read(weights, geometry(model) if model else None).values():
+        living = layer.alive()
+        described = {"layer": layer.name, "stage": layer.stage, "kind": layer.kind, "filters": living.filters}
+        described |= {"dead": layer.filters - living.filters, "inputs": layer.inputs, "taps": int(layer.used.sum())}
+        for name in chosen:
+            rows.append(described | {"test": name} | _row(living, name, nulls))
+    table = pd.DataFrame(rows)
+    tested = table.p.notna()
+    table["p_holm"] = math.nan
+    table.loc[tested, "p_holm"] = holm(table.p[tested])
+    return table.reindex(columns=[*(name for name in table.columns if name != "note"), "note"])
+
+
+def rejections(table: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame:
+    """What a battery comes to: test, layers (that it applies to), alone (rejected one by one at `alpha`), by_chance
+    (how many of them that is for random layers), rejected (with the correction over all layers and tests).
+    """
+    tested = table[table.p.notna()]
+    counts = tested.assign(alone=tested.p < alpha, rejected=tested.p_holm < alpha).groupby("test", sort=False)
+    found = counts.agg(layers=("p", "size"), alone=("alone", "sum"), rejected=("rejected", "sum")).reset_index()
+    found.insert(3, "by_chance", alpha * found.layers)
+    return found
+
+
+def examine(layer: Layer, name: str, nulls: Nulls, *key: int) -> Outcome:
+    """One test on one layer, with random numbers that are a pure function of the seed, the test and `key`.
+
+    Raises:
+        NotApplicable: the test cannot speak of such a layer.
+    """
+    return TESTS[name].run(layer, np.random.default_rng([nulls.seed, zlib.crc32(name.encode()), *key]), nulls)
+
+
+def _row(layer: Layer, name: str, nulls: Nulls) -> dict[str, float | str]:
+    missing = dict.fromkeys(("statistic", "expected", "low", "high", "p"), math.nan)
+    if not layer.filters:
+        return missing | {"note": "all filters are zero"}
+    try:
+        found = examine(layer, name, nulls, zlib.crc32(layer.name.encode()))
+    except NotApplicable as error:
+        return missing | {"note": str(error)}
+    return {**vars(found), "note": ""}
