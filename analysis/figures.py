@@ -18,11 +18,20 @@ from matplotlib.axes import Axes
 from analysis import looks, outcomes, stats
 from analysis.looks import styled
 
-NAMES = {"dice": "Dice on test images", "hd95": "HD95 on test images (pixels)", "val_dice": "Dice on validation images"}
+NAMES = {"dice": "Dice on test images", "hd95": "HD95 on test images (pixels)", "psnr": "PSNR on test slices (dB)"}
+NAMES |= {"ssim": "SSIM on test slices", "nmse": "NMSE on test slices"}
+
+
+def _name(rows: pd.DataFrame, metric: str) -> str:
+    """What an axis is called; a score is the metric of the goal that the rows share."""
+    dice = rows.goal.iloc[0] != "reconstruction"
+    if metric == "val_score":
+        return "Dice on validation images" if dice else "PSNR on validation slices (dB)"
+    return NAMES[("dice" if dice else "psnr") if metric == "score" else metric]
 
 
 @styled
-def accuracy_by_volume(table: pd.DataFrame, task: str, *, metric: str = "dice", ax: Axes | None = None) -> Axes:
+def accuracy_by_volume(table: pd.DataFrame, task: str, *, metric: str = "score", ax: Axes | None = None) -> Axes:
     """A metric of one task against the number of training images (log scale), one line per arm."""
     ax = looks.axes(ax, width=9)
     rows = table[table.task == task]
@@ -47,7 +56,7 @@ def accuracy_by_volume(table: pd.DataFrame, task: str, *, metric: str = "dice", 
     ax.set_xticks(volumes.tolist(), [looks.volume_text(str(label), volume) for label, volume in volumes.items()])
     ax.minorticks_off()
     ax.set_xlim(volumes.min() / 1.4, volumes.max() * 1.4)
-    ax.set(xlabel="training images (log scale)", ylabel=NAMES.get(metric, metric))
+    ax.set(xlabel="training images (log scale)", ylabel=_name(rows, metric))
     looks.head(ax, looks.task_title(cells), f"{looks.INTERVAL}; dots: single seeds")
     looks.legend_beside(ax)
     return ax
@@ -58,7 +67,7 @@ def learning_curves(
     curves: pd.DataFrame, task: str, volume_label: str, *, fractions: Sequence[float] = (0.90, 0.95, 0.99),
     ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
-    """Validation Dice against step, one line per arm with its band; fractions of the scratch plateau as dotted lines.
+    """Validation score (Dice or PSNR) against step, one line per arm with its band; fractions of the scratch plateau as dotted lines.
 
     A run that stopped early keeps its last value; diverged runs are counted in the legend and drawn as far as they got.
     """
@@ -71,9 +80,9 @@ def learning_curves(
         look, own = looks.look(label), rows[rows.label == label]
         lost = own[own.status == "diverged"]
         for _, run in lost.groupby("run_id"):
-            ax.plot(run.step, run.val_dice, color=look.color, linestyle=":", linewidth=1)
+            ax.plot(run.step, run.val_score, color=look.color, linestyle=":", linewidth=1)
         name = f"{label} ({lost.run_id.nunique()} diverged)" if len(lost) else label
-        runs = own[own.status != "diverged"].pivot_table(index="run_id", columns="step", values="val_dice")
+        runs = own[own.status != "diverged"].pivot_table(index="run_id", columns="step", values="val_score")
         runs = runs.ffill(axis=1)
         intervals = [stats.mean_interval(runs[step].dropna()) for step in runs]
         steps = runs.columns.to_numpy(dtype=np.float64)
@@ -87,15 +96,18 @@ def learning_curves(
     note = f"{looks.INTERVAL} (band)"
     base = rows[(rows.strategy == "scratch") & (rows.status != "diverged")].sort_values("step")
     if len(base):
-        plateau = float(base.groupby("run_id").val_dice.apply(lambda dice: dice.iloc[-3:].mean()).mean())
+        plateau = float(base.groupby("run_id").val_score.apply(lambda score: score.iloc[-3:].mean()).mean())
         for fraction in fractions:
             ax.axhline(fraction * plateau, color=looks.NOTE_COLOR, linestyle=":", linewidth=1.2, zorder=1)
         note += f"; dotted: {', '.join(f'{100 * each:g}' for each in fractions)} % of the scratch plateau"
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in drawn] or [np.zeros(0)])
     if np.isfinite(values).any():  # bands of two seeds reach far out of the picture
         low, high = np.nanmin(values), np.nanmax(values)
-        ax.set_ylim(max(-0.02, low - 0.08), min(1.02, high + 0.08))
-    ax.set(xlabel="step", ylabel=NAMES["val_dice"])
+        if rows.goal.iloc[0] == "reconstruction":
+            ax.set_ylim(low - 1, high + 1)
+        else:
+            ax.set_ylim(max(-0.02, low - 0.08), min(1.02, high + 0.08))
+    ax.set(xlabel="step", ylabel=_name(rows, "val_score"))
     volume = rows.volume.dropna()
     images = looks.volume_text(volume_label, float(volume.mean()) if len(volume) else float("nan"))
     looks.head(ax, f"{looks.task_title(rows)}, {images} images", note)
@@ -107,7 +119,7 @@ def learning_curves(
 def learning_rates(
     table: pd.DataFrame, task: str, volume_label: str, *, seed: int | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Validation Dice against learning rate, one line per arm, for one seed: how the rate was chosen.
+    """Validation score (Dice or PSNR) against learning rate, one line per arm, for one seed: how the rate was chosen.
 
     The chosen rate is ringed; where it is the lowest or highest that was tried, the legend says so, as a better one
     may lie beyond. Diverged runs stand as crosses at the bottom.
@@ -131,8 +143,8 @@ def learning_rates(
         shift = 1.03 ** (place - (len(labels) - 1) / 2)
         name = label
         if len(done):
-            best = done.loc[done.val_dice.idxmax()]
-            ax.plot(best.lr * shift, best.val_dice, marker="o", markersize=15, color=look.color, markerfacecolor="none")
+            best = done.loc[done.val_score.idxmax()]
+            ax.plot(best.lr * shift, best.val_score, marker="o", markersize=15, color=look.color, markerfacecolor="none")
             if len(own) == 1:
                 name += " (one rate)"
             elif best.lr in (own.lr.min(), own.lr.max()):
@@ -141,13 +153,13 @@ def learning_rates(
             name += f" ({len(lost)} diverged)"
             ax.plot(lost.lr * shift, np.full(len(lost), 0.03), marker="x", linestyle="none",
                     color=look.color, transform=ax.get_xaxis_transform(), clip_on=False)  # fmt: skip
-        ax.plot(done.lr * shift, done.val_dice, marker=look.marker, color=look.color, label=name)
+        ax.plot(done.lr * shift, done.val_score, marker=look.marker, color=look.color, label=name)
     ax.set_xscale("log")
     ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
     ax.minorticks_off()
     ax.set_xlim(rates[0] / 1.6, rates[-1] * 1.6)
     ax.margins(y=0.2)
-    ax.set(xlabel="learning rate (log scale)", ylabel=NAMES["val_dice"])
+    ax.set(xlabel="learning rate (log scale)", ylabel=_name(rows, "val_score"))
     volume = looks.volume_text(volume_label, float(rows.volume.astype("float64").mean()))
     note = f"one run per mark, seed {seed}: no interval; ring: the rate chosen; cross: diverged"
     looks.head(ax, f"{looks.task_title(rows)}, {volume} images", note)
@@ -157,7 +169,7 @@ def learning_rates(
 
 @styled
 def strategies(
-    table: pd.DataFrame, task: str, volume_label: str, *, metric: str = "dice", ax: Axes | None = None
+    table: pd.DataFrame, task: str, volume_label: str, *, metric: str = "score", ax: Axes | None = None
 ) -> Axes:
     """A metric by arm, best at the top, with the number of parameters that each trains at the right."""
     rows = table[(table.task == task) & (table.volume_label == volume_label)]
@@ -179,7 +191,7 @@ def strategies(
             color=looks.NOTE_COLOR)  # fmt: skip
     ax.set_yticks(range(len(cells)), cells.label.tolist())
     ax.set_ylim(len(cells) - 0.5, -0.9)
-    ax.set_xlabel(NAMES.get(metric, metric))
+    ax.set_xlabel(_name(rows, metric))
     beyond = ""
     if cells.seeds.any():
         least = 0.02 if metric != "hd95" else 1.0

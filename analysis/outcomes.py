@@ -23,18 +23,21 @@ import pandas as pd
 from analysis.stats import mean_interval
 from lib.errors import StudyError
 from lib.runs import Run
+from lib.spec import RunSpec
 from lib.strategies import STRATEGIES
-from lib.tasks import get_task
+from lib.tasks import SCORE, get_task
 
 PLATEAU_EVALUATIONS = 3
 LEAST_PLATEAU = 0.05  # below this the scratch run has learned nothing, and fractions of it mean nothing
 
-IDENTITY = ["run_id", "task", "title", "modality", "kind", "strategy", "options", "arm", "source"]
+IDENTITY = ["run_id", "task", "title", "modality", "kind", "goal", "strategy", "options", "arm", "source"]
 IDENTITY += ["volume", "volume_label", "seed", "fold"]
-SETTINGS = ["lr", "budget", "batch", "size", "width", "depth", "norm"]
+SETTINGS = ["lr", "budget", "batch", "size", "width", "depth", "norm", "model"]
 OUTCOMES = ["steps", "seconds", "trainable", "parameters", "status", "reason"]
 OUTCOMES += ["val_dice", "dice", "hd95", "misses", "empty", "images", "peak_mb", "device", "data"]
-EVALUATION = ["step", "train_loss", "val_dice", "val_loss"]
+RECONSTRUCTION = ["psnr", "ssim", "nmse", "val_psnr", "zero_filled_psnr", "score", "val_score"]
+OUTCOMES += RECONSTRUCTION
+EVALUATION = ["step", "train_loss", "val_dice", "val_loss", "val_psnr", "train_psnr", "val_score"]
 CELL = ["task", "volume_label", "arm", "source"]
 PAIR = ["task", "volume_label", "seed", "fold"]
 
@@ -42,7 +45,8 @@ PAIR = ["task", "volume_label", "seed", "fold"]
 def table(runs: Iterable[Run]) -> pd.DataFrame:
     """Results, one row per run, with the columns IDENTITY + SETTINGS + OUTCOMES.
 
-    `volume` is the number of training images ("all" resolved), `volume_label` what the spec says; `budget`
+    `volume` is the number of training images ("all" resolved; of training subjects where the goal is
+    reconstruction), `volume_label` what the spec says; `score` is the metric of the goal, Dice or PSNR; `budget`
     are the steps of the spec, `steps` those that were done; `status` is done, diverged or unfinished; what
     a run does not have is missing.
 
@@ -52,7 +56,7 @@ def table(runs: Iterable[Run]) -> pd.DataFrame:
     frame = pd.DataFrame([_row(run) for run in runs], columns=IDENTITY + SETTINGS + OUTCOMES)
     whole = ["volume", "seed", "fold", "budget", "batch", "size", "width", "depth", "steps", "trainable"]
     whole += ["parameters", "misses", "empty", "images"]
-    numbers = ["lr", "seconds", "val_dice", "dice", "hd95", "peak_mb"]
+    numbers = ["lr", "seconds", "val_dice", "dice", "hd95", "peak_mb", *RECONSTRUCTION]
     frame = frame.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(numbers, "float64"))
     return frame.sort_values(["task", "volume", "strategy", "arm", "source", "lr", "fold", "seed"], ignore_index=True)
 
@@ -63,6 +67,7 @@ def curves(runs: Iterable[Run]) -> pd.DataFrame:
     for run in runs:
         row = _row(run)
         rows = pd.DataFrame(run.metrics()).reindex(columns=[*EVALUATION, "seconds", "lr"])
+        rows["val_score"] = rows[f"val_{SCORE[run.spec.goal]}"]
         frames.append(rows.astype("float64").assign(**{key: row[key] for key in [*IDENTITY, "status"]}))
     columns = [*IDENTITY, "status", *EVALUATION, "seconds", "lr"]
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
@@ -70,23 +75,27 @@ def curves(runs: Iterable[Run]) -> pd.DataFrame:
 
 def _row(run: Run) -> dict[str, Any]:
     spec, result = run.spec, run.result or {}
-    task = get_task(spec.task)
+    task, label, title = get_task(spec.task), spec.task, get_task(spec.task).title
     test, val = result.get("test") or {}, result.get("val") or {}
-    volume = spec.volume if spec.volume is not None else (result.get("images") or {}).get("train")
+    if task.goal == "reconstruction":  # the same slices at another rate are another task
+        label, title = f"{label}@{spec.acceleration:g}", f"{title}, rate {spec.acceleration:g}"
+    counted = "subjects" if task.goal == "reconstruction" else "images"
+    volume = spec.volume if spec.volume is not None else (result.get(counted) or {}).get("train")
     if result and volume is None:
         raise StudyError(
-            f"{run.path}/result.json must say how many training images there were (images.train); "
+            f"{run.path}/result.json must say how many training {counted} there were ({counted}.train); "
             "delete the folder to train the run again"
         )
     return {
         "run_id": run.path.name,
-        "task": spec.task,
-        "title": task.title,
+        "task": label,
+        "title": title,
         "modality": task.modality,
         "kind": task.kind,
+        "goal": task.goal,
         "strategy": spec.strategy,
         "options": json.dumps(dict(spec.options), sort_keys=True),
-        "arm": _arm(spec.strategy, spec.options),
+        "arm": _arm(spec),
         "source": spec.source.task if spec.source else "",
         "volume": volume,
         "volume_label": "all" if spec.volume is None else str(spec.volume),
@@ -98,15 +107,24 @@ def _row(run: Run) -> dict[str, Any]:
         "status": result.get("status", "unfinished"),
         "reason": result.get("reason") or "",
         "val_dice": val.get("dice"),
-        **{name: test.get(name) for name in ("dice", "hd95", "misses", "empty", "images")},
+        "val_psnr": val.get("psnr"),
+        **{name: test.get(name) for name in ("dice", "hd95", "misses", "empty", "images", "psnr", "ssim", "nmse")},
+        "zero_filled_psnr": (test.get("zero_filled") or {}).get("psnr"),
+        "score": test.get(SCORE[task.goal]),
+        "val_score": val.get(SCORE[task.goal]),
     }
 
 
-def _arm(strategy: str, options: Any) -> str:
-    """The strategy and those of its options that are not the default, as one label."""
-    default = STRATEGIES[strategy].options
-    told = [f"{key}={value}" for key, value in sorted(options.items()) if value != default[key]]
-    return f"{strategy} ({', '.join(told)})" if told else strategy
+def _arm(spec: RunSpec) -> str:
+    """The strategy and those of its options that are not the default, as one label; early stopping is such an option.
+
+    A U-Net where others are cascades is told as well.
+    """
+    default = STRATEGIES[spec.strategy].options
+    told = [f"{key}={value}" for key, value in sorted(spec.options.items()) if value != default[key]]
+    if spec.goal == "reconstruction":
+        told += ["U-Net"] * (spec.model == "unet") + ["early stopping"] * (spec.patience is not None)
+    return f"{spec.strategy} ({', '.join(told)})" if told else spec.strategy
 
 
 def finished(frame: pd.DataFrame) -> pd.DataFrame:
@@ -132,7 +150,7 @@ def finished(frame: pd.DataFrame) -> pd.DataFrame:
     return ended
 
 
-def summary(frame: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
+def summary(frame: pd.DataFrame, metric: str = "score") -> pd.DataFrame:
     """One row per cell: mean of `metric` on test images with its 95 % t interval over replicates, and cost.
 
     Columns: CELL, title, kind, strategy, volume, mean, low, high, seeds (done), diverged, seconds (mean),
@@ -195,7 +213,7 @@ def difficulty(frame: pd.DataFrame) -> pd.DataFrame:
     Fixed in advance, so that it does not depend on any transfer. Columns: task, title, kind, difficulty,
     seeds. Tasks without a finished scratch run on all images are not listed.
     """
-    cells = summary(frame)
+    cells = summary(frame, "dice")
     cells = cells[(cells.arm == "scratch") & (cells.volume_label == "all") & (cells.seeds > 0)]
     return cells.assign(difficulty=1 - cells["mean"])[["task", "title", "kind", "difficulty", "seeds"]].reset_index(
         drop=True

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from lib import adapters
 from lib.errors import StudyError, nearest
-from lib.models import LoadedTensor, UNet, check_stages, load_weights, stage_of
+from lib.models import LoadedTensor, Staged, check_stages, load_weights, stage_of
 from lib.registry import Registry
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-Mark = Callable[[UNet, dict[str, Any], torch.Generator], set[str]]
+Mark = Callable[[Staged, dict[str, Any], torch.Generator], set[str]]
 _NORMS = (nn.GroupNorm, nn.modules.batchnorm._NormBase)
 
 
@@ -70,7 +70,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_start(
-    model: UNet, name: str, options: Mapping[str, Any], source: Mapping[str, Tensor] | None
+    model: Staged, name: str, options: Mapping[str, Any], source: Mapping[str, Tensor] | None
 ) -> list[LoadedTensor]:
     """Give a freshly initialized model those weights of the source that the strategy starts from.
 
@@ -90,14 +90,13 @@ def load_start(
     source = adapters.merged(source)
     if strategy.start == "source":
         return load_weights(model, source)
-    encoder = [stage for stage in model.stages if stage.startswith("enc")]
-    wanted = encoder if strategy.start == "encoder" else check_stages(model, options["stages"])
+    wanted = model.encoder if strategy.start == "encoder" else check_stages(model, options["stages"])
     chosen = {key: value for key, value in source.items() if stage_of(key) in wanted}
     elsewhere = {key: value for key, value in model.state_dict().items() if stage_of(key) not in wanted}
     return [row for row in load_weights(model, {**chosen, **elsewhere}) if row.name in chosen]
 
 
-def freeze(model: UNet, name: str, options: Mapping[str, Any], draw: torch.Generator) -> None:
+def freeze(model: Staged, name: str, options: Mapping[str, Any], draw: torch.Generator) -> None:
     """Add the strategy's parameters, and freeze every tensor that it does not mark.
 
     Args:
@@ -159,20 +158,28 @@ def _tensors(model: nn.Module) -> list[str]:
     return list(model.state_dict())
 
 
-def _in_stages(model: UNet, stages: Sequence[str]) -> set[str]:
+def _in_stages(model: Staged, stages: Sequence[str]) -> set[str]:
     wanted = set(check_stages(model, stages))
     return {name for name in _tensors(model) if stage_of(name) in wanted}
 
 
-def _everything(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def _everything(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     return set(_tensors(model))
 
 
-def _starting_with(*prefixes: str) -> Mark:
-    def mark(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
-        return _in_stages(model, [stage for stage in model.stages if stage.startswith(prefixes)])
+def _encoder(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+    return _in_stages(model, model.encoder)
 
-    return mark
+
+def _decoder(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+    rest = [stage for stage in model.stages if stage not in model.encoder]
+    if not rest:
+        raise StudyError(f"a network of one stage ({model.stages[0]}) has no decoder; train all of it")
+    return _in_stages(model, rest)
+
+
+def _last_stage(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+    return _in_stages(model, model.stages[-1:])
 
 
 def _norm_tensors(model: nn.Module, *, affine: bool, statistics: bool) -> set[str]:
@@ -185,15 +192,15 @@ def _norm_tensors(model: nn.Module, *, affine: bool, statistics: bool) -> set[st
     return found
 
 
-def _norm_only(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def _norm_only(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     return _norm_tensors(model, affine=True, statistics=True)
 
 
-def _bias_only(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def _bias_only(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     return {name for name, _ in model.named_parameters() if name.endswith(".bias")}
 
 
-def _scale_shift(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def _scale_shift(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     policies = ("frozen", "affine", "statistics")
     if options["norm"] not in policies:
         raise StudyError(nearest("norm policy of scale_shift", options["norm"], policies))
@@ -203,11 +210,11 @@ def _scale_shift(model: UNet, options: dict[str, Any], draw: torch.Generator) ->
     return names
 
 
-def _low_rank(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def _low_rank(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     return set(adapters.add_low_rank(model, options["rank"], draw))
 
 
-def layer_groups(model: UNet, order: str) -> list[list[str]]:
+def layer_groups(model: Staged, order: str) -> list[list[str]]:
     """The stages from shallow to deep under one of two orderings.
 
     `path` follows the data: the input side is shallow, the output side deep. `level` follows the resolution: the top
@@ -220,25 +227,23 @@ def layer_groups(model: UNet, order: str) -> list[list[str]]:
     if order == "path":
         return [[stage] for stage in model.stages]
     if order == "level":
-        rows = [[f"enc{level}", f"dec{level}"] for level in range(model.depth)]
-        rows[0].append("head")
-        return [*rows, [f"enc{model.depth}"]]
+        return model.levels
     raise StudyError(nearest("order", order, ("path", "level")))
 
 
-def _l2_sp(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def _l2_sp(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     alpha = options["alpha"]
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha < math.inf:
         raise StudyError(f"alpha must be a number of at least 0, got {alpha!r}")
     return set(_tensors(model))
 
 
-def _transplant(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def _transplant(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     check_stages(model, options["stages"])
     return set(_tensors(model))
 
 
-def _layer_subset(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def _layer_subset(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     if options["stages"] is not None:
         return _in_stages(model, options["stages"])
     groups, side, count = layer_groups(model, options["order"]), options["side"], options["count"]
@@ -260,14 +265,14 @@ STRATEGIES.add(
     "layer_subset",
     Strategy("layer subset", "source", _layer_subset, {"order": "path", "side": "shallow", "count": 1, "stages": None}),
 )
-STRATEGIES.add("encoder_only", Strategy("encoder only", "source", _starting_with("enc")))
-STRATEGIES.add("decoder_only", Strategy("decoder only", "source", _starting_with("dec", "head")))
-STRATEGIES.add("head_only", Strategy("head only", "source", _starting_with("head")))
+STRATEGIES.add("encoder_only", Strategy("encoder only", "source", _encoder))
+STRATEGIES.add("decoder_only", Strategy("decoder only", "source", _decoder))
+STRATEGIES.add("head_only", Strategy("head only", "source", _last_stage))
 STRATEGIES.add(
     "frozen_random_encoder",
-    Strategy("frozen random encoder", "random", _starting_with("dec", "head"), {"calibrate": True}),
+    Strategy("frozen random encoder", "random", _decoder, {"calibrate": True}),
 )
-STRATEGIES.add("frozen_source_encoder", Strategy("frozen source encoder", "encoder", _starting_with("dec", "head")))
+STRATEGIES.add("frozen_source_encoder", Strategy("frozen source encoder", "encoder", _decoder))
 STRATEGIES.add("norm_only", Strategy("normalization only", "source", _norm_only))
 STRATEGIES.add("bias_only", Strategy("biases only", "source", _bias_only))
 STRATEGIES.add("low_rank", Strategy("low-rank update", "source", _low_rank, {"rank": 4}))

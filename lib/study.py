@@ -17,7 +17,7 @@ from lib.progress import Progress, print_line
 from lib.runs import Run, run_dir
 from lib.spec import RunSpec, run_id
 from lib.strategies import STRATEGIES
-from lib.tasks import get_task
+from lib.tasks import SCORE, get_task
 
 _KEYS = ("title", "seeds", "run", "tuning", "sources", "grid", "notebooks")
 _GRID_KEYS = ("tasks", "volumes", "strategies", "source", "run")
@@ -85,7 +85,7 @@ class Suite:
             result = _result(spec)
             if result is None:
                 return None
-            found.append(result["val"]["dice"] if result["status"] == "done" else -1.0)
+            found.append(result["val"][SCORE[spec.goal]] if result["status"] == "done" else -1.0)
         return self.rates[found.index(max(found))]
 
     def chosen(self, cell: Cell) -> list[RunSpec] | None:

@@ -20,19 +20,25 @@ from lib import manifests, paths, simulate
 from lib.errors import StudyError, nearest
 from lib.provenance import generator
 from lib.registry import Registry
+from lib.simulate import anatomy
 
 FOLDS = 5
+SCORE = {"segmentation": "dice", "reconstruction": "psnr"}  # by goal, what runs are selected and compared on
+SUBJECTS, SLICES = 30, 8  # of a simulated reconstruction task: volumes, and slices of each
 
 
 @dataclass(frozen=True)
 class Task:
-    """One segmentation task.
+    """Something to be learned from images.
 
     Args:
         name: as specs call it. title: as figures call it. modality: what made the images.
         kind: `simulated` or `real`.
         folds: number of folds of groups.
         simulator, dials, images: for simulated tasks, what draws them, how it is set and how many there are.
+        goal: `segmentation`, or `reconstruction` of slices of 3-D volumes, whose groups are subjects.
+        people: whose images these are; tasks of the same people have the same folds, so that a subject who is a test
+            subject of one is never a training subject of another. Default: the task's own name.
     """
 
     name: str
@@ -43,11 +49,16 @@ class Task:
     simulator: str = ""
     dials: dict[str, Any] = field(default_factory=dict)
     images: int = 0
+    goal: str = "segmentation"
+    people: str = ""
 
 
 @dataclass(frozen=True)
 class Data:
-    """A task at one size: images float32 (n, 1, s, s) in [0, 1], masks uint8 (n, s, s) of 0/1, group of each image."""
+    """A task at one size: images float32 (n, 1, s, s) in [0, 1], masks uint8 (n, s, s) of 0/1, group of each image.
+
+    Where images are to be reconstructed, 1 is the maximum of the volume that they are slices of, and all masks are 0.
+    """
 
     images: Tensor
     masks: Tensor
@@ -72,11 +83,28 @@ def _simulated(name: str, title: str, modality: str, simulator: str, **dials: An
     TASKS.add(name, Task(name, f"{title} (simulated)", "simulated", modality, FOLDS, simulator, dials, images=400))
 
 
+def _scanned(anatomy: str, contrast: str, direction: str = "axial") -> None:
+    """A reconstruction task on simulated volumes; those of one anatomy show the same subjects."""
+    name = f"sim_{anatomy}_{contrast}" + (f"_{direction}" if direction != "axial" else "")
+    dials = {"anatomy": anatomy, "contrast": contrast, "direction": direction}
+    title = f"{anatomy} {contrast.upper()}, {direction} (simulated)"
+    people = f"sim_{anatomy}"
+    count = SUBJECTS * SLICES
+    TASKS.add(
+        name, Task(name, title, "simulated", "MRI", FOLDS, "anatomy", dials, count, "reconstruction", people)
+    )
+
+
 _simulated("sim_natural", "natural scenes", "natural images", "natural")
 _simulated("sim_ultrasound_easy", "ultrasound, easy", "ultrasound", "ultrasound", contrast=-14.0)
 _simulated("sim_ultrasound", "ultrasound", "ultrasound", "ultrasound", contrast=-8.0)
 _simulated("sim_ultrasound_hard", "ultrasound, hard", "ultrasound", "ultrasound", contrast=-3.0)
 _simulated("sim_radiograph", "chest radiographs", "chest X-ray", "radiograph")
+for _contrast in ("t1", "t2", "flair"):
+    _scanned("brain", _contrast)
+_scanned("brain", "t1", "sagittal")
+_scanned("brain", "t1", "coronal")
+_scanned("knee", "pd", "sagittal")
 
 
 def get_task(name: str) -> Task:
@@ -121,7 +149,7 @@ def peek(name: str, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The first images (n, s, s) in [0, 1] and masks (n, s, s) of a task, for looking at; draws no more than those."""
     task = get_task(name)
     if task.kind == "simulated":
-        images, masks = simulate.simulate(task.simulator, count, size=size, **task.dials)
+        images, masks = _draw(task, count, size)
         return images / np.float32(255), masks
     data = load(name, size)
     return data.images[:count, 0].numpy(), data.masks[:count].numpy()
@@ -132,8 +160,10 @@ def _load(name: str, size: int, data_root: str, home: str) -> Data:
     task = get_task(name)
     if task.kind == "simulated":
         images, masks, digest = _simulate(task, size)
-        ids = [f"{index:04d}" for index in range(len(images))]
-        groups = ids
+        ids = groups = [f"{index:04d}" for index in range(len(images))]
+        if task.goal == "reconstruction":
+            groups = [f"{index // SLICES:02d}" for index in range(len(images))]
+            ids = [f"{group}-{index % SLICES}" for index, group in enumerate(groups)]
         image_tensor, mask_tensor = torch.from_numpy(images).float() / 255, torch.from_numpy(masks)
     else:
         prepared = manifests.read(manifests.find(name))
@@ -145,8 +175,9 @@ def _load(name: str, size: int, data_root: str, home: str) -> Data:
 
 def _simulate(task: Task, size: int) -> tuple[np.ndarray, np.ndarray, str]:
     """Draw a simulated set, or read it where it was drawn before by the very same code and settings."""
+    drawing = anatomy if task.simulator == "anatomy" else simulate.SIMULATORS[task.simulator]
     shared = sorted(Path(inspect.getfile(simulate)).parent.glob("*.py"))
-    code = [inspect.getsource(simulate.SIMULATORS[task.simulator]), *(file.read_text() for file in shared)]
+    code = [inspect.getsource(drawing), *(file.read_text() for file in shared)]
     key = hashlib.sha256(repr((task.dials, task.images, size, code, np.__version__)).encode()).hexdigest()[:12]
     file = paths.home() / "data" / "simulated" / f"{task.name}-{size}-{key}.npz"
     if file.is_file():
@@ -156,11 +187,21 @@ def _simulate(task: Task, size: int) -> tuple[np.ndarray, np.ndarray, str]:
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise StudyError(f"{file} is damaged ({error}); delete it, and it is drawn again") from error
     else:
-        images, masks = simulate.simulate(task.simulator, task.images, size=size, **task.dials)
+        images, masks = _draw(task, task.images, size)
         buffer = io.BytesIO()
         np.savez(buffer, images=images, masks=masks)
         paths.write_atomic(file, buffer.getvalue())
     return images, masks, hashlib.sha256(images.tobytes() + masks.tobytes()).hexdigest()
+
+
+def _draw(task: Task, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first `count` images and masks of a simulated task, uint8 (n, size, size)."""
+    if task.goal == "segmentation":
+        return simulate.simulate(task.simulator, count, size=size, **task.dials)
+    who, what, way = (task.dials[name] for name in ("anatomy", "contrast", "direction"))
+    volumes = [anatomy.slices(who, subject, what, way, SLICES, size=size) for subject in range(-(-count // SLICES))]
+    images = np.rint(np.concatenate(volumes)[:count] * 255).astype(np.uint8)
+    return images, np.zeros_like(images)
 
 
 def _shrink(image: np.ndarray, size: int) -> Tensor:
@@ -179,22 +220,29 @@ def split(name: str, groups: list[str], *, fold: int, volume: int | None, seed: 
     Args:
         groups: group of each image; a group is never divided.
         volume: how many training images to keep, a choice by `seed` that is nested (20 are among the 50); None: all.
+            In a reconstruction task it is the number of subjects, all of whose slices are kept.
 
     Raises:
         StudyError: no such fold, or fewer training images than asked for.
     """
-    folds = get_task(name).folds
+    task = get_task(name)
+    folds = task.folds
     if not 0 <= fold < folds:
         raise StudyError(f"fold must be between 0 and {folds - 1} for task {name!r}, got {fold}")
-    where = manifests.folds(groups, folds, name)
+    where = manifests.folds(groups, folds, task.people or name)
     test, val = (np.flatnonzero(where == each) for each in (fold, (fold + 1) % folds))
     train = np.flatnonzero((where != fold) & (where != (fold + 1) % folds))
     if volume is not None:
         if volume < 1:
             raise StudyError(f"volume must be at least 1, got {volume}")
-        if volume > len(train):
-            raise StudyError(f"volume must be at most {len(train)}, the training images of {name!r}, got {volume}")
-        train = train[np.random.default_rng([seed, 0x501]).permutation(len(train))[:volume]]
+        by_subject = task.goal == "reconstruction"
+        owner = np.array(groups)[train] if by_subject else train
+        choice = np.unique(owner)
+        if volume > len(choice):
+            what = "subjects" if by_subject else "images"
+            raise StudyError(f"volume must be at most {len(choice)}, the training {what} of {name!r}, got {volume}")
+        chosen = choice[np.random.default_rng([seed, 0x501]).permutation(len(choice))[:volume]]
+        train = train[np.isin(owner, chosen)] if by_subject else chosen
     return Split(train, val, test)
 
 

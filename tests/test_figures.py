@@ -232,11 +232,11 @@ def test_a_run_that_stopped_early_keeps_its_last_value():
 def test_rates_ring_the_best_and_say_when_it_is_at_the_edge():
     own = PAIR[(PAIR.task == "busi") & (PAIR.volume_label == "20") & (PAIR.seed == 0)]
     table = pd.concat(
-        [own.assign(lr=1e-4, val_dice=0.5), own.assign(lr=1e-3, val_dice=0.6), own.assign(lr=1e-2, val_dice=0.55)]
+        [own.assign(lr=1e-4, val_score=0.5), own.assign(lr=1e-3, val_score=0.6), own.assign(lr=1e-2, val_score=0.55)]
     )
-    table.loc[(table.strategy == "scratch") & (table.lr == 1e-2), "val_dice"] = 0.9
-    table = pd.concat([table, own.assign(lr=1e-1, status="diverged", val_dice=np.nan)])
-    table.loc[(table.strategy == "scratch") & (table.lr == 1e-1), ["status", "val_dice"]] = ["done", 0.95]
+    table.loc[(table.strategy == "scratch") & (table.lr == 1e-2), "val_score"] = 0.9
+    table = pd.concat([table, own.assign(lr=1e-1, status="diverged", val_score=np.nan)])
+    table.loc[(table.strategy == "scratch") & (table.lr == 1e-1), ["status", "val_score"]] = ["done", 0.95]
     ax = figures.learning_rates(table, "busi", "20")
     text = drawn(ax)
     assert "scratch (best at the edge)" in text
