@@ -30,7 +30,7 @@ from lib.tasks import SCORE, get_task
 PLATEAU_EVALUATIONS = 3
 LEAST_PLATEAU = 0.05  # below this the scratch run has learned nothing, and fractions of it mean nothing
 
-IDENTITY = ["run_id", "task", "title", "modality", "kind", "goal", "strategy", "options", "arm", "source"]
+IDENTITY = ["run_id", "task", "title", "modality", "kind", "goal", "strategy", "options", "arm", "source", "source_seed"]
 IDENTITY += ["volume", "volume_label", "seed", "fold"]
 SETTINGS = ["lr", "budget", "batch", "size", "width", "depth", "norm", "model"]
 OUTCOMES = ["steps", "seconds", "trainable", "parameters", "status", "reason"]
@@ -45,9 +45,10 @@ PAIR = ["task", "volume_label", "seed", "fold"]
 def table(runs: Iterable[Run]) -> pd.DataFrame:
     """Results, one row per run, with the columns IDENTITY + SETTINGS + OUTCOMES.
 
-    `volume` is the number of training images ("all" resolved; of training subjects where the goal is
-    reconstruction), `volume_label` what the spec says; `score` is the metric of the goal, Dice or PSNR; `budget`
-    are the steps of the spec, `steps` those that were done; `status` is done, diverged or unfinished; what
+    `source` is the task of the source run, and says its seed where that is not the run's own: such runs share one
+    source and make a cell of their own. `volume` is the number of training images ("all" resolved; of subjects where
+    the goal is reconstruction), `volume_label` what the spec says; `score` is the metric of the goal, Dice or PSNR;
+    `budget` are the steps of the spec, `steps` those that were done; `status` is done, diverged or unfinished; what
     a run does not have is missing.
 
     Raises:
@@ -55,7 +56,7 @@ def table(runs: Iterable[Run]) -> pd.DataFrame:
     """
     frame = pd.DataFrame([_row(run) for run in runs], columns=IDENTITY + SETTINGS + OUTCOMES)
     whole = ["volume", "seed", "fold", "budget", "batch", "size", "width", "depth", "steps", "trainable"]
-    whole += ["parameters", "misses", "empty", "images"]
+    whole += ["parameters", "misses", "empty", "images", "source_seed"]
     numbers = ["lr", "seconds", "val_dice", "dice", "hd95", "peak_mb", *RECONSTRUCTION]
     frame = frame.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(numbers, "float64"))
     return frame.sort_values(["task", "volume", "strategy", "arm", "source", "lr", "fold", "seed"], ignore_index=True)
@@ -96,7 +97,8 @@ def _row(run: Run) -> dict[str, Any]:
         "strategy": spec.strategy,
         "options": json.dumps(dict(spec.options), sort_keys=True),
         "arm": _arm(spec),
-        "source": spec.source.task if spec.source else "",
+        "source": _source(spec),
+        "source_seed": spec.source.seed if spec.source else None,
         "volume": volume,
         "volume_label": "all" if spec.volume is None else str(spec.volume),
         "budget": spec.steps,
@@ -116,10 +118,7 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def _arm(spec: RunSpec) -> str:
-    """The strategy and those of its options that are not the default, as one label; early stopping is such an option.
-
-    A U-Net where others are cascades is told as well.
-    """
+    """The strategy and those of its options that are not the default, as one label; of a reconstructor, also its kind."""
     default = STRATEGIES[spec.strategy].options
     told = [f"{key}={value}" for key, value in sorted(spec.options.items()) if value != default[key]]
     if spec.goal == "reconstruction":
@@ -127,12 +126,25 @@ def _arm(spec: RunSpec) -> str:
     return f"{spec.strategy} ({', '.join(told)})" if told else spec.strategy
 
 
+def _source(spec: RunSpec) -> str:
+    if spec.source is None:
+        return ""
+    return spec.source.task + (f" (seed {spec.source.seed})" if spec.source.seed != spec.seed else "")
+
+
+def own_source(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose source, if any, is that of their own seed: without the runs that share one source run.
+
+    Those serve to tell apart the spread of sources and of trainings; among gains they would count one source twice.
+    """
+    return frame[frame.source_seed.isna() | (frame.source_seed == frame.seed)]
+
+
 def finished(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that ran to an end, done or diverged, at most one per cell and replicate.
 
     Raises:
-        StudyError: two runs stand for one cell, seed and fold (several learning rates, say): a mean over
-        them would
+        StudyError: two runs stand for one cell, seed and fold (several learning rates, say): a mean over them would
             count a seed twice.
     """
     ended = frame[frame.status != "unfinished"]
@@ -153,8 +165,7 @@ def finished(frame: pd.DataFrame) -> pd.DataFrame:
 def summary(frame: pd.DataFrame, metric: str = "score") -> pd.DataFrame:
     """One row per cell: mean of `metric` on test images with its 95 % t interval over replicates, and cost.
 
-    Columns: CELL, title, kind, strategy, volume, mean, low, high, seeds (done), diverged, seconds (mean),
-    trainable.
+    Columns: CELL, title, kind, goal, strategy, volume, mean, low, high, seeds (done), diverged, seconds (mean), trainable.
     Diverged runs have no metric: they are counted, not averaged.
     """
     rows = []
@@ -164,7 +175,7 @@ def summary(frame: pd.DataFrame, metric: str = "score") -> pd.DataFrame:
         rows.append(
             {
                 **dict(zip(CELL, key, strict=True)),
-                **{name: cell[name].iloc[0] for name in ("title", "kind", "strategy", "trainable")},
+                **{name: cell[name].iloc[0] for name in ("title", "kind", "goal", "strategy", "trainable")},
                 "volume": float(cell.volume.mean()),
                 "mean": interval.estimate,
                 "low": interval.low,
@@ -174,7 +185,7 @@ def summary(frame: pd.DataFrame, metric: str = "score") -> pd.DataFrame:
                 "seconds": float(done.seconds.mean()),
             }
         )
-    columns = [*CELL, "title", "kind", "strategy", "volume", "mean", "low", "high"]
+    columns = [*CELL, "title", "kind", "goal", "strategy", "volume", "mean", "low", "high"]
     columns += ["seeds", "diverged", "seconds", "trainable"]
     return pd.DataFrame(rows, columns=columns)
 

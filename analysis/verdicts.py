@@ -51,11 +51,17 @@ class Claim:
 
 @dataclass(frozen=True)
 class ClaimTest:
-    """A test of claims: what it needs in claims.toml, and the function `(claim, table, curves) -> rows`."""
+    """A test of claims: what it needs in claims.toml, and the function `(claim, table, curves) -> rows`.
+
+    Both tables hold the runs of one goal only. The table is without runs that share one source run (see `outcomes.own_source`), unless `shared_source` asks for
+    them.
+    """
 
     run: Callable[[Claim, pd.DataFrame, pd.DataFrame], list[dict[str, Any]]]
     thresholds: tuple[str, ...]
     compares: bool
+    shared_source: bool = False
+    goal: str = "segmentation"
 
 
 TESTS: Registry[ClaimTest] = Registry("test of a claim")
