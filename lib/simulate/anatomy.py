@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lib.errors import StudyError, nearest
-from lib.simulate import brain
+from lib.simulate import brain, knee
 from lib.simulate.fields import check_whole
 from lib.simulate.shapes import Canvas, smooth_volume
 from lib.volumes import cut
@@ -24,14 +24,15 @@ class Tissue(NamedTuple):
     density: float
 
 
-# Brain at 3 T: Wansapura et al., J Magn Reson Imaging 9 (1999) 531; fluid: Lin et al., ibid. 13 (2001) 833. Knee, muscle and
-# fat at 3 T: Gold et al., AJR 183 (2004) 343. Densities: Collins et al., IEEE Trans Med Imaging 17 (1998) 463.
+# At 3 T. Gray and white matter: Wansapura et al., J Magn Reson Imaging 9 (1999) 531; fluid in the brain: Lin et al., ibid. 13
+# (2001) 833. Muscle, fat, marrow, cartilage and synovial fluid: Gold et al., Am J Roentgenol 183 (2004) 343. Densities of
+# the brain: Collins et al., IEEE Trans Med Imaging 17 (1998) 463. The others lie between these and are our choice.
 TISSUES = {
     "air": Tissue(1, 1, 0),
     "bone": Tissue(1000, 2, 0.15),
     "skin": Tissue(1100, 40, 0.75),
-    "fat": Tissue(371, 133, 0.75),
-    "marrow": Tissue(365, 133, 0.7),
+    "fat": Tissue(371, 133, 0.9),
+    "marrow": Tissue(365, 133, 0.8),
     "muscle": Tissue(1420, 32, 0.85),
     "fluid": Tissue(4300, 1500, 1.0),
     "gray": Tissue(1331, 110, 0.86),
@@ -66,22 +67,31 @@ def _inversion_recovery(tissue: Tissue, *, repetition: float, echo: float, inver
 CONTRASTS: dict[str, Callable[[Tissue], float]] = {
     "T1": lambda tissue: _spoiled_echo(tissue, repetition=20, echo=3, flip=25),
     "T2": lambda tissue: _spin_echo(tissue, repetition=4000, echo=100),
-    "PD": lambda tissue: _spin_echo(tissue, repetition=3000, echo=15),
+    "PD": lambda tissue: _spin_echo(tissue, repetition=3000, echo=25),
     "FLAIR": lambda tissue: _inversion_recovery(tissue, repetition=9000, echo=120, inversion=2480),
 }
-SUPPRESSED = {"T1": 0.75, "T2": 0.7, "PD": 0.8, "FLAIR": 0.25}  # what is left of the signal of fat
+SUPPRESSED = {"T1": 0.6, "T2": 0.6, "PD": 1.0, "FLAIR": 0.2}  # what is left of the signal of fat
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A region of the body: how it is painted, and the side and center (mm) of the cube that shows it."""
+    """A region of the body: how it is painted, the side and center (mm) of the cube that shows it, and where slices lie.
+
+    `spans` gives, for each direction, the part of the cube (0 to 1) from which slices are taken.
+    """
 
     paint: Callable[[Canvas, np.random.Generator], None]
     field: float
     center: tuple[float, float, float]
+    spans: dict[str, tuple[float, float]]
 
 
-ANATOMIES = {"brain": Anatomy(brain.paint, brain.FIELD, brain.CENTER)}
+_BRAIN_SPANS = {"sagittal": (0.26, 0.74), "coronal": (0.20, 0.78), "axial": (0.38, 0.82)}
+_KNEE_SPANS = {"sagittal": (0.32, 0.68), "coronal": (0.36, 0.62), "axial": (0.30, 0.74)}
+ANATOMIES = {
+    "brain": Anatomy(brain.paint, brain.FIELD, brain.CENTER, _BRAIN_SPANS),
+    "knee": Anatomy(knee.paint, knee.FIELD, knee.CENTER, _KNEE_SPANS),
+}
 
 
 @lru_cache(maxsize=2)
@@ -141,7 +151,9 @@ def volume(anatomy: str, subject: int, contrast: str, *, size: int) -> np.ndarra
         np.float32,
     )
     image = np.tensordot(signals, maps, 1)
-    grain = sum(w * smooth_volume(child, size, c) for w, c, child in zip((0.6, 0.5, 0.6), (9, 18, 32), own.spawn(3), strict=True))
+    grain = np.zeros_like(image)
+    for weight, cells, child in zip((0.6, 0.5, 0.6), (9, 18, 32), own.spawn(3), strict=True):
+        grain += np.float32(weight) * smooth_volume(child, size, cells)
     image *= 1 + 0.045 * grain
     image *= np.exp(0.12 * smooth_volume(rng, size, 2))
     image /= np.percentile(image, 99.9)
@@ -150,6 +162,12 @@ def volume(anatomy: str, subject: int, contrast: str, *, size: int) -> np.ndarra
 
 
 def slices(anatomy: str, subject: int, contrast: str, direction: str, count: int, *, size: int) -> np.ndarray:
-    """`count` slices (count, size, size) of a volume, spread evenly over the middle half of a direction."""
+    """`count` slices (count, size, size) of a volume, evenly spread over the part of it that `Anatomy.spans` names.
+
+    Raises:
+        StudyError: an unknown name, or a number out of range.
+    """
+    check_whole("count", count, 1, size)
     planes = cut(volume(anatomy, subject, contrast, size=size), direction)
-    return planes[np.round(np.linspace(0.25, 0.75, count) * (size - 1)).astype(int)]
+    first, last = ANATOMIES[anatomy].spans[direction]
+    return planes[np.round(np.linspace(first, last, count) * (size - 1)).astype(int)]
