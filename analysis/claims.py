@@ -60,7 +60,9 @@ def evaluate(
     rows, own = [], own_source(frame)
     for claim in load() if claims is None else claims:
         test = TESTS[claim.test]
-        rows += test.run(claim, *(_of_goal(each, test.goal) for each in (frame if test.shared_source else own, evaluations)))
+        rows += test.run(
+            claim, *(_of_goal(each, test.goal) for each in (frame if test.shared_source else own, evaluations))
+        )
     return rows
 
 

@@ -144,7 +144,9 @@ def learning_rates(
         name = label
         if len(done):
             best = done.loc[done.val_score.idxmax()]
-            ax.plot(best.lr * shift, best.val_score, marker="o", markersize=15, color=look.color, markerfacecolor="none")
+            ax.plot(
+                best.lr * shift, best.val_score, marker="o", markersize=15, color=look.color, markerfacecolor="none"
+            )
             if len(own) == 1:
                 name += " (one rate)"
             elif best.lr in (own.lr.min(), own.lr.max()):

@@ -30,13 +30,24 @@ from lib.tasks import SCORE, get_task
 PLATEAU_EVALUATIONS = 3
 LEAST_PLATEAU = 0.05  # below this the scratch run has learned nothing, and fractions of it mean nothing
 
-IDENTITY = ["run_id", "task", "title", "modality", "kind", "goal", "strategy", "options", "arm", "source", "source_seed"]
+IDENTITY = [
+    "run_id",
+    "task",
+    "title",
+    "modality",
+    "kind",
+    "goal",
+    "strategy",
+    "options",
+    "arm",
+    "source",
+    "source_seed",
+]
 IDENTITY += ["volume", "volume_label", "seed", "fold"]
 SETTINGS = ["lr", "budget", "batch", "size", "width", "depth", "norm", "model"]
 OUTCOMES = ["steps", "seconds", "trainable", "parameters", "status", "reason"]
 OUTCOMES += ["val_dice", "dice", "hd95", "misses", "empty", "images", "peak_mb", "device", "data"]
-RECONSTRUCTION = ["psnr", "ssim", "nmse", "val_psnr", "zero_filled_psnr", "score", "val_score"]
-OUTCOMES += RECONSTRUCTION
+OUTCOMES += (RECONSTRUCTION := ["psnr", "ssim", "nmse", "val_psnr", "zero_filled_psnr", "score", "val_score"])
 EVALUATION = ["step", "train_loss", "val_dice", "val_loss", "val_psnr", "train_psnr", "val_score"]
 CELL = ["task", "volume_label", "arm", "source"]
 PAIR = ["task", "volume_label", "seed", "fold"]
@@ -103,9 +114,10 @@ def _row(run: Run) -> dict[str, Any]:
         "volume_label": "all" if spec.volume is None else str(spec.volume),
         "budget": spec.steps,
         **{name: getattr(spec, name) for name in ("seed", "fold", "lr", *SETTINGS[2:])},
-        **{name: result.get(name) for name in ("steps", "seconds", "trainable", "parameters")},
-        **{name: result.get(name) for name in ("peak_mb", "device")},
-        "data": result.get("data"),
+        **{
+            name: result.get(name)
+            for name in ("steps", "seconds", "trainable", "parameters", "peak_mb", "device", "data")
+        },
         "status": result.get("status", "unfinished"),
         "reason": result.get("reason") or "",
         "val_dice": val.get("dice"),
@@ -155,8 +167,7 @@ def finished(frame: pd.DataFrame) -> pd.DataFrame:
         differ = [name for name in SETTINGS if same[name].nunique() > 1]
         raise StudyError(
             f"one run per cell and seed is needed; {first.task}, {first.volume_label} images, {first.arm}, "
-            f"seed {first.seed} has {len(same)}, which differ in "
-            f"{', '.join(differ) or 'nothing in this table'}; "
+            f"seed {first.seed} has {len(same)}, which differ in {', '.join(differ) or 'nothing in this table'}; "
             "pass the runs of one suite, as study.finished gives them"
         )
     return ended

@@ -131,4 +131,6 @@ class Segmentation:
 
     def test(self, predict: Predict) -> dict[str, Any]:
         truth = self.data.masks[torch.from_numpy(self.split.test)].numpy()
-        return summarize((predict(self.split.test) > 0).cpu().numpy(), truth, [self.data.ids[each] for each in self.split.test])
+        return summarize(
+            (predict(self.split.test) > 0).cpu().numpy(), truth, [self.data.ids[each] for each in self.split.test]
+        )

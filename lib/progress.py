@@ -84,7 +84,9 @@ class Progress:
             self.done[run] = event["step"]
             if self.every_evaluation or time.monotonic() - self.last > QUIET_SECONDS:
                 scores = {"Dice": event.get("val_dice"), "PSNR": event.get("val_psnr")}
-                told = ", ".join(f"validation {name} {value:.3f}" for name, value in scores.items() if value is not None)
+                told = ", ".join(
+                    f"validation {name} {value:.3f}" for name, value in scores.items() if value is not None
+                )
                 self._line(f"{run} step {event['step']}/{event['steps']}, {told}")
 
     def _line(self, text: str) -> None:

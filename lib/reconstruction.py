@@ -114,4 +114,8 @@ def magnitude(output: Tensor) -> np.ndarray:
 
 def scores(found: np.ndarray, truth: np.ndarray) -> dict[str, list[float]]:
     """PSNR (dB), SSIM and NMSE of every image (n, h, w), with a range of 1: the maximum of the volume."""
-    return {"psnr": psnr(found, truth).tolist(), "ssim": ssim(found, truth).tolist(), "nmse": nmse(found, truth).tolist()}
+    return {
+        "psnr": psnr(found, truth).tolist(),
+        "ssim": ssim(found, truth).tolist(),
+        "nmse": nmse(found, truth).tolist(),
+    }

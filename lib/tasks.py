@@ -24,7 +24,7 @@ from lib.simulate import anatomy
 
 FOLDS = 5
 SCORE = {"segmentation": "dice", "reconstruction": "psnr"}  # by goal, what runs are selected and compared on
-SUBJECTS, SLICES = 30, 8  # of a simulated reconstruction task: volumes, and slices of each
+SUBJECTS, SLICES = 25, 8  # of a simulated reconstruction task: volumes, and slices of each
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,14 @@ def _simulated(name: str, title: str, modality: str, simulator: str, **dials: An
     TASKS.add(name, Task(name, f"{title} (simulated)", "simulated", modality, FOLDS, simulator, dials, images=400))
 
 
-def _scanned(anatomy: str, contrast: str, direction: str = "axial") -> None:
-    """A reconstruction task on simulated volumes; those of one anatomy show the same subjects."""
-    name = f"sim_{anatomy}_{contrast}" + (f"_{direction}" if direction != "axial" else "")
-    dials = {"anatomy": anatomy, "contrast": contrast, "direction": direction}
-    title = f"{anatomy} {contrast.upper()}, {direction} (simulated)"
-    people = f"sim_{anatomy}"
+def _scanned(region: str, contrast: str, direction: str = "axial") -> None:
+    """A reconstruction task on simulated volumes; those of one region show the same subjects."""
+    name = f"sim_{region}_{contrast.lower()}" + (f"_{direction}" if direction != "axial" else "")
+    dials = {"anatomy": region, "contrast": contrast, "direction": direction}
+    title = f"{region} {contrast}, {direction} (simulated)"
+    people = f"sim_{region}"
     count = SUBJECTS * SLICES
-    TASKS.add(
-        name, Task(name, title, "simulated", "MRI", FOLDS, "anatomy", dials, count, "reconstruction", people)
-    )
+    TASKS.add(name, Task(name, title, "simulated", "MRI", FOLDS, "anatomy", dials, count, "reconstruction", people))
 
 
 _simulated("sim_natural", "natural scenes", "natural images", "natural")
@@ -100,11 +98,11 @@ _simulated("sim_ultrasound_easy", "ultrasound, easy", "ultrasound", "ultrasound"
 _simulated("sim_ultrasound", "ultrasound", "ultrasound", "ultrasound", contrast=-8.0)
 _simulated("sim_ultrasound_hard", "ultrasound, hard", "ultrasound", "ultrasound", contrast=-3.0)
 _simulated("sim_radiograph", "chest radiographs", "chest X-ray", "radiograph")
-for _contrast in ("t1", "t2", "flair"):
+for _contrast in ("T1", "T2", "FLAIR"):
     _scanned("brain", _contrast)
-_scanned("brain", "t1", "sagittal")
-_scanned("brain", "t1", "coronal")
-_scanned("knee", "pd", "sagittal")
+_scanned("brain", "T1", "sagittal")
+_scanned("brain", "T1", "coronal")
+_scanned("knee", "PD", "sagittal")
 
 
 def get_task(name: str) -> Task:
