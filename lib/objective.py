@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from lib.metrics import summarize
 from lib.models import Staged
 from lib.spec import RunSpec
+from lib.strategies import training_masks
 from lib.tasks import Batches, Data, Split, standardize
 
 
@@ -109,6 +110,7 @@ class Segmentation:
     def __init__(self, spec: RunSpec, data: Data, parts: Split, device: torch.device) -> None:
         self.data, self.split, self.device = data, parts, device
         images, masks = (each[torch.from_numpy(parts.train)].to(device) for each in (data.images, data.masks))
+        masks = training_masks(spec.strategy, masks, spec.seed)
         self.batches = Batches(images, masks, seed=spec.seed, batch=spec.batch, augmented=spec.augment)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:

@@ -133,6 +133,8 @@ class RunSpec:
         for name, known in (("model", MODELS), ("sampling", SAMPLING)):
             if getattr(self, name) not in known:
                 raise StudyError(nearest(name, getattr(self, name), known))
+        if self.goal == "reconstruction" and STRATEGIES[self.strategy].shuffled:
+            raise StudyError(f"strategy {self.strategy!r} shuffles outlines; a reconstruction task has none")
         for name, default in _LATER.items():
             used = self.goal == "reconstruction" and (self.model == "cascade" or name not in ("blocks", "shared"))
             if not used and getattr(self, name) != default:

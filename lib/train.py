@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lib import paths
 from lib.errors import StudyError
+from lib.frozen import calibrate, set_training
 from lib.models import Staged
 from lib.objective import (
     Objective,
@@ -38,7 +39,7 @@ from lib.runs import (
     writing,
 )
 from lib.spec import RunSpec
-from lib.strategies import STRATEGIES, calibrate, set_training, trainable
+from lib.strategies import STRATEGIES, trainable
 from lib.tasks import SCORE, Data, Split, load, split
 
 EVALUATION_BATCH = 64

@@ -21,9 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # A module may import those before it, never those after it. A new module takes its place here.
 ORDER = {
     "lib": [
-        "__init__", "errors", "registry", "paths", "provenance", "progress", "card", "manifests", "mri", "simulate",
-        "tasks", "models", "adapters", "strategies", "metrics", "spec", "runs", "objective", "train", "engines",
-        "study", "datasets", "data_cli", "__main__",
+        "__init__", "errors", "registry", "paths", "provenance", "progress", "card", "manifests", "mri", "image_metrics",
+        "volumes", "simulate", "tasks", "models", "cascade", "adapters", "frozen", "gabor", "laws", "strategies",
+        "metrics", "spec", "runs", "objective", "reconstruction", "train", "engines", "study", "datasets", "data_cli",
+        "__main__",
     ],
     "analysis": [
         "__init__", "stats",
@@ -34,8 +35,8 @@ ORDER = {
         "kernels", "wishart", "matching", "patterns", "filters", "factors", "randomness_tests", "two_sample",
         "randomness", "calibration", "reuse",
         # outcomes, claims, figures, reports
-        "outcomes", "verdicts", "transfer_value", "claims", "overview", "looks", "pictures", "figures",
-        "figures_value", "explore", "parameters", "execution", "pages", "reports", "__main__",
+        "outcomes", "verdicts", "transfer_value", "filter_claims", "frozen_encoder", "claims", "overview", "looks",
+        "pictures", "figures", "figures_value", "explore", "parameters", "execution", "pages", "reports", "__main__",
     ],
 }  # fmt: skip
 # What `lib` may import at module level, so that a bare GPU machine with PyTorch can train.
