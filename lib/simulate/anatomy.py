@@ -24,9 +24,9 @@ class Tissue(NamedTuple):
     density: float
 
 
-# At 3 T. Gray and white matter: Wansapura et al., J Magn Reson Imaging 9 (1999) 531; fluid of the brain: Lin et al., ibid.
-# 13 (2001) 833. Muscle, fat, marrow, cartilage and synovial fluid: Gold et al., Am J Roentgenol 183 (2004) 343. Densities
-# of the brain: Collins et al., IEEE Trans Med Imaging 17 (1998) 463. The others are our choice and lie between these.
+# At 3 T. Gray and white matter: Wansapura et al., J Magn Reson Imaging 9 (1999) 531; fluid of the brain: Lin et al.,
+# ibid. 13 (2001) 833. Muscle, fat, marrow, cartilage and synovial fluid: Gold et al., Am J Roentgenol 183 (2004) 343.
+# Densities of the brain: Collins et al., IEEE Trans Med Imaging 17 (1998) 463. The others are our choice among these.
 TISSUES = {
     "air": Tissue(1, 1, 0),
     "bone": Tissue(1000, 2, 0.15),
