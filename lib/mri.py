@@ -51,7 +51,7 @@ def coil_maps(count: int, size: int | tuple[int, int], *, seed: Seed) -> Tensor:
     rng = np.random.default_rng(seed)
     y, x = _grid(height, width)
     angle = 2 * np.pi * (np.arange(count) + rng.uniform() + rng.uniform(-0.15, 0.15, count)) / count
-    away, radius = rng.uniform(1.25, 1.55, count), rng.uniform(0.8, 1.1, count)
+    away, radius = rng.uniform(1.65, 1.9, count), rng.uniform(0.7, 1.0, count)  # a corner is 1.41 from the middle
     offset = rng.uniform(-np.pi, np.pi, count)
     to_y = y - (away * np.sin(angle))[:, None, None]
     to_x = x - (away * np.cos(angle))[:, None, None]

@@ -21,9 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # A module may import those before it, never those after it. A new module takes its place here.
 ORDER = {
     "lib": [
-        "__init__", "errors", "registry", "paths", "provenance", "progress", "card", "manifests", "mri", "image_metrics",
+        "__init__", "errors", "registry", "paths", "provenance", "progress", "card", "manifests", "mri",
         "volumes", "simulate", "tasks", "models", "cascade", "adapters", "frozen", "gabor", "laws", "strategies",
-        "metrics", "spec", "runs", "objective", "reconstruction", "train", "engines", "study", "datasets", "data_cli",
+        "metrics", "image_metrics", "spec", "runs", "objective", "reconstruction", "train", "engines", "study", "datasets", "data_cli",
         "__main__",
     ],
     "analysis": [

@@ -24,9 +24,9 @@ class Tissue(NamedTuple):
     density: float
 
 
-# At 3 T. Gray and white matter: Wansapura et al., J Magn Reson Imaging 9 (1999) 531; fluid in the brain: Lin et al., ibid. 13
-# (2001) 833. Muscle, fat, marrow, cartilage and synovial fluid: Gold et al., Am J Roentgenol 183 (2004) 343. Densities of
-# the brain: Collins et al., IEEE Trans Med Imaging 17 (1998) 463. The others lie between these and are our choice.
+# At 3 T. Gray and white matter: Wansapura et al., J Magn Reson Imaging 9 (1999) 531; fluid of the brain: Lin et al.,
+# ibid. 13 (2001) 833. Muscle, fat, marrow, cartilage and synovial fluid: Gold et al., Am J Roentgenol 183 (2004) 343.
+# Densities of the brain: Collins et al., IEEE Trans Med Imaging 17 (1998) 463. The others are our choice among these.
 TISSUES = {
     "air": Tissue(1, 1, 0),
     "bone": Tissue(1000, 2, 0.15),
@@ -67,7 +67,7 @@ def _inversion_recovery(tissue: Tissue, *, repetition: float, echo: float, inver
 CONTRASTS: dict[str, Callable[[Tissue], float]] = {
     "T1": lambda tissue: _spoiled_echo(tissue, repetition=20, echo=3, flip=25),
     "T2": lambda tissue: _spin_echo(tissue, repetition=4000, echo=100),
-    "PD": lambda tissue: _spin_echo(tissue, repetition=3000, echo=25),
+    "PD": lambda tissue: _spin_echo(tissue, repetition=5000, echo=20),
     "FLAIR": lambda tissue: _inversion_recovery(tissue, repetition=9000, echo=120, inversion=2480),
 }
 SUPPRESSED = {"T1": 0.6, "T2": 0.6, "PD": 1.0, "FLAIR": 0.2}  # what is left of the signal of fat
@@ -75,7 +75,7 @@ SUPPRESSED = {"T1": 0.6, "T2": 0.6, "PD": 1.0, "FLAIR": 0.2}  # what is left of 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A region of the body: how it is painted, the side and center (mm) of the cube that shows it, and where slices lie.
+    """A region of the body: how it is painted, side and center (mm) of the cube that shows it, and where slices lie.
 
     `spans` gives, for each direction, the part of the cube (0 to 1) from which slices are taken.
     """

@@ -64,9 +64,8 @@ def _outside(canvas: Canvas, cavity: np.ndarray, rng: np.random.Generator) -> Ca
     canvas.paint("skin", skin)
     canvas.paint("fat", skin + 2.2)
     turn, tilt = rng.uniform(0, 6, 2)
-    strands = np.sin(x / 4.1 + 2.0 * np.sin(z / 19 + y / 13 + turn) + y / 9) + 0.8 * np.sin(
-        y / 5 + z / 23 + x / 9 + tilt
-    )
+    strands = np.sin(x / 4.1 + 2.0 * np.sin(z / 19 + y / 13 + turn) + y / 9)
+    strands += 0.8 * np.sin(y / 5 + z / 23 + x / 9 + tilt)
     deep = skin + 2 + thick + 2.5 * np.sin(y / 13 + turn) * np.cos(z / 11)
     muscle = np.maximum(deep, z + 12 - 0.25 * y)
     canvas.paint("muscle", muscle)
@@ -121,11 +120,8 @@ def _cerebrum(canvas: Canvas, cavity: np.ndarray, rng: np.random.Generator) -> N
     body = np.maximum(body, np.where(arch > 0, np.minimum(arch * 30, 0.9) - x, -40))
     # The lateral fissure, from the temple inward to the insula.
     level = -7 + 0.42 * (8 - y) + 2.5 * np.sin(y / 8 + rng.uniform(0, 6))
-    lip = np.sqrt(
-        ((z - level) * 0.92) ** 2
-        + np.maximum(0, 37 + 0.1 * np.abs(y) - x) ** 2
-        + np.maximum(0, np.abs(y - 6) - 30) ** 2
-    )
+    aside = np.maximum(0, 37 + 0.1 * np.abs(y) - x) ** 2 + np.maximum(0, np.abs(y - 6) - 30) ** 2
+    lip = np.sqrt((0.92 * (z - level)) ** 2 + aside)
     body = np.maximum(body, rng.uniform(0.5, 1.2) - lip)
     inside = body < canvas.voxel
     part, depth = canvas.part(inside), -body[inside]

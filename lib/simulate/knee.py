@@ -52,8 +52,8 @@ def _soft(canvas: Canvas, rng: np.random.Generator) -> None:
                                        (right - 2, front + 2, -130, radius * 0.8)]))  # fmt: skip
 
 
-def _bones(at: Points, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Distances to the surfaces of femur, tibia, fibula and patella."""
+def _bones(at: Points, rng: np.random.Generator, high: float) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Distances to femur, tibia, fibula and patella, whose middle is `high`, and to the notch of the femur."""
     grow = 1 + 0.04 * rng.standard_normal(4)
     femur = tube(at, [(0, 2, 150, 12.5), (0, 0, 52, 15), (0, 1, 34, 21)])
     for side in (-1, 1):
@@ -69,15 +69,16 @@ def _bones(at: Points, rng: np.random.Generator) -> dict[str, np.ndarray]:
     tibia = blend(plateau, tube(at, [(0, -4, -32, 25), (0, -3, -62, 16.5), (0, -8, -150, 13)]), 10)
     tibia = blend(tibia, ellipsoid(at, (0, 19, -40), (9, 7, 13)), 8)
     fibula = tube(at, [(32, -24, -28, 8.5), (33, -24, -44, 5.5), (32, -26, -150, 5.5)])
-    high = rng.normal(28, 3)
     patella = ellipsoid(at, (rng.normal(0, 1.5), 43, high), (21 * grow[3], 10, 20 * grow[3]))
-    return {"femur": femur, "tibia": tibia, "fibula": fibula, "patella": patella, "notch": notch, "high": high}
+    return {"femur": femur, "tibia": tibia, "fibula": fibula, "patella": patella}, notch
 
 
 def _joint(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Fluid, ligaments, menisci, cartilage and bones."""
     at = canvas.at
     x, y, z = at
-    bones = _bones(at, rng)
+    high = float(rng.normal(28, 3))
+    bones, notch = _bones(at, rng, high)
     femur, tibia, patella = bones["femur"], bones["tibia"], bones["patella"]
     # Fluid in the gap and in the pouch above the patella.
     wet = rng.uniform(0.2, 1.0)
@@ -85,10 +86,9 @@ def _joint(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.paint("synovia", around)
     canvas.paint("synovia", tube(at, [(0, 30, 46, 1 + wet), (0, 25, 64, wet)]))
     # Ligaments and tendons hardly give a signal.
-    top, bottom = bones["high"] + 16, bones["high"] - 16
     cords = (
-        [(0, 46, top, 5), (0, 40, 90, 4), (0, 36, 150, 4)],
-        [(0, 47, bottom, 4), (0, 27, -38, 3.6)],
+        [(0, 46, high + 16, 5), (0, 40, 90, 4), (0, 36, 150, 4)],
+        [(0, 47, high - 16, 4), (0, 27, -38, 3.6)],
         [(-2, -26, -14, 5), (-5, -16, 4, 5), (-6, -2, 18, 4)],
         [(2, 8, -5, 4), (5, -16, 22, 4)],
         [(-39, -4, 30, 2), (-37, 0, -42, 2)],
@@ -102,7 +102,7 @@ def _joint(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.paint("meniscus", np.maximum(ring, 5 - np.abs(x)))
     # Cartilage over the ends, then cortex, then marrow with the scars of the growth plates.
     thick = rng.uniform(1.7, 3.0)
-    faces = np.maximum(femur - thick, np.maximum(z - 34 - 0.4 * y, -bones["notch"] - 1))
+    faces = np.maximum(femur - thick, np.maximum(z - 34 - 0.4 * y, -notch - 1))
     canvas.paint("cartilage", faces)
     canvas.paint("cartilage", np.maximum(np.maximum(tibia - thick, -z - 9), np.abs(x) - 36))
     canvas.paint("cartilage", np.maximum(patella - thick - 0.5, y - 43))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ def ellipsoid(at: Points, center: Sequence[float], radii: Sequence[float], *, pi
 def tube(at: Points, knots: Sequence[Sequence[float]]) -> np.ndarray:
     """Distance to a chain of cones with rounded ends; every knot is (right, front, up, radius)."""
     nearest = np.full(at.shape[1], 1e3, np.float32)
-    for first, last in zip(knots[:-1], knots[1:], strict=True):
+    for first, last in itertools.pairwise(knots):
         start = np.array(first[:3], np.float32)[:, None]
         axis = np.array(last[:3], np.float32)[:, None] - start
         offset = at - start
