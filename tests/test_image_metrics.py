@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from lib.image_metrics import artifacts, nmse, psnr, ssim, summarize_images, volume_peaks
+from lib.image_metrics import artifacts, nmse, psnr, ssim, summarize_images
 
 
 def pictures(count: int = 4, size: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,12 +39,13 @@ def test_values_by_hand():
     assert float(psnr(truth, truth, 1.0)) == float("inf")
 
 
-def test_range_is_the_volumes_maximum():
-    _, truth = pictures()
-    truth[0] *= 0.2
-    peaks = volume_peaks(truth, ["a", "b", "a", "b"])
-    assert peaks[0] == peaks[2] == truth[[0, 2]].max()
-    assert peaks[1] == peaks[3] == truth[[1, 3]].max()
+def test_every_slice_has_its_own_range():
+    prediction, truth = pictures()
+    peaks = [1.0, 0.5, 0.25, 2.0]
+    for metric in (psnr, ssim, artifacts):
+        one_by_one = [float(metric(prediction[[i]], truth[[i]], peak)[0]) for i, peak in enumerate(peaks)]
+        assert metric(prediction, truth, peaks) == pytest.approx(one_by_one)
+        assert metric(prediction.numpy(), truth.numpy(), peaks) == pytest.approx(one_by_one)
 
 
 def test_a_volume_pools_its_slices():
@@ -53,11 +54,12 @@ def test_a_volume_pools_its_slices():
     found = summarize_images(prediction, truth, list("abcd"), ["v", "v", "w", "w"])
     first = truth[:2].numpy(), prediction[:2].numpy()
     peak = float(truth[:2].max())
-    assert found["per_volume"]["volume"] == ["v", "w"]
+    assert found["per_volume"]["id"] == ["v", "w"]
     assert found["per_volume"]["psnr"][0] == pytest.approx(peak_signal_noise_ratio(*first, data_range=peak), abs=1e-4)
     error, power = ((prediction[:2] - truth[:2]) ** 2).sum(), (truth[:2] ** 2).sum()
     assert found["per_volume"]["nmse"][0] == pytest.approx(float(error / power), rel=1e-5)
     assert found["per_volume"]["ssim"][1] == pytest.approx(np.mean(found["per_image"]["ssim"][2:]))
+    assert found["per_image"]["psnr"][0] == pytest.approx(float(psnr(prediction[:1], truth[:1], peak)[0]))
     assert found["psnr"] == pytest.approx(np.mean(found["per_volume"]["psnr"]))
     assert (found["images"], found["volumes"], found["per_image"]["id"]) == (4, 2, list("abcd"))
 
@@ -79,7 +81,7 @@ def test_refusals():
     prediction, truth = pictures()
     with pytest.raises(ValueError, match="one shape"):
         psnr(prediction[:2], truth, 1.0)
-    with pytest.raises(ValueError, match="at least 7 x 7"):
+    with pytest.raises(ValueError, match="of at least 7 x 7"):
         ssim(prediction[:, :5], truth[:, :5], 1.0)
     with pytest.raises(ValueError, match="positive maximum"):
         summarize_images(prediction, truth * 0, list("abcd"), list("vvww"))
