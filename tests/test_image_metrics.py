@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from lib.image_metrics import artifacts, nmse, psnr, ssim, summarize_images, volume_peaks
+from lib.image_metrics import artifacts, nmse, psnr, ssim, summarize_images
 
 
 def pictures(count: int = 4, size: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
@@ -32,19 +32,20 @@ def test_values_by_hand():
     truth = torch.full((1, 8, 8), 0.5)
     prediction = truth.clone()
     prediction[0, 0, 0] = 0.9  # squared error 0.16 in one of 64 pixels
-    assert float(psnr(prediction, truth, 1.0)) == pytest.approx(10 * np.log10(64 / 0.16), abs=1e-4)
-    assert float(psnr(prediction, truth, 0.5)) == pytest.approx(10 * np.log10(16 / 0.16), abs=1e-4)
-    assert float(nmse(prediction, truth)) == pytest.approx(0.16 / 16, rel=1e-5)
-    assert float(ssim(truth, truth, 1.0)) == pytest.approx(1)
-    assert float(psnr(truth, truth, 1.0)) == float("inf")
+    assert psnr(prediction, truth, 1.0).item() == pytest.approx(10 * np.log10(64 / 0.16), abs=1e-4)
+    assert psnr(prediction, truth, 0.5).item() == pytest.approx(10 * np.log10(16 / 0.16), abs=1e-4)
+    assert nmse(prediction, truth).item() == pytest.approx(0.16 / 16, rel=1e-5)
+    assert ssim(truth, truth, 1.0).item() == pytest.approx(1)
+    assert psnr(truth, truth, 1.0).item() == float("inf")
 
 
-def test_range_is_the_volumes_maximum():
-    _, truth = pictures()
-    truth[0] *= 0.2
-    peaks = volume_peaks(truth, ["a", "b", "a", "b"])
-    assert peaks[0] == peaks[2] == truth[[0, 2]].max()
-    assert peaks[1] == peaks[3] == truth[[1, 3]].max()
+def test_every_slice_has_its_own_range():
+    prediction, truth = pictures()
+    peaks = [1.0, 1.5, 3.0, 2.0]
+    for metric in (psnr, ssim, artifacts):
+        one_by_one = [float(metric(prediction[[i]], truth[[i]], peak)[0]) for i, peak in enumerate(peaks)]
+        assert metric(prediction, truth, peaks) == pytest.approx(one_by_one)
+        assert metric(prediction.numpy(), truth.numpy(), peaks) == pytest.approx(one_by_one)
 
 
 def test_a_volume_pools_its_slices():
@@ -53,11 +54,12 @@ def test_a_volume_pools_its_slices():
     found = summarize_images(prediction, truth, list("abcd"), ["v", "v", "w", "w"])
     first = truth[:2].numpy(), prediction[:2].numpy()
     peak = float(truth[:2].max())
-    assert found["per_volume"]["volume"] == ["v", "w"]
+    assert found["per_volume"]["id"] == ["v", "w"]
     assert found["per_volume"]["psnr"][0] == pytest.approx(peak_signal_noise_ratio(*first, data_range=peak), abs=1e-4)
     error, power = ((prediction[:2] - truth[:2]) ** 2).sum(), (truth[:2] ** 2).sum()
     assert found["per_volume"]["nmse"][0] == pytest.approx(float(error / power), rel=1e-5)
     assert found["per_volume"]["ssim"][1] == pytest.approx(np.mean(found["per_image"]["ssim"][2:]))
+    assert found["per_image"]["psnr"][0] == pytest.approx(float(psnr(prediction[:1], truth[:1], peak)[0]))
     assert found["psnr"] == pytest.approx(np.mean(found["per_volume"]["psnr"]))
     assert (found["images"], found["volumes"], found["per_image"]["id"]) == (4, 2, list("abcd"))
 
@@ -69,17 +71,17 @@ def test_artifacts_are_fine_errors_away_from_edges():
     flat, edge = truth.clone(), truth.clone()
     flat[0] += ripple
     edge[:, :, 31:33] = 0.5  # a blurred edge is no artifact
-    assert float(artifacts(flat, truth, 1.0)) == pytest.approx(0.08, rel=0.02)  # less a fifth, its mean over 5
-    assert float(artifacts(flat, truth, 2.0)) == pytest.approx(float(artifacts(flat, truth, 1.0)) / 2, rel=0.01)
-    assert float(artifacts(truth + 0.1, truth, 1.0)) == pytest.approx(0, abs=1e-7)  # an offset is none either
-    assert float(artifacts(edge, truth, 1.0)) < 0.03
+    assert artifacts(flat, truth, 1.0).item() == pytest.approx(0.08, rel=0.02)  # less a fifth, its mean over 5
+    assert artifacts(flat, truth, 2.0).item() == pytest.approx(artifacts(flat, truth, 1.0).item() / 2, rel=0.01)
+    assert artifacts(truth + 0.1, truth, 1.0).item() == pytest.approx(0, abs=1e-7)  # an offset is none either
+    assert artifacts(edge, truth, 1.0).item() < 0.03
 
 
 def test_refusals():
     prediction, truth = pictures()
     with pytest.raises(ValueError, match="one shape"):
         psnr(prediction[:2], truth, 1.0)
-    with pytest.raises(ValueError, match="at least 7 x 7"):
+    with pytest.raises(ValueError, match="of at least 7 x 7"):
         ssim(prediction[:, :5], truth[:, :5], 1.0)
     with pytest.raises(ValueError, match="positive maximum"):
         summarize_images(prediction, truth * 0, list("abcd"), list("vvww"))
