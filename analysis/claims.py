@@ -65,8 +65,8 @@ def evaluate(
     rows, by_id, own = [], {run.path.name: run for run in runs}, own_source(frame)
     for claim in load() if claims is None else claims:
         test = TESTS[claim.test]
-        tables = (_of_goal(each, test.goal) for each in (frame if test.shared_source else own, evaluations))
-        rows += test.run(claim, *tables, by_id)
+        table = _of_goal(frame if test.shared_source else own, test.goal)
+        rows += test.run(claim, table, _of_goal(evaluations, test.goal), by_id)
     return rows
 
 

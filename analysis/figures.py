@@ -67,7 +67,9 @@ def learning_curves(
     curves: pd.DataFrame, task: str, volume_label: str, *, fractions: Sequence[float] = (0.90, 0.95, 0.99),
     ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
-    """Validation score (Dice or PSNR) against step, one line per arm with its band; fractions of the scratch plateau as dotted lines.
+    """Validation score (Dice or PSNR) against step, one line per arm with its band.
+
+    Fractions of the scratch plateau are dotted lines.
 
     A run that stopped early keeps its last value; diverged runs are counted in the legend and drawn as far as they got.
     """

@@ -12,7 +12,6 @@ overlap, so intervals over them are somewhat too narrow (Bengio and Grandvalet 2
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,35 +19,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.records import EVALUATION, IDENTITY, OUTCOMES, RECONSTRUCTION, SETTINGS, record
 from analysis.stats import mean_interval
 from lib.errors import StudyError
 from lib.runs import Run
-from lib.spec import RunSpec
-from lib.strategies import STRATEGIES
-from lib.tasks import SCORE, get_task
+from lib.tasks import SCORE
 
 PLATEAU_EVALUATIONS = 3
 LEAST_PLATEAU = 0.05  # below this the scratch run has learned nothing, and fractions of it mean nothing
 
-IDENTITY = [
-    "run_id",
-    "task",
-    "title",
-    "modality",
-    "kind",
-    "goal",
-    "strategy",
-    "options",
-    "arm",
-    "source",
-    "source_seed",
-]
-IDENTITY += ["volume", "volume_label", "seed", "fold"]
-SETTINGS = ["lr", "budget", "batch", "size", "width", "depth", "norm", "model"]
-OUTCOMES = ["steps", "seconds", "trainable", "parameters", "status", "reason"]
-OUTCOMES += ["val_dice", "dice", "hd95", "misses", "empty", "images", "peak_mb", "device", "data"]
-OUTCOMES += (RECONSTRUCTION := ["psnr", "ssim", "nmse", "val_psnr", "zero_filled_psnr", "score", "val_score"])
-EVALUATION = ["step", "train_loss", "val_dice", "val_loss", "val_psnr", "train_psnr", "val_score"]
 CELL = ["task", "volume_label", "arm", "source"]
 PAIR = ["task", "volume_label", "seed", "fold"]
 
@@ -65,10 +44,11 @@ def table(runs: Iterable[Run]) -> pd.DataFrame:
     Raises:
         StudyError: a finished run on all images does not say how many they were.
     """
-    frame = pd.DataFrame([_row(run) for run in runs], columns=IDENTITY + SETTINGS + OUTCOMES)
+    frame = pd.DataFrame([record(run) for run in runs], columns=IDENTITY + SETTINGS + OUTCOMES)
     whole = ["volume", "seed", "fold", "budget", "batch", "size", "width", "depth", "steps", "trainable"]
     whole += ["parameters", "misses", "empty", "images", "source_seed"]
-    numbers = ["lr", "seconds", "val_dice", "dice", "hd95", "peak_mb", *RECONSTRUCTION]
+    numbers = ["lr", "seconds", "dice", "hd95", "peak_mb", *RECONSTRUCTION, "zero_filled_psnr", "start_psnr"]
+    numbers += ["source_before", "source_after", "val_dice", "val_psnr", "score", "val_score"]
     frame = frame.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(numbers, "float64"))
     return frame.sort_values(["task", "volume", "strategy", "arm", "source", "lr", "fold", "seed"], ignore_index=True)
 
@@ -77,71 +57,12 @@ def curves(runs: Iterable[Run]) -> pd.DataFrame:
     """Evaluations during training, one row each: IDENTITY, status, EVALUATION, seconds and lr."""
     frames = []
     for run in runs:
-        row = _row(run)
+        row = record(run)
         rows = pd.DataFrame(run.metrics()).reindex(columns=[*EVALUATION, "seconds", "lr"])
         rows["val_score"] = rows[f"val_{SCORE[run.spec.goal]}"]
         frames.append(rows.astype("float64").assign(**{key: row[key] for key in [*IDENTITY, "status"]}))
     columns = [*IDENTITY, "status", *EVALUATION, "seconds", "lr"]
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
-
-
-def _row(run: Run) -> dict[str, Any]:
-    spec, result = run.spec, run.result or {}
-    task, label, title = get_task(spec.task), spec.task, get_task(spec.task).title
-    test, val = result.get("test") or {}, result.get("val") or {}
-    if task.goal == "reconstruction":  # the same slices at another rate are another task
-        label, title = f"{label}@{spec.acceleration:g}", f"{title}, rate {spec.acceleration:g}"
-    counted = "subjects" if task.goal == "reconstruction" else "images"
-    volume = spec.volume if spec.volume is not None else (result.get(counted) or {}).get("train")
-    if result and volume is None:
-        raise StudyError(
-            f"{run.path}/result.json must say how many training {counted} there were ({counted}.train); "
-            "delete the folder to train the run again"
-        )
-    return {
-        "run_id": run.path.name,
-        "task": label,
-        "title": title,
-        "modality": task.modality,
-        "kind": task.kind,
-        "goal": task.goal,
-        "strategy": spec.strategy,
-        "options": json.dumps(dict(spec.options), sort_keys=True),
-        "arm": _arm(spec),
-        "source": _source(spec),
-        "source_seed": spec.source.seed if spec.source else None,
-        "volume": volume,
-        "volume_label": "all" if spec.volume is None else str(spec.volume),
-        "budget": spec.steps,
-        **{name: getattr(spec, name) for name in ("seed", "fold", "lr", *SETTINGS[2:])},
-        **{
-            name: result.get(name)
-            for name in ("steps", "seconds", "trainable", "parameters", "peak_mb", "device", "data")
-        },
-        "status": result.get("status", "unfinished"),
-        "reason": result.get("reason") or "",
-        "val_dice": val.get("dice"),
-        "val_psnr": val.get("psnr"),
-        **{name: test.get(name) for name in ("dice", "hd95", "misses", "empty", "images", "psnr", "ssim", "nmse")},
-        "zero_filled_psnr": (test.get("zero_filled") or {}).get("psnr"),
-        "score": test.get(SCORE[task.goal]),
-        "val_score": val.get(SCORE[task.goal]),
-    }
-
-
-def _arm(spec: RunSpec) -> str:
-    """The strategy and those of its options that are not the default, as one label; of a reconstructor, also its kind."""
-    default = STRATEGIES[spec.strategy].options
-    told = [f"{key}={value}" for key, value in sorted(spec.options.items()) if value != default[key]]
-    if spec.goal == "reconstruction":
-        told += ["U-Net"] * (spec.model == "unet") + ["early stopping"] * (spec.patience is not None)
-    return f"{spec.strategy} ({', '.join(told)})" if told else spec.strategy
-
-
-def _source(spec: RunSpec) -> str:
-    if spec.source is None:
-        return ""
-    return spec.source.task + (f" (seed {spec.source.seed})" if spec.source.seed != spec.seed else "")
 
 
 def own_source(frame: pd.DataFrame) -> pd.DataFrame:
@@ -176,7 +97,8 @@ def finished(frame: pd.DataFrame) -> pd.DataFrame:
 def summary(frame: pd.DataFrame, metric: str = "score") -> pd.DataFrame:
     """One row per cell: mean of `metric` on test images with its 95 % t interval over replicates, and cost.
 
-    Columns: CELL, title, kind, goal, strategy, volume, mean, low, high, seeds (done), diverged, seconds (mean), trainable.
+    Columns: CELL, title, kind, goal, strategy, volume, mean, low, high, seeds (done), diverged, seconds (mean),
+    trainable.
     Diverged runs have no metric: they are counted, not averaged.
     """
     rows = []

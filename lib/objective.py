@@ -17,7 +17,7 @@ from lib.spec import RunSpec
 from lib.strategies import training_masks
 from lib.tasks import Batches, Data, Split, standardize
 
-
+Through = Callable[[Tensor], Tensor]  # network inputs -> output, batch by batch
 Predict = Callable[[np.ndarray], Tensor]  # indices -> what the network makes of the images there
 
 
@@ -46,6 +46,10 @@ class Objective(Protocol):
 
     def test(self, predict: Predict) -> dict[str, Any]:
         """What result.json says under "test"."""
+        ...
+
+    def transfer(self, model: Staged, start: Mapping[str, Tensor], through: Through) -> dict[str, Any]:
+        """What else result.json says of a trained model against that of its `start`, in which it leaves it."""
         ...
 
 
@@ -136,3 +140,6 @@ class Segmentation:
         return summarize(
             (predict(self.split.test) > 0).cpu().numpy(), truth, [self.data.ids[each] for each in self.split.test]
         )
+
+    def transfer(self, model: Staged, start: Mapping[str, Tensor], through: Through) -> dict[str, Any]:
+        return {}

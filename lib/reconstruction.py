@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,14 @@ from torch.nn import functional as F
 
 from lib import mri
 from lib.cascade import Cascade, pack, to_channels, to_complex, zero_filled
-from lib.image_metrics import nmse, psnr, ssim
+from lib.image_metrics import nmse, psnr, summarize_images
 from lib.models import Staged
-from lib.objective import Predict
+from lib.objective import Predict, Through
 from lib.spec import RunSpec
-from lib.tasks import Data, Split, batch_order
+from lib.tasks import Data, Split, batch_order, load, split
 
 NOISE = 0.01  # standard deviation of each part of a k-space sample, where the volume's maximum is 1
+SCORES = ("psnr", "ssim", "nmse", "artifacts")
 TRAINING_SLICES = 32  # at most so many training slices are evaluated to tell overfitting
 
 
@@ -70,52 +72,58 @@ class Reconstruction:
         return F.l1_loss(output, truth)
 
     def validate(self, predict: Predict) -> dict[str, float]:
-        """Loss, PSNR and NMSE on validation slices, and `train_psnr` on training slices with their fixed lines."""
+        """Loss, mean PSNR and NMSE of validation slices, and `train_psnr` of training slices with their fixed lines."""
         val, train = self.split.val, self.split.train[:TRAINING_SLICES]
         output, known = predict(val), predict(train)
-        truth = to_channels(self.truth[torch.from_numpy(val)])
+        truth, seen = self._reference(val), self._reference(train)
         return {
-            "val_loss": float(self.loss(output, truth)),
-            "val_psnr": float(np.mean(psnr(magnitude(output), self._reference(val)))),
-            "val_nmse": float(np.mean(nmse(magnitude(output), self._reference(val)))),
-            "train_psnr": float(np.mean(psnr(magnitude(known), self._reference(train)))),
+            "val_loss": float(self.loss(output, to_channels(self.truth[torch.from_numpy(val)]))),
+            "val_psnr": float(psnr(magnitude(output), truth).mean()),
+            "val_nmse": float(nmse(magnitude(output), truth).mean()),
+            "train_psnr": float(psnr(magnitude(known), seen).mean()),
         }
 
     def test(self, predict: Predict) -> dict[str, Any]:
-        """Mean PSNR, SSIM and NMSE over test slices, every slice's and every volume's, and the zero-filled means."""
+        """What `summarize_images` says of the test slices, and of their zero-filled images under "zero_filled"."""
         index = self.split.test
-        truth, found = self._reference(index), magnitude(predict(index))
-        start = magnitude(to_channels(zero_filled(self.inputs(index))))
-        slices, plain = (scores(each, truth) for each in (found, start))
-        groups = [self.data.groups[each] for each in index]
-        volumes: dict[str, list[Any]] = {"id": list(dict.fromkeys(groups)), **{name: [] for name in slices}}
-        for volume in volumes["id"]:
-            own = [place for place, group in enumerate(groups) if group == volume]
-            volumes["psnr"].append(float(psnr(found[own][None], truth[own][None])[0]))
-            volumes["nmse"].append(float(nmse(found[own][None], truth[own][None])[0]))
-            volumes["ssim"].append(float(np.mean([slices["ssim"][place] for place in own])))
-        return {
-            **{name: float(np.mean(values)) for name, values in slices.items()},
-            "zero_filled": {name: float(np.mean(values)) for name, values in plain.items()},
-            "images": len(index),
-            "volumes": len(volumes["id"]),
-            "per_image": {"id": [self.data.ids[each] for each in index], **slices},
-            "per_volume": volumes,
-        }
+        start = to_channels(zero_filled(self.inputs(index)))
+        said = [
+            summarize_images(
+                magnitude(each), self._reference(index), [self.data.ids[place] for place in index], self._volumes(index)
+            )
+            for each in (predict(index), start)
+        ]
+        found, plain = said
+        slices = {name: [_told(value) for value in values] for name, values in found["per_image"].items()}
+        return {**found, "per_image": slices, "zero_filled": {name: plain[name] for name in SCORES}}
 
-    def _reference(self, index: np.ndarray) -> np.ndarray:
-        return self.data.images[torch.from_numpy(index), 0].numpy()
+    def transfer(self, model: Staged, start: Mapping[str, Tensor], through: Through) -> dict[str, Any]:
+        """Mean scores on the test slices of the source's task after and before, and on those of the own task before."""
+        source = self.spec.source
+        if source is None:
+            return {}
+        data = load(source.task, source.size)
+        parts = split(source.task, data.groups, fold=source.fold, volume=source.volume, seed=source.seed)
+        there = Reconstruction(source, data, parts, self.device)
+        after = there.test(lambda index: through(there.inputs(index)))
+        model.load_state_dict(start)
+        before = there.test(lambda index: through(there.inputs(index)))
+        plain = self.test(lambda index: through(self.inputs(index)))
+        told = {"source_after": after, "source_before": before, "start": plain}
+        return {when: {name: scores[name] for name in SCORES} for when, scores in told.items()}
+
+    def _reference(self, index: np.ndarray) -> Tensor:
+        return self.data.images[torch.from_numpy(index), 0].to(self.device)
+
+    def _volumes(self, index: np.ndarray) -> list[str]:
+        return [self.data.groups[each] for each in index]
 
 
-def magnitude(output: Tensor) -> np.ndarray:
-    """Magnitude images (n, h, w) on the CPU of real (n, 2, h, w)."""
-    return to_complex(output).abs().cpu().numpy()
+def magnitude(output: Tensor) -> Tensor:
+    """Magnitude images (n, h, w) of real (n, 2, h, w)."""
+    return to_complex(output).abs()
 
 
-def scores(found: np.ndarray, truth: np.ndarray) -> dict[str, list[float]]:
-    """PSNR (dB), SSIM and NMSE of every image (n, h, w), with a range of 1: the maximum of the volume."""
-    return {
-        "psnr": psnr(found, truth).tolist(),
-        "ssim": ssim(found, truth).tolist(),
-        "nmse": nmse(found, truth).tolist(),
-    }
+def _told(value: Any) -> Any:
+    """The value, None for what does not exist in a slice: JSON has no NaN."""
+    return None if value != value else value

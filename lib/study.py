@@ -228,7 +228,7 @@ def _result(spec: RunSpec) -> dict[str, Any] | None:
 
 
 def finished(suite: Suite, goal: str | None = "segmentation") -> list[Run]:
-    """The finished runs of a goal (None: all) that results rest on, each once: per cell and seed, at the chosen rate."""
+    """The finished runs of a goal (None: all) that results rest on: per cell and seed, at the chosen rate."""
     cells = [cell for cell in suite.cells if goal in (None, get_task(cell.task).goal)]
     return _done(spec for cell in cells for spec in suite.chosen(cell) or [])
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lib import manifests, paths, simulate
+from lib.augmentation import augment
 from lib.errors import StudyError, nearest
-from lib.provenance import generator
 from lib.registry import Registry
 from lib.simulate import anatomy
 
@@ -36,6 +36,7 @@ class Task:
         kind: `simulated` or `real`.
         folds: number of folds of groups.
         simulator, dials, images: for simulated tasks, what draws them, how it is set and how many there are.
+        anatomy, contrast, direction: what a reconstruction task shows, and how it is sliced.
         goal: `segmentation`, or `reconstruction` of slices of 3-D volumes, whose groups are subjects.
         people: whose images these are; tasks of the same people have the same folds, so that a subject who is a test
             subject of one is never a training subject of another. Default: the task's own name.
@@ -51,6 +52,9 @@ class Task:
     images: int = 0
     goal: str = "segmentation"
     people: str = ""
+    anatomy: str = ""
+    contrast: str = ""
+    direction: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,14 @@ def _simulated(name: str, title: str, modality: str, simulator: str, **dials: An
 def _scanned(region: str, contrast: str, direction: str = "axial") -> None:
     """A reconstruction task on simulated volumes; those of one region show the same subjects."""
     name = f"sim_{region}_{contrast.lower()}" + (f"_{direction}" if direction != "axial" else "")
-    dials = {"anatomy": region, "contrast": contrast, "direction": direction}
     title = f"{region} {contrast}, {direction} (simulated)"
-    people = f"sim_{region}"
-    count = SUBJECTS * SLICES
-    TASKS.add(name, Task(name, title, "simulated", "MRI", FOLDS, "anatomy", dials, count, "reconstruction", people))
+    TASKS.add(
+        name,
+        Task(
+            name, title, "simulated", "MRI", simulator="anatomy", images=SUBJECTS * SLICES, goal="reconstruction",
+            people=f"sim_{region}", anatomy=region, contrast=contrast, direction=direction,
+        ),
+    )  # fmt: skip
 
 
 _simulated("sim_natural", "natural scenes", "natural images", "natural")
@@ -196,8 +203,8 @@ def _draw(task: Task, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The first `count` images and masks of a simulated task, uint8 (n, size, size)."""
     if task.goal == "segmentation":
         return simulate.simulate(task.simulator, count, size=size, **task.dials)
-    who, what, way = (task.dials[name] for name in ("anatomy", "contrast", "direction"))
-    volumes = [anatomy.slices(who, subject, what, way, SLICES, size=size) for subject in range(-(-count // SLICES))]
+    view = (task.contrast, task.direction, SLICES)
+    volumes = [anatomy.slices(task.anatomy, subject, *view, size=size) for subject in range(-(-count // SLICES))]
     images = np.rint(np.concatenate(volumes)[:count] * 255).astype(np.uint8)
     return images, np.zeros_like(images)
 
@@ -260,34 +267,6 @@ def standardize(images: Tensor) -> Tensor:
     """Every image of (n, 1, h, w) at mean 0 and standard deviation 1; a constant image becomes 0."""
     spread, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True, correction=0)
     return (images - mean) / spread.clamp_min(1e-3)
-
-
-def augment(images: Tensor, masks: Tensor, *, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    """A batch flipped left to right, rotated (15 degrees), scaled (0.8 to 1.25), moved (10 %) and re-lit at random.
-
-    Args:
-        images: float32 (n, 1, h, w) in [0, 1]. masks: uint8 (n, h, w).
-
-    Returns:
-        The same shapes and ranges; a pure function of the batch and (seed, step). Drawn on the CPU, applied where the
-        batch lives.
-    """
-    count, device = len(images), images.device
-    draw = torch.rand(7, count, generator=generator(seed, 0xA06, step))
-    flip = torch.where(draw[0] < 0.5, -1.0, 1.0)
-    angle = (draw[1] * 2 - 1) * np.pi / 12
-    scale = 0.8 * 1.5625 ** draw[2]  # log-uniform between 0.8 and 1.25
-    cosine, sine = scale * torch.cos(angle), scale * torch.sin(angle)
-    shift = (draw[3:5] * 2 - 1) * 0.2  # in half image sides
-    rows = torch.stack([flip * cosine, -sine, shift[0], flip * sine, cosine, shift[1]], dim=1)
-    grid = F.affine_grid(rows.view(-1, 2, 3).to(device), list(images.shape), align_corners=False)
-    images = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    moved = F.grid_sample(
-        masks.unsqueeze(1).to(images.dtype), grid, mode="nearest", padding_mode="reflection", align_corners=False
-    )
-    power = (0.7 * 2.04 ** draw[5]).to(device).view(-1, 1, 1, 1)  # gamma, log-uniform between 0.7 and 1.43
-    gain = (0.8 + 0.4 * draw[6]).to(device).view(-1, 1, 1, 1)
-    return (images.clamp(0, 1) ** power * gain).clamp(0, 1), moved[:, 0].to(masks.dtype)
 
 
 @dataclass(frozen=True)

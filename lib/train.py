@@ -167,11 +167,14 @@ class _Training:
         since = [row for row in self.rows if row["step"] > self.best[1]]
         return len(since) >= self.spec.patience
 
-    @torch.no_grad()
     def predict(self, index: np.ndarray) -> Tensor:
         """What the network makes of the images at `index`, on the device."""
+        return self.through(self.objective.inputs(index))
+
+    @torch.no_grad()
+    def through(self, inputs: Tensor) -> Tensor:
         self.model.eval()
-        return torch.cat([self.output(part) for part in self.objective.inputs(index).split(EVALUATION_BATCH)])
+        return torch.cat([self.output(part) for part in inputs.split(EVALUATION_BATCH)])
 
     def evaluate(self) -> bool:
         """Validation score and loss at this step, as one line in metrics.jsonl and one report; False if not finite."""
@@ -268,6 +271,7 @@ class _Training:
             reason=None,
             val={key[4:]: value for key, value in last.items() if key.startswith("val_") and key != "val_loss"},
             test=self.objective.test(self.predict),
+            **self.objective.transfer(self.model, self.start, self.through),
         )
 
     def diverged(self, step: int) -> None:

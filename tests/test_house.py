@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = {
     "lib": [
         "__init__", "errors", "registry", "paths", "provenance", "progress", "card", "manifests", "mri",
-        "volumes", "simulate", "tasks", "models", "cascade", "adapters", "frozen", "gabor", "laws", "strategies",
-        "metrics", "image_metrics", "spec", "runs", "objective", "reconstruction", "train", "engines", "study", "datasets", "data_cli",
-        "__main__",
+        "volumes", "simulate", "augmentation", "tasks", "models", "cascade", "adapters", "frozen", "gabor", "laws",
+        "strategies", "metrics", "image_metrics", "spec", "runs", "objective", "reconstruction", "train", "engines",
+        "study", "datasets", "data_cli", "__main__",
     ],
     "analysis": [
         "__init__", "stats",
@@ -35,8 +35,9 @@ ORDER = {
         "kernels", "wishart", "matching", "patterns", "filters", "factors", "randomness_tests", "two_sample",
         "randomness", "calibration", "reuse",
         # outcomes, claims, figures, reports
-        "outcomes", "verdicts", "transfer_value", "filter_claims", "frozen_encoder", "claims", "overview", "looks",
-        "pictures", "figures", "figures_value", "explore", "parameters", "execution", "pages", "reports", "__main__",
+        "records", "outcomes", "verdicts", "transfer_value", "filter_claims", "frozen_encoder",
+        "linear_finetuning", "claims", "overview", "looks", "pictures", "figures", "figures_value", "figures_linear",
+        "explore", "parameters", "execution", "pages", "reports", "__main__",
     ],
 }  # fmt: skip
 # What `lib` may import at module level, so that a bare GPU machine with PyTorch can train.
