@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import transfer_value  # noqa: F401  registers its tests
+from analysis.outcomes import own_source
 from analysis.verdicts import TESTS, Claim, Threshold
 from lib.errors import StudyError, nearest
 from lib.paths import write_atomic
@@ -56,9 +57,10 @@ def evaluate(
         rests on), detectable (the smallest effect the design finds at 80 % power, in the same unit) and
         note. Numbers that do not exist are None.
     """
-    rows = []
+    rows, own = [], own_source(frame)
     for claim in load() if claims is None else claims:
-        rows += TESTS[claim.test].run(claim, frame, evaluations)
+        test = TESTS[claim.test]
+        rows += test.run(claim, frame if test.shared_source else own, evaluations)
     return rows
 
 

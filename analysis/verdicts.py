@@ -51,11 +51,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class ClaimTest:
-    """A test of claims: what it needs in claims.toml, and the function `(claim, table, curves) -> rows`."""
+    """A test of claims: what it needs in claims.toml, and the function `(claim, table, curves) -> rows`.
+
+    The table is without runs that share one source run (see `outcomes.own_source`), unless `shared_source` asks for
+    them.
+    """
 
     run: Callable[[Claim, pd.DataFrame, pd.DataFrame], list[dict[str, Any]]]
     thresholds: tuple[str, ...]
     compares: bool
+    shared_source: bool = False
 
 
 TESTS: Registry[ClaimTest] = Registry("test of a claim")
