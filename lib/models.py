@@ -68,6 +68,8 @@ class UNet(nn.Module):
             keep their running statistics: see `lib.strategies`.
         dim: 2 or 3.
 
+    `skips` (True) says whether the decoder gets what the skip connections carry, or zeros.
+
     Raises:
         StudyError: an argument is out of range.
     """
@@ -81,7 +83,7 @@ class UNet(nn.Module):
                 "a UNet needs dim 2 or 3 and at least 1 for width, depth, inputs and outputs, "
                 f"got {dim=}, {width=}, {depth=}, {inputs=}, {outputs=}"
             )
-        self.depth = depth
+        self.depth, self.skips = depth, True
         for level in range(depth + 1):
             before = inputs if level == 0 else width * 2 ** (level - 1)
             self.add_module(f"enc{level}", Block(before, width * 2**level, dim=dim, norm=norm))
@@ -102,7 +104,7 @@ class UNet(nn.Module):
         skips: list[Tensor] = []
         for level in range(self.depth + 1):
             x = getattr(self, f"enc{level}")(_halved(x) if level else x)
-            skips.append(x)
+            skips.append(x if self.skips else torch.zeros_like(x))
         for level in reversed(range(self.depth)):
             x = getattr(self, f"dec{level}")(x, skips[level])
         x = self.head(x)

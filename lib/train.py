@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lib import paths
 from lib.errors import StudyError
+from lib.frozen import calibrate, set_training
 from lib.metrics import summarize
 from lib.models import UNet
 from lib.objective import (
@@ -38,7 +39,7 @@ from lib.runs import (
     writing,
 )
 from lib.spec import RunSpec
-from lib.strategies import STRATEGIES, calibrate, set_training, trainable
+from lib.strategies import STRATEGIES, trainable, training_masks
 from lib.tasks import Batches, Data, Split, load, split, standardize
 
 EVALUATION_BATCH = 64
@@ -111,6 +112,7 @@ class _Training:
         spec = self.spec
         train_at = torch.from_numpy(self.split.train)
         images, masks = (each[train_at].to(self.device) for each in (self.data.images, self.data.masks))
+        masks = training_masks(spec.strategy, masks, spec.seed)
         batches = Batches(images, masks, seed=spec.seed, batch=spec.batch, augmented=spec.augment)
         evaluate_at = set(np.linspace(0, spec.steps, spec.evaluations + 1).round().astype(int).tolist())
         keep_at = checkpoint_steps(spec.steps, spec.checkpoints)

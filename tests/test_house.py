@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = {
     "lib": [
         "__init__", "errors", "registry", "paths", "provenance", "progress", "card", "manifests", "simulate",
-        "tasks", "models", "adapters", "strategies", "metrics", "spec", "runs", "objective", "train", "engines",
-        "study", "datasets", "data_cli", "__main__",
+        "tasks", "models", "adapters", "frozen", "gabor", "laws", "strategies", "metrics", "spec", "runs", "objective",
+        "train", "engines", "study", "datasets", "data_cli", "__main__",
     ],
     "analysis": [
         "__init__", "stats",
@@ -34,8 +34,8 @@ ORDER = {
         "kernels", "wishart", "matching", "patterns", "filters", "factors", "randomness_tests", "two_sample",
         "randomness", "calibration", "reuse",
         # outcomes, claims, figures, reports
-        "outcomes", "verdicts", "transfer_value", "claims", "overview", "looks", "pictures", "figures",
-        "figures_value", "explore", "parameters", "execution", "pages", "reports", "__main__",
+        "outcomes", "verdicts", "transfer_value", "filter_claims", "frozen_encoder", "claims", "overview", "looks",
+        "pictures", "figures", "figures_value", "explore", "parameters", "execution", "pages", "reports", "__main__",
     ],
 }  # fmt: skip
 # What `lib` may import at module level, so that a bare GPU machine with PyTorch can train.
