@@ -145,13 +145,34 @@ def stage_of(name: str) -> str:
     return name.split(".", 1)[0]
 
 
+MOVES = "_moves"
+
+
+def moving_in_part(model: nn.Module) -> dict[str, Tensor]:
+    """Which entries may move of the parameters that move in part: boolean masks by the name of the parameter.
+
+    A mask is a buffer `weight_moves` beside `weight`, in no checkpoint, that follows its module everywhere.
+    """
+    return {name.removesuffix(MOVES): mask for name, mask in model.named_buffers() if name.endswith(MOVES)}
+
+
+def moving_entries(model: nn.Module) -> dict[str, int]:
+    """Number of entries that may change, of every parameter: all, some or none."""
+    part = moving_in_part(model)
+    return {
+        name: 0 if not each.requires_grad else int(part[name].sum()) if name in part else each.numel()
+        for name, each in model.named_parameters()
+    }
+
+
 def parameters_by_stage(model: UNet) -> dict[str, dict[str, int]]:
     """Number of parameters, and of trainable ones, per stage in order: `{stage: {"parameters": n, "trainable": m}}`."""
     counts = {stage: {"parameters": 0, "trainable": 0} for stage in model.stages}
+    moving = moving_entries(model)
     for name, parameter in model.named_parameters():
         row = counts[stage_of(name)]
         row["parameters"] += parameter.numel()
-        row["trainable"] += parameter.numel() if parameter.requires_grad else 0
+        row["trainable"] += moving[name]
     return counts
 
 

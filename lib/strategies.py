@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib import adapters
+from lib import adapters, channels
 from lib.errors import StudyError, nearest
 from lib.frozen import tracking_norms
 from lib.laws import LAWS, redraw
-from lib.models import LoadedTensor, UNet, check_stages, load_weights, stage_of
+from lib.models import LoadedTensor, UNet, check_stages, load_weights, moving_entries, stage_of
 from lib.provenance import generator
 from lib.registry import Registry
 
@@ -136,8 +136,8 @@ def training_masks(name: str, masks: Tensor, seed: int) -> Tensor:
 
 
 def trainable(model: nn.Module) -> int:
-    """Number of parameters that may change."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    """Number of parameters that may change, those of a tensor that moves in part counted one by one."""
+    return sum(moving_entries(model).values())
 
 
 def _tensors(model: nn.Module) -> list[str]:
@@ -236,16 +236,28 @@ def _transplant(model: UNet, options: dict[str, Any], draw: torch.Generator) -> 
     return set(_tensors(model))
 
 
-def _layer_subset(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def subset_stages(model: UNet, options: Mapping[str, Any]) -> list[str]:
+    """The stages that `layer_subset` with these options trains.
+
+    Raises:
+        StudyError: an option is out of range.
+    """
     if options["stages"] is not None:
-        return _in_stages(model, options["stages"])
+        return check_stages(model, options["stages"])
     groups, side, count = layer_groups(model, options["order"]), options["side"], options["count"]
     if side not in ("shallow", "deep"):
         raise StudyError(nearest("side", side, ("shallow", "deep")))
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(groups):
         raise StudyError(f"count must be between 1 and {len(groups)} under order {options['order']!r}, got {count!r}")
     chosen = groups[:count] if side == "shallow" else groups[-count:]
-    return _in_stages(model, [stage for group in chosen for stage in group])
+    return [stage for group in chosen for stage in group]
+
+
+def _layer_subset(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+    stages = subset_stages(model, options)
+    if options["parameters"] is None:
+        return _in_stages(model, stages)
+    return channels.choose(model, stages, options["parameters"], draw)
 
 
 STRATEGIES.add("scratch", Strategy("from scratch", "random", _everything))
@@ -256,7 +268,12 @@ STRATEGIES.add(
 )
 STRATEGIES.add(
     "layer_subset",
-    Strategy("layer subset", "source", _layer_subset, {"order": "path", "side": "shallow", "count": 1, "stages": None}),
+    Strategy(
+        "layer subset",
+        "source",
+        _layer_subset,
+        {"order": "path", "side": "shallow", "count": 1, "stages": None, "parameters": None},
+    ),
 )
 STRATEGIES.add("encoder_only", Strategy("encoder only", "source", _starting_with("enc")))
 STRATEGIES.add("decoder_only", Strategy("decoder only", "source", _starting_with("dec", "head")))

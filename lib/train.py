@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lib import paths
+from lib.channels import hold
 from lib.errors import StudyError
 from lib.frozen import calibrate, set_training
 from lib.metrics import summarize
@@ -154,6 +155,7 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        hold(self.model, self.start)
         # Looked at only at evaluations, so that a GPU never waits for the CPU to read a number.
         self.loss_sum += loss.detach()
         new_bad = (self.bad_step < 0) & ~torch.isfinite(loss.detach())

@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = {
     "lib": [
         "__init__", "errors", "registry", "paths", "provenance", "progress", "card", "manifests", "simulate",
-        "tasks", "models", "adapters", "frozen", "gabor", "laws", "strategies", "metrics", "spec", "runs", "objective",
-        "train", "engines", "study", "datasets", "data_cli", "__main__",
+        "tasks", "models", "adapters", "channels", "frozen", "gabor", "laws", "strategies", "metrics", "spec", "runs",
+        "objective", "train", "engines", "study", "datasets", "data_cli", "__main__",
     ],
     "analysis": [
         "__init__", "stats",
