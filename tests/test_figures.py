@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fakes import climb, evaluations, frame, grid
+from matplotlib.colors import to_hex
 
 from analysis import claims, figures, figures_value, looks, outcomes, pictures
 from lib.strategies import STRATEGIES
@@ -316,9 +317,12 @@ def test_ledger_has_a_box_per_verdict():
     ax = figures_value.ledger(rows)
     text = drawn(ax)
     assert len(ax.patches) == len(rows) == 5
-    for row in rows:
-        assert row["verdict"] in text
-    assert "effect [95 % interval]" in text
+    colors = [to_hex(patch.get_facecolor()).upper() for patch in ax.patches]
+    assert colors == [figures_value.VERDICT_COLORS[row["verdict"]] for row in rows]
+    shown = [row for row in rows if row["effect"] is not None]
+    assert shown
+    assert all(f"{row['effect']:.3g}\n[{row['interval'][0]:.3g}, " in text for row in shown)
+    assert all(word in text for word in figures_value.VERDICT_COLORS)
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------------
