@@ -70,8 +70,8 @@ def evaluate(
     return rows
 
 
-def _of_goal(frame: pd.DataFrame, goal: str) -> pd.DataFrame:
-    return frame[frame.goal == goal]
+def _of_goal(frame: pd.DataFrame, goal: str | None) -> pd.DataFrame:
+    return frame if goal is None else frame.loc[frame.goal == goal]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from lib import mri
 from lib.errors import StudyError
-from lib.models import NORMS, Staged
+from lib.models import NORMS
+from lib.stages import Staged
 
 
 def pack(kspace: Tensor, maps: Tensor, mask: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +15,12 @@ from torch.nn import functional as F
 from lib.errors import StudyError, nearest
 from lib.provenance import generator
 from lib.registry import Registry
+from lib.stages import Network, Staged
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _BATCH = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _INSTANCE = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
-
-Network = TypeVar("Network", bound="Staged")
 
 NORMS: Registry = Registry("normalization")
 NORMS.add("group", lambda dim, channels: nn.GroupNorm(math.gcd(8, channels), channels))
@@ -53,25 +51,6 @@ class Block(nn.Module):
             x = torch.cat([self.up(x), skip], dim=1)
         x = F.relu(self.norm1(self.conv1(x)), inplace=True)
         return F.relu(self.norm2(self.conv2(x)), inplace=True)
-
-
-class Staged(nn.Module):
-    """A network whose children are its stages, in order along the data path; strategies speak of nothing else."""
-
-    @property
-    def stages(self) -> list[str]:
-        """Names of the stages in order along the data path."""
-        return [name for name, _ in self.named_children()]
-
-    @property
-    def encoder(self) -> list[str]:
-        """The stages of the first part, which strategies call the encoder; the rest is the decoder."""
-        raise NotImplementedError
-
-    @property
-    def levels(self) -> list[list[str]]:
-        """The stages by resolution, from the full one down."""
-        raise NotImplementedError
 
 
 class UNet(Staged):
@@ -178,13 +157,34 @@ def stage_of(name: str) -> str:
     return name.split(".", 1)[0]
 
 
+MOVES = "_moves"
+
+
+def moving_in_part(model: nn.Module) -> dict[str, Tensor]:
+    """Which entries may move of the parameters that move in part: boolean masks by the name of the parameter.
+
+    A mask is a buffer `weight_moves` beside `weight`, in no checkpoint, that follows its module everywhere.
+    """
+    return {name.removesuffix(MOVES): mask for name, mask in model.named_buffers() if name.endswith(MOVES)}
+
+
+def moving_entries(model: nn.Module) -> dict[str, int]:
+    """Number of entries that may change, of every parameter: all, some or none."""
+    part = moving_in_part(model)
+    return {
+        name: 0 if not each.requires_grad else int(part[name].sum()) if name in part else each.numel()
+        for name, each in model.named_parameters()
+    }
+
+
 def parameters_by_stage(model: Staged) -> dict[str, dict[str, int]]:
     """Number of parameters, and of trainable ones, per stage in order: `{stage: {"parameters": n, "trainable": m}}`."""
     counts = {stage: {"parameters": 0, "trainable": 0} for stage in model.stages}
+    moving = moving_entries(model)
     for name, parameter in model.named_parameters():
         row = counts[stage_of(name)]
         row["parameters"] += parameter.numel()
-        row["trainable"] += parameter.numel() if parameter.requires_grad else 0
+        row["trainable"] += moving[name]
     return counts
 
 

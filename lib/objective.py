@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lib.batches import Batches
 from lib.metrics import summarize
-from lib.models import Staged
 from lib.spec import RunSpec
+from lib.stages import Staged
 from lib.strategies import training_masks
-from lib.tasks import Batches, Data, Split, standardize
+from lib.tasks import Data, Split, standardize
 
 Through = Callable[[Tensor], Tensor]  # network inputs -> output, batch by batch
 Predict = Callable[[np.ndarray], Tensor]  # indices -> what the network makes of the images there
@@ -48,7 +49,7 @@ class Objective(Protocol):
         """What result.json says under "test"."""
         ...
 
-    def transfer(self, model: Staged, start: Mapping[str, Tensor], through: Through) -> dict[str, Any]:
+    def further(self, model: Staged, start: Mapping[str, Tensor], through: Through) -> dict[str, Any]:
         """What else result.json says of a trained model against that of its `start`, in which it leaves it."""
         ...
 
@@ -141,5 +142,5 @@ class Segmentation:
             (predict(self.split.test) > 0).cpu().numpy(), truth, [self.data.ids[each] for each in self.split.test]
         )
 
-    def transfer(self, model: Staged, start: Mapping[str, Tensor], through: Through) -> dict[str, Any]:
+    def further(self, model: Staged, start: Mapping[str, Tensor], through: Through) -> dict[str, Any]:
         return {}

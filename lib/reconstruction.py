@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lib import mri
+from lib.batches import batch_order
 from lib.cascade import Cascade, pack, to_channels, to_complex, zero_filled
 from lib.image_metrics import nmse, psnr, summarize_images
-from lib.models import Staged
 from lib.objective import Predict, Through
 from lib.spec import RunSpec
-from lib.tasks import Data, Split, batch_order, load, split
+from lib.stages import Staged
+from lib.tasks import Data, Split, load, split
 
 NOISE = 0.01  # standard deviation of each part of a k-space sample, where the volume's maximum is 1
 SCORES = ("psnr", "ssim", "nmse", "artifacts")
@@ -97,11 +98,12 @@ class Reconstruction:
         slices = {name: [_told(value) for value in values] for name, values in found["per_image"].items()}
         return {**found, "per_image": slices, "zero_filled": {name: plain[name] for name in SCORES}}
 
-    def transfer(self, model: Staged, start: Mapping[str, Tensor], through: Through) -> dict[str, Any]:
-        """Mean scores on the test slices of the source's task after and before, and on those of the own task before."""
+    def further(self, model: Staged, start: Mapping[str, Tensor], through: Through) -> dict[str, Any]:
+        """Subjects of each part; with a source, scores on its test slices after and before, and on the own before."""
+        subjects = {part: len(set(self._volumes(index))) for part, index in vars(self.split).items()}
         source = self.spec.source
         if source is None:
-            return {}
+            return {"subjects": subjects}
         data = load(source.task, source.size)
         parts = split(source.task, data.groups, fold=source.fold, volume=source.volume, seed=source.seed)
         there = Reconstruction(source, data, parts, self.device)
@@ -110,7 +112,8 @@ class Reconstruction:
         before = there.test(lambda index: through(there.inputs(index)))
         plain = self.test(lambda index: through(self.inputs(index)))
         told = {"source_after": after, "source_before": before, "start": plain}
-        return {when: {name: scores[name] for name in SCORES} for when, scores in told.items()}
+        means = {when: {name: scores[name] for name in SCORES} for when, scores in told.items()}
+        return {"subjects": subjects, **means}
 
     def _reference(self, index: np.ndarray) -> Tensor:
         return self.data.images[torch.from_numpy(index), 0].to(self.device)

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from lib import paths
 from lib.errors import StudyError
-from lib.models import Staged, initialize
+from lib.models import initialize
 from lib.provenance import generator
 from lib.spec import RunSpec, canonical, run_id, spec_from_dict
+from lib.stages import Staged
 from lib.strategies import freeze, load_start
 from lib.tasks import standardize
 

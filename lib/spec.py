@@ -14,9 +14,10 @@ import torch
 
 from lib.cascade import Cascade
 from lib.errors import StudyError, nearest
-from lib.models import NORMS, Staged, UNet
+from lib.models import NORMS, UNet
 from lib.mri import SAMPLING
 from lib.provenance import generator
+from lib.stages import Staged
 from lib.strategies import STRATEGIES, check_options, freeze
 from lib.tasks import get_task
 
@@ -94,13 +95,13 @@ class RunSpec:
         if self.checkpoints not in CHECKPOINTS:
             raise StudyError(nearest("checkpoints", self.checkpoints, CHECKPOINTS))
         object.__setattr__(self, "options", _plain(check_options(self.strategy, self.options)))
-        _check_marks(self.strategy, json.dumps(self.options), self.goal, *(getattr(self, name) for name in _SHAPE))
+        _check_marks(self.strategy, json.dumps(self.options), *self._shape)
         strategy = STRATEGIES[self.strategy]
         if strategy.needs_source != (self.source is not None) or not isinstance(self.source, RunSpec | None):
             wants = "needs a source run" if strategy.needs_source else "starts at random and takes no source"
             raise StudyError(f"strategy {self.strategy!r} {wants}, got source={self.source!r}")
         if self.source is not None:
-            for name in ("goal", "width", *_SHAPE):
+            for name in _SHAPE:
                 theirs, ours = getattr(self.source, name), getattr(self, name)
                 if theirs != ours:
                     raise StudyError(f"{name} must be that of the source, {theirs!r}, got {ours!r}")
@@ -150,7 +151,11 @@ class RunSpec:
 
     def network(self) -> Staged:
         """The network that is trained, with weights that mean nothing yet."""
-        return _network(self.goal, self.width, *(getattr(self, name) for name in _SHAPE))
+        return _network(*self._shape)
+
+    @property
+    def _shape(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in _SHAPE)
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain JSON values, sources nested; later fields only where they are not at their default.
@@ -167,7 +172,7 @@ class RunSpec:
 
 
 _LATER = {name: getattr(RunSpec, name) for name in ("model", "blocks", "shared", "acceleration", "sampling", "coils")}
-_SHAPE = ("depth", "norm", "model", "blocks", "shared")
+_SHAPE = ("goal", "width", "depth", "norm", "model", "blocks", "shared")
 _REAL = ("lr", "weight_decay", "acceleration")
 _LEAST = {
     "width": 1, "depth": 1, "size": 8, "volume": 1, "seed": 0, "fold": 0, "steps": 1, "batch": 1,
@@ -185,10 +190,10 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=256)
-def _check_marks(strategy: str, options: str, goal: str, *shape: Any) -> None:
+def _check_marks(strategy: str, options: str, *shape: Any) -> None:
     """Let the strategy mark a network without memory: a wrong option is an error now and not after a first training."""
     with torch.device("meta"):
-        model = _network(goal, 1, *shape)
+        model = _network(*shape)
     freeze(model, strategy, json.loads(options), generator(0))
 
 

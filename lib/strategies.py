@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib import adapters
+from lib import adapters, channels
 from lib.errors import StudyError, nearest
 from lib.frozen import tracking_norms
 from lib.laws import LAWS, redraw
-from lib.models import LoadedTensor, Staged, UNet, check_stages, load_weights, stage_of
+from lib.models import LoadedTensor, UNet, check_stages, load_weights, moving_entries, stage_of
 from lib.provenance import generator
 from lib.registry import Registry
+from lib.stages import Staged
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 Mark = Callable[[Staged, dict[str, Any], torch.Generator], set[str]]
@@ -135,8 +136,8 @@ def training_masks(name: str, masks: Tensor, seed: int) -> Tensor:
 
 
 def trainable(model: nn.Module) -> int:
-    """Number of parameters that may change."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    """Number of parameters that may change, those of a tensor that moves in part counted one by one."""
+    return sum(moving_entries(model).values())
 
 
 def _tensors(model: nn.Module) -> list[str]:
@@ -152,32 +153,22 @@ def _everything(model: Staged, options: dict[str, Any], draw: torch.Generator) -
     return set(_tensors(model))
 
 
-def _encoder(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
-    return _in_stages(model, model.encoder)
+def _parts(*parts: str) -> Mark:
+    """Marks parts of the network: its `encoder`, its `decoder`, its `last` stage."""
 
+    def mark(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+        return _in_stages(model, [stage for part in parts for stage in getattr(model, part)])
 
-def _decoder(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
-    rest = [stage for stage in model.stages if stage not in model.encoder]
-    if not rest:
-        raise StudyError(f"a network of one stage ({model.stages[0]}) has no decoder; train all of it")
-    return _in_stages(model, rest)
-
-
-def _encoder_and_last(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
-    return _in_stages(model, [*model.encoder, *model.stages[-1:]])
-
-
-def _last_stage(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
-    return _in_stages(model, model.stages[-1:])
+    return mark
 
 
 def _drawn_encoder(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     assert LAWS[options["law"]]  # an unknown law is an error already when a spec is made
-    return _decoder(model, options, draw)
+    return _parts("decoder")(model, options, draw)
 
 
 def _without_skips(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
-    parts = {"frozen": _decoder, "trained": _everything}
+    parts = {"frozen": _parts("decoder"), "trained": _everything}
     if not isinstance(model, UNet):
         raise StudyError("strategy 'without_skips' needs a U-Net: no other network here has skip connections")
     if options["encoder"] not in parts:
@@ -247,16 +238,28 @@ def _transplant(model: Staged, options: dict[str, Any], draw: torch.Generator) -
     return set(_tensors(model))
 
 
-def _layer_subset(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def subset_stages(model: Staged, options: Mapping[str, Any]) -> list[str]:
+    """The stages that `layer_subset` with these options trains.
+
+    Raises:
+        StudyError: an option is out of range.
+    """
     if options["stages"] is not None:
-        return _in_stages(model, options["stages"])
+        return check_stages(model, options["stages"])
     groups, side, count = layer_groups(model, options["order"]), options["side"], options["count"]
     if side not in ("shallow", "deep"):
         raise StudyError(nearest("side", side, ("shallow", "deep")))
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(groups):
         raise StudyError(f"count must be between 1 and {len(groups)} under order {options['order']!r}, got {count!r}")
     chosen = groups[:count] if side == "shallow" else groups[-count:]
-    return _in_stages(model, [stage for group in chosen for stage in group])
+    return [stage for group in chosen for stage in group]
+
+
+def _layer_subset(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+    stages = subset_stages(model, options)
+    if options["parameters"] is None:
+        return _in_stages(model, stages)
+    return channels.choose(model, stages, options["parameters"], draw)
 
 
 STRATEGIES.add("scratch", Strategy("from scratch", "random", _everything))
@@ -265,16 +268,14 @@ STRATEGIES.add(
     "scale_shift",
     Strategy("scale and shift", "source", _scale_shift, {"granularity": "kernel", "norm": "frozen"}),
 )
-STRATEGIES.add(
-    "layer_subset",
-    Strategy("layer subset", "source", _layer_subset, {"order": "path", "side": "shallow", "count": 1, "stages": None}),
-)
-STRATEGIES.add("encoder_only", Strategy("encoder only", "source", _encoder))
-STRATEGIES.add("decoder_only", Strategy("decoder only", "source", _decoder))
-STRATEGIES.add("head_only", Strategy("head only", "source", _last_stage))
+_SUBSET = {"order": "path", "side": "shallow", "count": 1, "stages": None, "parameters": None}
+STRATEGIES.add("layer_subset", Strategy("layer subset", "source", _layer_subset, _SUBSET))
+STRATEGIES.add("encoder_only", Strategy("encoder only", "source", _parts("encoder")))
+STRATEGIES.add("decoder_only", Strategy("decoder only", "source", _parts("decoder")))
+STRATEGIES.add("head_only", Strategy("head only", "source", _parts("last")))
 STRATEGIES.add(
     "frozen_random_encoder",
-    Strategy("frozen random encoder", "random", _decoder, {"calibrate": True}),
+    Strategy("frozen random encoder", "random", _parts("decoder"), {"calibrate": True}),
 )
 STRATEGIES.add(
     "frozen_drawn_encoder",
@@ -286,10 +287,10 @@ STRATEGIES.add(
 )
 STRATEGIES.add(
     "frozen_random_decoder",
-    Strategy("frozen random decoder", "random", _encoder_and_last, {"calibrate": True}),
+    Strategy("frozen random decoder", "random", _parts("encoder", "last"), {"calibrate": True}),
 )
 STRATEGIES.add("shuffled_labels", Strategy("shuffled labels", "random", _everything, shuffled=True))
-STRATEGIES.add("frozen_source_encoder", Strategy("frozen source encoder", "encoder", _decoder))
+STRATEGIES.add("frozen_source_encoder", Strategy("frozen source encoder", "encoder", _parts("decoder")))
 STRATEGIES.add("norm_only", Strategy("normalization only", "source", _norm_only))
 STRATEGIES.add("bias_only", Strategy("biases only", "source", _bias_only))
 STRATEGIES.add("low_rank", Strategy("low-rank update", "source", _low_rank, {"rank": 4}))

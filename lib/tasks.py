@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lib import manifests, paths, simulate
-from lib.augmentation import augment
 from lib.errors import StudyError, nearest
 from lib.registry import Registry
 from lib.simulate import anatomy
@@ -36,6 +35,7 @@ class Task:
         kind: `simulated` or `real`.
         folds: number of folds of groups.
         simulator, dials, images: for simulated tasks, what draws them, how it is set and how many there are.
+        variant: one of many settings of a simulator; overviews leave it out.
         anatomy, contrast, direction: what a reconstruction task shows, and how it is sliced.
         goal: `segmentation`, or `reconstruction` of slices of 3-D volumes, whose groups are subjects.
         people: whose images these are; tasks of the same people have the same folds, so that a subject who is a test
@@ -50,6 +50,7 @@ class Task:
     simulator: str = ""
     dials: dict[str, Any] = field(default_factory=dict)
     images: int = 0
+    variant: bool = False
     goal: str = "segmentation"
     people: str = ""
     anatomy: str = ""
@@ -110,6 +111,26 @@ for _contrast in ("T1", "T2", "FLAIR"):
 _scanned("brain", "T1", "sagittal")
 _scanned("brain", "T1", "coronal")
 _scanned("knee", "PD", "sagittal")
+
+# Where does a set of layers pay? Sources, and targets that differ from the first source in their texture alone, in the
+# shape of what is to be outlined alone, or in both. Sources show other breasts (seed 1): targets share theirs.
+GRAINS = {"fine": 1.0, "medium": 1.6, "coarse": 2.5}  # of the speckle: `speckle` of the simulator
+SHAPES = {"plain": (1.0, 1.0), "small": (0.7, 2.0), "tiny": (0.5, 3.0)}  # `lesion` and `irregularity`
+
+
+def _variant(name: str, title: str, **dials: float) -> None:
+    title = f"ultrasound, {title} (simulated)"
+    dials = {"contrast": -8.0, **dials}
+    TASKS.add(name, Task(name, title, "simulated", "ultrasound", FOLDS, "ultrasound", dials, images=200, variant=True))
+
+
+for _grain, _speckle in GRAINS.items():
+    _variant(f"sim_other_{_grain}", f"other breasts, {_grain} grain", speckle=_speckle, seed=1)
+    for _shape, (_lesion, _irregularity) in SHAPES.items():
+        _dials = {"speckle": _speckle, "lesion": _lesion, "irregularity": _irregularity}
+        _variant(f"sim_{_grain}_{_shape}", f"{_grain} grain, {_shape} lesions", **_dials)
+_variant("sim_sparse", "sparse scatterers", density=1.0)
+_variant("sim_compressed", "hard log compression", dynamic_range=30.0)
 
 
 def get_task(name: str) -> Task:
@@ -251,37 +272,7 @@ def split(name: str, groups: list[str], *, fold: int, volume: int | None, seed: 
     return Split(train, val, test)
 
 
-def batch_order(count: int, *, seed: int, step: int, batch: int) -> np.ndarray:
-    """Which of `count` images make up a step's batch: passes over fresh shuffles, a pure function of (seed, step)."""
-    places = np.arange(step * batch, (step + 1) * batch)
-    order = {each: _shuffle(count, seed, each) for each in np.unique(places // count)}
-    return np.array([order[place // count][place % count] for place in places])
-
-
-@functools.lru_cache(maxsize=64)
-def _shuffle(count: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, 0x0DE2, epoch]).permutation(count)
-
-
 def standardize(images: Tensor) -> Tensor:
     """Every image of (n, 1, h, w) at mean 0 and standard deviation 1; a constant image becomes 0."""
     spread, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True, correction=0)
     return (images - mean) / spread.clamp_min(1e-3)
-
-
-@dataclass(frozen=True)
-class Batches:
-    """Training images (n, 1, h, w) and masks (n, h, w) where they are used, and the batch of every step."""
-
-    images: Tensor
-    masks: Tensor
-    seed: int
-    batch: int
-    augmented: bool
-
-    def at(self, step: int) -> tuple[Tensor, Tensor]:
-        """The images and masks of a step, a pure function of (seed, step)."""
-        order = batch_order(len(self.images), seed=self.seed, step=step, batch=self.batch)
-        index = torch.from_numpy(order).to(self.images.device)
-        images, masks = self.images[index], self.masks[index]
-        return augment(images, masks, seed=self.seed, step=step) if self.augmented else (images, masks)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from lib import paths
+from lib.channels import hold
 from lib.errors import StudyError
 from lib.frozen import calibrate, set_training
-from lib.models import Staged
 from lib.objective import (
     Objective,
     Segmentation,
@@ -39,6 +39,7 @@ from lib.runs import (
     writing,
 )
 from lib.spec import RunSpec
+from lib.stages import Staged
 from lib.strategies import STRATEGIES, trainable
 from lib.tasks import SCORE, Data, Split, load, split
 
@@ -152,6 +153,7 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        hold(self.model, self.start)
         # Looked at only at evaluations, so that a GPU never waits for the CPU to read a number.
         self.loss_sum += loss.detach()
         new_bad = (self.bad_step < 0) & ~torch.isfinite(loss.detach())
@@ -271,7 +273,7 @@ class _Training:
             reason=None,
             val={key[4:]: value for key, value in last.items() if key.startswith("val_") and key != "val_loss"},
             test=self.objective.test(self.predict),
-            **self.objective.transfer(self.model, self.start, self.through),
+            **self.objective.further(self.model, self.start, self.through),
         )
 
     def diverged(self, step: int) -> None:
@@ -289,9 +291,6 @@ class _Training:
             "peak_mb": round(peak_memory_mb(self.device), 1),
             "device": device_name(self.device),
         }
-        if self.spec.goal == "reconstruction":
-            owners = {part: {self.data.groups[each] for each in index} for part, index in vars(self.split).items()}
-            result["subjects"] = {part: len(found) for part, found in owners.items()}
         with writing(self.run.path):
             paths.write_atomic(self.run.path / "result.json", json.dumps(result, allow_nan=False) + "\n")
         for leftover in ("resume.safetensors", "best.safetensors"):

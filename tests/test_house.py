@@ -21,10 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # A module may import those before it, never those after it. A new module takes its place here.
 ORDER = {
     "lib": [
-        "__init__", "errors", "registry", "paths", "provenance", "progress", "card", "manifests", "mri",
-        "volumes", "simulate", "augmentation", "tasks", "models", "cascade", "adapters", "frozen", "gabor", "laws",
-        "strategies", "metrics", "image_metrics", "spec", "runs", "objective", "reconstruction", "train", "engines",
-        "study", "datasets", "data_cli", "__main__",
+        "__init__", "errors", "registry", "paths", "provenance", "progress", "card", "manifests", "mri", "volumes",
+        "simulate", "batches", "tasks", "stages", "models", "cascade", "adapters", "channels", "frozen", "gabor",
+        "laws", "strategies", "metrics", "image_metrics", "spec", "runs", "objective", "reconstruction", "train",
+        "engines", "study", "datasets", "data_cli", "__main__",
     ],
     "analysis": [
         "__init__", "stats",

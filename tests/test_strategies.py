@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.adapters import FACTORS
+from lib.channels import hold
 from lib.errors import StudyError
 from lib.frozen import set_training
 from lib.gabor import gabor_atoms
 from lib.laws import LAWS
-from lib.models import UNet, build, stage_of
+from lib.models import UNet, build, moving_in_part, parameters_by_stage, stage_of
 from lib.provenance import generator
 from lib.strategies import (
     STATISTICS,
@@ -52,6 +53,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("layer_subset", {"order": "level", "side": "shallow", "count": 2}),
     ("layer_subset", {"side": "deep", "count": 2}),
     ("layer_subset", {"stages": ["enc2", "dec0"]}),
+    ("layer_subset", {"side": "deep", "count": 3, "parameters": 23}),
+    ("layer_subset", {"order": "level", "parameters": 9}),
     ("l2_sp", {"alpha": 1}),
     ("frozen_random_encoder", {"calibrate": False}),
     ("frozen_drawn_encoder", {"law": "gabor"}),
@@ -100,11 +103,13 @@ def batch(dim: int = 2) -> Tensor:
 def two_steps(model: UNet, x: Tensor) -> None:
     parameters = [each for each in model.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=1e-2, fused=True)
+    start = snapshot(model)
     for _ in range(2):
         set_training(model)
         optimizer.zero_grad(set_to_none=True)
         F.binary_cross_entropy_with_logits(model(x), (x > 0.5).float()).backward()
         optimizer.step()
+        hold(model, start)
 
 
 def marked(model: UNet) -> set[str]:
@@ -199,8 +204,21 @@ def test_the_output_at_step_0_is_that_of_the_plain_network(name: str, options: d
 @every_case
 def test_the_trainable_count_is_that_of_parameters_that_change(name: str, options: dict[str, Any]) -> None:
     run = history(name, json.dumps(options), "batch")
-    parameters = dict(run.first.named_parameters())
-    assert trainable(run.first) == sum(parameters[key].numel() for key in run.changed() & parameters.keys()) > 0
+    parameters, part = dict(run.first.named_parameters()), moving_in_part(run.first)
+    changed = run.changed() & set(parameters)
+    sizes = [int(part[key].sum()) if key in part else parameters[key].numel() for key in changed]
+    assert trainable(run.first) == sum(sizes) > 0
+    assert sum(row["trainable"] for row in parameters_by_stage(run.first).values()) == trainable(run.first)
+
+
+@both_norms
+@every_case
+def test_of_a_tensor_that_moves_in_part_only_that_part_does(name: str, options: dict[str, Any], norm: str) -> None:
+    run = history(name, json.dumps(options), norm)
+    before, after, part = run.first.state_dict(), run.last.state_dict(), moving_in_part(run.first)
+    assert bool(part) == ("parameters" in options)
+    for key, mask in part.items():
+        assert torch.equal(before[key] != after[key], mask), key
 
 
 @every_case
@@ -280,6 +298,8 @@ SHIFTS = sum(shape[0] for key, shape in shapes().items() if key.endswith(".bias"
         ("layer_subset", {"side": "deep", "count": 2}, counted("dec0", "head")),
         ("layer_subset", {"order": "level", "count": 1}, counted("enc0", "dec0", "head")),
         ("layer_subset", {"order": "level", "side": "deep", "count": 1}, counted("enc2")),
+        ("layer_subset", {"side": "deep", "count": 3, "parameters": 23}, 23),
+        ("layer_subset", {"parameters": counted("enc0")}, counted("enc0")),
         ("norm_only", {}, NORMS),
         ("bias_only", {}, BIASES),
         ("scale_shift", {}, sum(a * b for a, b, *_ in KERNELS) + SHIFTS),
@@ -331,6 +351,35 @@ def test_the_two_orderings_of_layers() -> None:
     assert layer_groups(model, "level") == [["enc0", "dec0", "head"], ["enc1", "dec1"], ["enc2"]]
     with pytest.raises(StudyError, match="unknown order 'levels'; did you mean 'level'"):
         layer_groups(model, "levels")
+
+
+def test_channels_are_chosen_by_the_seed_and_taken_whole_but_for_one() -> None:
+    chosen = []
+    for seed in (0, 0, 1):
+        model = network(0, "batch")
+        freeze(model, "layer_subset", {"stages": ["enc1", "dec0"], "parameters": 400}, generator(seed))
+        chosen.append(moving_in_part(model))
+        in_part = 0
+        for name, mask in chosen[-1].items():
+            if name.endswith("weight") and mask.dim() > 1:
+                by_channel = (mask.transpose(0, 1) if ".up." in name else mask).flatten(1).float().mean(1)
+                in_part += int(((by_channel > 0) & (by_channel < 1)).sum())
+        assert in_part <= 1
+    assert all(torch.equal(chosen[0][name], chosen[1][name]) for name in chosen[0])
+    assert not all(torch.equal(chosen[0][name], chosen[2][name]) for name in chosen[0])
+
+
+def test_a_frozen_prefix_is_not_back_propagated() -> None:
+    """What comes before the first stage that trains needs no gradient; a stage behind it passes one through."""
+    _, _, model = started("layer_subset", {"stages": ["dec0", "head"]}, "batch")
+    outputs: dict[str, Tensor] = {}
+    for name, stage in model.named_children():
+        stage.register_forward_hook(lambda _, __, output, name=name: outputs.update({name: output}))
+    set_training(model)
+    model(batch())
+    assert [name for name, output in outputs.items() if output.requires_grad] == ["dec0", "head"]
+    _, _, model = started("layer_subset", {"stages": ["enc0"]}, "batch")
+    assert model(batch()).requires_grad
 
 
 def test_strategies_of_one_seed_share_their_random_start() -> None:
@@ -489,6 +538,9 @@ def test_defaults_are_not_shared_between_calls() -> None:
         ("layer_subset", {"stages": ["enc00"]}, "unknown stage 'enc00'; did you mean 'enc0'"),
         ("layer_subset", {"stages": "enc0"}, "stages must be a list"),
         ("layer_subset", {"stages": []}, "stages must be a list"),
+        ("layer_subset", {"parameters": 0}, "parameters must be .* between 1 and 204, as many as enc0 have, got 0"),
+        ("layer_subset", {"parameters": 205}, "between 1 and 204, .* got 205"),
+        ("layer_subset", {"parameters": 2.0}, "parameters must be a whole number .* got 2.0"),
         ("transplant", {}, "stages must be a list with at least one of enc0, .*, head, got None"),
         ("transplant", {"stages": ["dec9"]}, "unknown stage 'dec9'"),
         ("low_rank", {"rank": 0}, "rank must be a whole number of at least 1, got 0"),

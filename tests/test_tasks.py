@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from lib import simulate, tasks
+from lib.batches import augment, batch_order
 from lib.errors import StudyError
-from lib.tasks import TASKS, Task, augment, batch_order, get_task, load, peek, split, standardize
+from lib.tasks import TASKS, Task, get_task, load, peek, split, standardize
 
 CARD = """
 name = "{name}"

@@ -1,6 +1,9 @@
-"""How a training batch is varied: moved, turned, scaled and re-lit, images and masks alike."""
+"""Which images make up the batch of a step, and how they are varied: moved, turned, scaled and re-lit, with masks."""
 
 from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,6 +11,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lib.provenance import generator
+
+
+def batch_order(count: int, *, seed: int, step: int, batch: int) -> np.ndarray:
+    """Which of `count` images make up a step's batch: passes over fresh shuffles, a pure function of (seed, step)."""
+    places = np.arange(step * batch, (step + 1) * batch)
+    order = {each: _shuffle(count, seed, each) for each in np.unique(places // count)}
+    return np.array([order[place // count][place % count] for place in places])
+
+
+@functools.lru_cache(maxsize=64)
+def _shuffle(count: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, 0x0DE2, epoch]).permutation(count)
 
 
 def augment(images: Tensor, masks: Tensor, *, seed: int, step: int) -> tuple[Tensor, Tensor]:
@@ -36,3 +51,21 @@ def augment(images: Tensor, masks: Tensor, *, seed: int, step: int) -> tuple[Ten
     power = (0.7 * 2.04 ** draw[5]).to(device).view(-1, 1, 1, 1)  # gamma, log-uniform between 0.7 and 1.43
     gain = (0.8 + 0.4 * draw[6]).to(device).view(-1, 1, 1, 1)
     return (images.clamp(0, 1) ** power * gain).clamp(0, 1), moved[:, 0].to(masks.dtype)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Training images (n, 1, h, w) and masks (n, h, w) where they are used, and the batch of every step."""
+
+    images: Tensor
+    masks: Tensor
+    seed: int
+    batch: int
+    augmented: bool
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        """The images and masks of a step, a pure function of (seed, step)."""
+        order = batch_order(len(self.images), seed=self.seed, step=step, batch=self.batch)
+        index = torch.from_numpy(order).to(self.images.device)
+        images, masks = self.images[index], self.masks[index]
+        return augment(images, masks, seed=self.seed, step=step) if self.augmented else (images, masks)
