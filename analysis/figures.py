@@ -58,7 +58,8 @@ def accuracy_by_volume(table: pd.DataFrame, task: str, *, metric: str = "score",
     ax.set_xticks(volumes.tolist(), [looks.volume_text(str(label), volume) for label, volume in volumes.items()])
     ax.minorticks_off()
     ax.set_xlim(volumes.min() / 1.4, volumes.max() * 1.4)
-    ax.set(xlabel="training images (log scale)", ylabel=_name(rows, metric))
+    what = "subjects" if rows.goal.iloc[0] == "reconstruction" else "images"
+    ax.set(xlabel=f"training {what} (log scale)", ylabel=_name(rows, metric))
     looks.head(ax, looks.task_title(cells), f"{looks.INTERVAL}; dots: single seeds")
     looks.legend_beside(ax)
     return ax
