@@ -1,6 +1,6 @@
 # What a user or a contributor does here, one target each. `make` alone lists them.
 SUITE  ?= class
-JOBS   ?= 1
+JOBS   ?= 2
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 
 BIN   := .venv/bin
@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY := PASSIVE
 .PHONY: help setup report test lab lint lock clean
 
 help:
-	@echo "make TARGET [SUITE=class] [JOBS=1] [PYTHON=python3.11]"
+	@echo "make TARGET [SUITE=class] [JOBS=2] [PYTHON=python3.11]"
 	@sed -n 's/^\([a-z]*\):.*## /  \1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 11
 
 setup: $(READY)  ## make .venv with the locked versions (the other targets do this on first use)
@@ -21,7 +21,7 @@ report: $(READY)  ## train what is missing and render every notebook of SUITE (s
 	$(BIN)/python -m analysis report $(SUITE) --jobs $(JOBS)
 
 test: $(READY)  ## everything a change must pass, without the slow, GPU and benchmark tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lab: $(READY)  ## open JupyterLab on notebooks/
 	$(BIN)/jupyter lab --notebook-dir=notebooks

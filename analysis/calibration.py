@@ -12,9 +12,9 @@ from scipy import stats as sps
 from scipy.ndimage import gaussian_filter
 
 from analysis.kernels import Layer
-from analysis.patterns import gabor_atoms
 from analysis.randomness import TESTS, examine
 from analysis.randomness_tests import NotApplicable, Nulls
+from lib.gabor import gabor_atoms
 from lib.registry import Registry
 from lib.simulate import SIMULATORS
 

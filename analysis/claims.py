@@ -10,10 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import transfer_value  # noqa: F401  registers its tests
+from analysis import filter_claims, frozen_encoder, transfer_value  # noqa: F401  they register their tests
+from analysis.outcomes import own_source
 from analysis.verdicts import TESTS, Claim, Threshold
 from lib.errors import StudyError, nearest
 from lib.paths import write_atomic
+from lib.runs import Run
 
 CLAIMS = Path(__file__).with_name("claims.toml")
 COMMON = ("min_seeds", "alpha")
@@ -42,13 +44,17 @@ def load(path: Path = CLAIMS) -> list[Claim]:
 
 
 def evaluate(
-    frame: pd.DataFrame, evaluations: pd.DataFrame, claims: Iterable[Claim] | None = None
+    frame: pd.DataFrame,
+    evaluations: pd.DataFrame,
+    claims: Iterable[Claim] | None = None,
+    runs: Iterable[Run] = (),
 ) -> list[dict[str, Any]]:
     """The verdicts: one dictionary per claim and task, ready for JSON.
 
     Args:
         frame, evaluations: of the runs of one suite, from `outcomes.table` and `outcomes.curves`.
         claims: default: all of claims.toml.
+        runs: those of the table, for claims about weights, which are not tested without them.
 
     Returns:
         id, paper, statement, task ("all" where a claim is about all of them), verdict (supported,
@@ -56,9 +62,10 @@ def evaluate(
         rests on), detectable (the smallest effect the design finds at 80 % power, in the same unit) and
         note. Numbers that do not exist are None.
     """
-    rows = []
+    rows, own, by_id = [], own_source(frame), {run.path.name: run for run in runs}
     for claim in load() if claims is None else claims:
-        rows += TESTS[claim.test].run(claim, frame, evaluations)
+        test = TESTS[claim.test]
+        rows += test.run(claim, frame if test.shared_source else own, evaluations, by_id)
     return rows
 
 

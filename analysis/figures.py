@@ -9,11 +9,13 @@ Each function draws on `ax`, or makes a figure of its own, and neither shows nor
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from analysis import looks, outcomes, stats
 from analysis.looks import styled
@@ -104,54 +106,44 @@ def learning_curves(
 
 
 @styled
-def learning_rates(
-    table: pd.DataFrame, task: str, volume_label: str, *, seed: int | None = None, ax: Axes | None = None
-) -> Axes:
-    """Validation Dice against learning rate, one line per arm, for one seed: how the rate was chosen.
+def learning_rates(table: pd.DataFrame, *, seed: int, ax: Axes | None = None) -> Axes:
+    """How learning rates were chosen: a row per cell, a column per rate, validation Dice of the tuning seed.
 
-    The chosen rate is ringed; where it is the lowest or highest that was tried, the legend says so, as a better one
-    may lie beyond. Diverged runs stand as crosses at the bottom.
+    The darker, the further below the best of its row; the chosen rate is framed. A frame at the edge says that a
+    better rate may lie beyond.
 
     Args:
         table: all runs, those of the tuning seed at every rate among them.
-        seed: the tuning seed; None takes the one with the most rates.
+        seed: the tuning seed.
     """
-    ax = looks.axes(ax, width=9)
-    rows = table[(table.task == task) & (table.volume_label == volume_label) & (table.status != "unfinished")]
+    rows = table[(table.seed == seed) & (table.status != "unfinished")]
     if not len(rows):
-        return looks.empty(ax, task, f"no finished run of this task at volume {volume_label}")
-    seed = int(rows.groupby("seed").lr.nunique().idxmax()) if seed is None else seed
-    rows = rows[rows.seed == seed].reset_index(drop=True)
+        return looks.empty(looks.axes(ax), "Learning rates", f"no finished run of seed {seed}")
     rows = rows.assign(label=looks.arm_labels(rows))
+    cells = list(rows.groupby(["task", "volume_label", "label"], sort=False))
     rates = sorted(rows.lr.unique())
-    labels = looks.in_order(rows.label)
-    for place, label in enumerate(labels):
-        look, own = looks.look(label), rows[rows.label == label].sort_values("lr")
-        done, lost = own[own.status == "done"], own[own.status == "diverged"]
-        shift = 1.03 ** (place - (len(labels) - 1) / 2)
-        name = label
-        if len(done):
-            best = done.loc[done.val_dice.idxmax()]
-            ax.plot(best.lr * shift, best.val_dice, marker="o", markersize=15, color=look.color, markerfacecolor="none")
-            if len(own) == 1:
-                name += " (one rate)"
-            elif best.lr in (own.lr.min(), own.lr.max()):
-                name += " (best at the edge)"
-        if len(lost):
-            name += f" ({len(lost)} diverged)"
-            ax.plot(lost.lr * shift, np.full(len(lost), 0.03), marker="x", linestyle="none",
-                    color=look.color, transform=ax.get_xaxis_transform(), clip_on=False)  # fmt: skip
-        ax.plot(done.lr * shift, done.val_dice, marker=look.marker, color=look.color, label=name)
-    ax.set_xscale("log")
-    ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
-    ax.minorticks_off()
-    ax.set_xlim(rates[0] / 1.6, rates[-1] * 1.6)
-    ax.margins(y=0.2)
-    ax.set(xlabel="learning rate (log scale)", ylabel=NAMES["val_dice"])
-    volume = looks.volume_text(volume_label, float(rows.volume.astype("float64").mean()))
-    note = f"one run per mark, seed {seed}: no interval; ring: the rate chosen; cross: diverged"
-    looks.head(ax, f"{looks.task_title(rows)}, {volume} images", note)
-    looks.legend_beside(ax)
+    names = [f"{looks.row_name(own)}, {own.label.iloc[0]}".replace("\n", " ") for _, own in cells]
+    names = ["\n".join(textwrap.wrap(name, 56)) for name in names]
+    lines = max(name.count("\n") + 1 for name in names)
+    ax = looks.axes(ax, width=6.5 + len(rates), height=1.7 + (0.12 + 0.2 * lines) * len(cells))
+    for place, (_, own) in enumerate(cells):
+        best = float(own.val_dice.max())
+        for run in own.sort_values("lr").itertuples():
+            x, diverged = rates.index(run.lr), run.status == "diverged"
+            depth = 1.0 if diverged else min(1.0, (best - run.val_dice) / 0.1)
+            shade = 1 - 0.45 * depth
+            chosen = not diverged and run.val_dice == best
+            frame = {"edgecolor": "black", "linewidth": 1.6, "zorder": 3} if chosen else {"edgecolor": "white"}
+            ax.add_patch(Rectangle((x - 0.46, place - 0.42), 0.92, 0.84, facecolor=(shade, shade, 1.0), **frame))
+            text = "diverged" if diverged else f"{run.val_dice:.3f}"
+            ax.text(x, place, text, ha="center", va="center", fontsize=10, zorder=4)
+    ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+    ax.set_yticks(range(len(cells)), names, fontsize=10)
+    ax.set(xlim=(-0.5, len(rates) - 0.5), ylim=(len(cells) - 0.5, -0.5), xlabel="learning rate")
+    ax.grid(False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    looks.head(ax, "Learning rates", f"{NAMES['val_dice']}, seed {seed}; framed: chosen")
     return ax
 
 

@@ -191,32 +191,34 @@ def _number_tasks(ax: Axes, places: np.ndarray, width: float) -> None:
 
 @styled
 def ledger(rows: Sequence[dict[str, Any]], *, ax: Axes | None = None) -> Axes:
-    """The verdicts: claims down, tasks across; verdict, effect with its interval, and seeds in each cell."""
+    """The verdicts on the claims of one paper: claims down, tasks across, the verdict as color.
+
+    In each cell the effect, below it the 95 % interval; units stand in the table, as claims have units of their own.
+    """
     if not rows:
         return looks.empty(looks.axes(ax), "Claims ledger", "no claim")
     claims = list(dict.fromkeys(row["id"] for row in rows))
     tasks = sorted(dict.fromkeys(row["task"] for row in rows), key=lambda task: (task != "all", task))
-    ax = looks.axes(ax, width=1.2 + 2.0 * len(tasks), height=1.3 + 0.85 * len(claims))
+    ax = looks.axes(ax, width=max(6.0, 1.5 + 1.2 * len(tasks)), height=2.6 + 0.5 * len(claims))
     for row in rows:
         x, y = tasks.index(row["task"]), claims.index(row["id"])
         color = VERDICT_COLORS[row["verdict"]]
-        hatch = "///" if row["verdict"] == "not tested" else None
-        ax.add_patch(Rectangle((x - 0.48, y - 0.45), 0.96, 0.9, facecolor=color, edgecolor="#CCCCCC", hatch=hatch))
-        text = row["verdict"]
+        ax.add_patch(Rectangle((x - 0.48, y - 0.45), 0.96, 0.9, facecolor=color, edgecolor="#CCCCCC"))
+        text = "" if row["verdict"] == "not tested" else "–"
         if row["effect"] is not None:
-            low, high = ("–" if bound is None else f"{bound:.2f}" for bound in row["interval"])
-            text += f"\n{row['effect']:.2f} [{low}, {high}]"
-        text += f"\n{row['seeds']} seed{'s' * (row['seeds'] != 1)}"
-        box = {"facecolor": color, "edgecolor": "none", "pad": 1.5}
-        ax.text(x, y, text, ha="center", va="center", fontsize=11, bbox=box)
-    ax.set_xticks(range(len(tasks)), ["\n".join(textwrap.wrap(task.replace("_", " "), 16)) for task in tasks])
+            low, high = ("–" if bound is None else f"{bound:.3g}" for bound in row["interval"])
+            text = f"{row['effect']:.3g}\n[{low}, {high}]"
+        ax.text(x, y, text, ha="center", va="center", fontsize=9)
+    ax.set_xticks(
+        range(len(tasks)), ["\n".join(textwrap.wrap(task.replace("_", " "), 13)) for task in tasks], fontsize=10
+    )
     ax.set_yticks(range(len(claims)), claims)
     ax.xaxis.tick_top()
     ax.set(xlim=(-0.5, len(tasks) - 0.5), ylim=(len(claims) - 0.5, -0.5))
     ax.grid(False)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    units = {row["id"]: row["unit"] for row in rows}
-    note = "effect [95 % interval]; " + "; ".join(f"{name}: {unit}" for name, unit in units.items())
-    ax.set_xlabel("\n".join(textwrap.wrap(note, int(14 + 21 * len(tasks)))), fontsize=11, color=looks.NOTE_COLOR)
+    for word, color in VERDICT_COLORS.items():
+        ax.plot([], [], marker="s", markersize=11, color=color, markeredgecolor="#CCCCCC", linestyle="none", label=word)
+    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.02 - 0.06 / len(claims)), ncols=4, borderaxespad=0)
     return ax

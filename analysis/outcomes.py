@@ -23,13 +23,14 @@ import pandas as pd
 from analysis.stats import mean_interval
 from lib.errors import StudyError
 from lib.runs import Run
+from lib.spec import RunSpec
 from lib.strategies import STRATEGIES
 from lib.tasks import get_task
 
 PLATEAU_EVALUATIONS = 3
 LEAST_PLATEAU = 0.05  # below this the scratch run has learned nothing, and fractions of it mean nothing
 
-IDENTITY = ["run_id", "task", "title", "modality", "kind", "strategy", "options", "arm", "source"]
+IDENTITY = ["run_id", "task", "title", "modality", "kind", "strategy", "options", "arm", "source", "source_seed"]
 IDENTITY += ["volume", "volume_label", "seed", "fold"]
 SETTINGS = ["lr", "budget", "batch", "size", "width", "depth", "norm"]
 OUTCOMES = ["steps", "seconds", "trainable", "parameters", "status", "reason"]
@@ -42,16 +43,17 @@ PAIR = ["task", "volume_label", "seed", "fold"]
 def table(runs: Iterable[Run]) -> pd.DataFrame:
     """Results, one row per run, with the columns IDENTITY + SETTINGS + OUTCOMES.
 
-    `volume` is the number of training images ("all" resolved), `volume_label` what the spec says; `budget`
-    are the steps of the spec, `steps` those that were done; `status` is done, diverged or unfinished; what
-    a run does not have is missing.
+    `source` is the task of the source run, and says its seed where that is not the run's own: such runs share one
+    source and make a cell of their own. `volume` is the number of training images ("all" resolved), `volume_label`
+    what the spec says; `budget` are the steps of the spec, `steps` those that were done; `status` is done, diverged
+    or unfinished; what a run does not have is missing.
 
     Raises:
         StudyError: a finished run on all images does not say how many they were.
     """
     frame = pd.DataFrame([_row(run) for run in runs], columns=IDENTITY + SETTINGS + OUTCOMES)
     whole = ["volume", "seed", "fold", "budget", "batch", "size", "width", "depth", "steps", "trainable"]
-    whole += ["parameters", "misses", "empty", "images"]
+    whole += ["parameters", "misses", "empty", "images", "source_seed"]
     numbers = ["lr", "seconds", "val_dice", "dice", "hd95", "peak_mb"]
     frame = frame.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(numbers, "float64"))
     return frame.sort_values(["task", "volume", "strategy", "arm", "source", "lr", "fold", "seed"], ignore_index=True)
@@ -87,7 +89,8 @@ def _row(run: Run) -> dict[str, Any]:
         "strategy": spec.strategy,
         "options": json.dumps(dict(spec.options), sort_keys=True),
         "arm": _arm(spec.strategy, spec.options),
-        "source": spec.source.task if spec.source else "",
+        "source": _source(spec),
+        "source_seed": spec.source.seed if spec.source else None,
         "volume": volume,
         "volume_label": "all" if spec.volume is None else str(spec.volume),
         "budget": spec.steps,
@@ -107,6 +110,20 @@ def _arm(strategy: str, options: Any) -> str:
     default = STRATEGIES[strategy].options
     told = [f"{key}={value}" for key, value in sorted(options.items()) if value != default[key]]
     return f"{strategy} ({', '.join(told)})" if told else strategy
+
+
+def _source(spec: RunSpec) -> str:
+    if spec.source is None:
+        return ""
+    return spec.source.task + (f" (seed {spec.source.seed})" if spec.source.seed != spec.seed else "")
+
+
+def own_source(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose source, if any, is that of their own seed: without the runs that share one source run.
+
+    Those serve to tell apart the spread of sources and of trainings; among gains they would count one source twice.
+    """
+    return frame[frame.source_seed.isna() | (frame.source_seed == frame.seed)]
 
 
 def finished(frame: pd.DataFrame) -> pd.DataFrame:

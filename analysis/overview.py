@@ -9,7 +9,7 @@ import pandas as pd
 
 from lib import manifests
 from lib.study import Suite
-from lib.tasks import get_task, load, split
+from lib.tasks import TASKS, get_task, load, split
 
 FOLD_SIZE = 64  # pixels a side: folds do not depend on it, and this size is drawn for training anyway
 
@@ -19,6 +19,11 @@ def present_tasks() -> list[str]:
     return [
         card.name for card in manifests.cards().values() if card.kind == "real" and (card.path / "index.csv").is_file()
     ]
+
+
+def embedded_tasks() -> list[str]:
+    """Names of the simulated sets, without the many variants of one."""
+    return [name for name, task in TASKS.items() if not task.variant]
 
 
 def set_table() -> pd.DataFrame:

@@ -19,8 +19,9 @@ from scipy import stats as sps
 
 from analysis import wishart
 from analysis.kernels import Layer
-from analysis.patterns import gabor_atoms, neighbors, slow_waves
+from analysis.patterns import neighbors, slow_waves
 from lib.errors import StudyError
+from lib.gabor import gabor_atoms
 
 Floats = NDArray[np.float64]
 PACKS = 64

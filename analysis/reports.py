@@ -48,7 +48,7 @@ def write_claims(suite: str) -> tuple[Path, list[dict[str, Any]]]:
 
     chosen = study.load(suite)
     runs = study.finished(chosen)
-    ledger = claims.evaluate(outcomes.table(runs), outcomes.curves(runs))
+    ledger = claims.evaluate(outcomes.table(runs), outcomes.curves(runs), runs=runs)
     target = paths.reports_dir() / chosen.name / "claims.json"
     claims.write(target, ledger)
     return target, ledger

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,12 @@ from analysis.verdicts import (
     unpaired,
     verdict,
 )
+from lib.runs import Run
 
 
-def faster(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame) -> list[dict[str, Any]]:
+def faster(
+    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Mapping[str, Run]
+) -> list[dict[str, Any]]:
     """Per task: the ratio of times to a fraction of the scratch plateau, over volumes and sources (K1).
 
     `supported`: the interval of the ratio lies below the threshold, and few enough transfer runs never got
@@ -92,7 +96,9 @@ def _faster_on(task: str, claim: Claim, pairs: pd.DataFrame, runs: pd.DataFrame)
     return row, stats.two_sided_p(logs)
 
 
-def heterogeneous(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame) -> list[dict[str, Any]]:
+def heterogeneous(
+    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Mapping[str, Run]
+) -> list[dict[str, Any]]:
     """Over all source-target pairs: I^2 of the gains, averaged over volumes within a seed (K2).
 
     `supported`: the test of equal gains rejects, and I^2 and the spread between pairs (tau) reach their
@@ -130,7 +136,9 @@ def heterogeneous(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame) 
     return [verdict(claim, "all", word, note, interval=result.i2, seeds=seeds, detectable=result.detectable_i2)]
 
 
-def only_hard_and_small(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame) -> list[dict[str, Any]]:
+def only_hard_and_small(
+    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Mapping[str, Run]
+) -> list[dict[str, Any]]:
     """Over all cells (source, task, volume): do large gains occur only on hard tasks with few images (K3)?
 
     The effect is the coefficient of difficulty x log10(images) in gain ~ 1 + log10(images) + difficulty +

@@ -19,6 +19,7 @@ import pandas as pd
 
 from analysis import stats
 from lib.registry import Registry
+from lib.runs import Run
 
 VERDICTS = ("supported", "contradicted", "inconclusive", "not tested")
 REPLICATE = ["seed", "fold"]
@@ -51,11 +52,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class ClaimTest:
-    """A test of claims: what it needs in claims.toml, and the function `(claim, table, curves) -> rows`."""
+    """A test of claims: what it needs in claims.toml, and the function `(claim, table, curves, runs) -> rows`.
 
-    run: Callable[[Claim, pd.DataFrame, pd.DataFrame], list[dict[str, Any]]]
+    The table is without runs that share one source run (see `outcomes.own_source`), unless `shared_source` asks for
+    them. `runs` gives the run of each `run_id` in the table, for tests that look at weights.
+    """
+
+    run: Callable[[Claim, pd.DataFrame, pd.DataFrame, Mapping[str, Run]], list[dict[str, Any]]]
     thresholds: tuple[str, ...]
     compares: bool
+    shared_source: bool = False
 
 
 TESTS: Registry[ClaimTest] = Registry("test of a claim")

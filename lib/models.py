@@ -68,6 +68,8 @@ class UNet(nn.Module):
             keep their running statistics: see `lib.strategies`.
         dim: 2 or 3.
 
+    `skips` (True) says whether the decoder gets what the skip connections carry, or zeros.
+
     Raises:
         StudyError: an argument is out of range.
     """
@@ -81,7 +83,7 @@ class UNet(nn.Module):
                 "a UNet needs dim 2 or 3 and at least 1 for width, depth, inputs and outputs, "
                 f"got {dim=}, {width=}, {depth=}, {inputs=}, {outputs=}"
             )
-        self.depth = depth
+        self.depth, self.skips = depth, True
         for level in range(depth + 1):
             before = inputs if level == 0 else width * 2 ** (level - 1)
             self.add_module(f"enc{level}", Block(before, width * 2**level, dim=dim, norm=norm))
@@ -102,7 +104,7 @@ class UNet(nn.Module):
         skips: list[Tensor] = []
         for level in range(self.depth + 1):
             x = getattr(self, f"enc{level}")(_halved(x) if level else x)
-            skips.append(x)
+            skips.append(x if self.skips else torch.zeros_like(x))
         for level in reversed(range(self.depth)):
             x = getattr(self, f"dec{level}")(x, skips[level])
         x = self.head(x)
@@ -143,13 +145,34 @@ def stage_of(name: str) -> str:
     return name.split(".", 1)[0]
 
 
+MOVES = "_moves"
+
+
+def moving_in_part(model: nn.Module) -> dict[str, Tensor]:
+    """Which entries may move of the parameters that move in part: boolean masks by the name of the parameter.
+
+    A mask is a buffer `weight_moves` beside `weight`, in no checkpoint, that follows its module everywhere.
+    """
+    return {name.removesuffix(MOVES): mask for name, mask in model.named_buffers() if name.endswith(MOVES)}
+
+
+def moving_entries(model: nn.Module) -> dict[str, int]:
+    """Number of entries that may change, of every parameter: all, some or none."""
+    part = moving_in_part(model)
+    return {
+        name: 0 if not each.requires_grad else int(part[name].sum()) if name in part else each.numel()
+        for name, each in model.named_parameters()
+    }
+
+
 def parameters_by_stage(model: UNet) -> dict[str, dict[str, int]]:
     """Number of parameters, and of trainable ones, per stage in order: `{stage: {"parameters": n, "trainable": m}}`."""
     counts = {stage: {"parameters": 0, "trainable": 0} for stage in model.stages}
+    moving = moving_entries(model)
     for name, parameter in model.named_parameters():
         row = counts[stage_of(name)]
         row["parameters"] += parameter.numel()
-        row["trainable"] += parameter.numel() if parameter.requires_grad else 0
+        row["trainable"] += moving[name]
     return counts
 
 

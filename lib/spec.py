@@ -79,7 +79,7 @@ class RunSpec:
         if self.checkpoints not in CHECKPOINTS:
             raise StudyError(nearest("checkpoints", self.checkpoints, CHECKPOINTS))
         object.__setattr__(self, "options", _plain(check_options(self.strategy, self.options)))
-        _check_marks(self.strategy, json.dumps(self.options), self.depth, self.norm)
+        _check_marks(self.strategy, json.dumps(self.options), self.width, self.depth, self.norm)
         strategy = STRATEGIES[self.strategy]
         if strategy.needs_source != (self.source is not None) or not isinstance(self.source, RunSpec | None):
             wants = "needs a source run" if strategy.needs_source else "starts at random and takes no source"
@@ -138,10 +138,10 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=256)
-def _check_marks(strategy: str, options: str, depth: int, norm: str) -> None:
+def _check_marks(strategy: str, options: str, width: int, depth: int, norm: str) -> None:
     """Let the strategy mark a network without memory: a wrong option is an error now and not after a first training."""
     with torch.device("meta"):
-        model = UNet(width=1, depth=depth, norm=norm)
+        model = UNet(width=width, depth=depth, norm=norm)
     freeze(model, strategy, json.loads(options), generator(0))
 
 

@@ -1,24 +1,28 @@
 """What may change in the second training, and from where it starts: one entry per transfer strategy.
 
-A strategy is two facts. `start` says where the weights come from: `random`, `source` (all of them), `encoder` (the
-encoder from the source, the rest random) or `stages` (those named in its options from the source, the rest random).
-`mark` returns the names of all tensors that may
-change, normalization statistics among them, and may add parameters; it never renames one. Everything else is frozen.
+A strategy is two facts. `start` says where the weights come from: `random`, `drawn` (random, the encoder by the law in
+its options), `source` (all of them), `encoder` (the encoder from the source, the rest random) or `stages` (those named
+in its options from the source, the rest random). `mark` returns the names of all tensors that may change, normalization
+statistics among them; it may add parameters and cut the skip connections, and never renames a tensor. Everything else
+is frozen.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lib import adapters
+from lib import adapters, channels
 from lib.errors import StudyError, nearest
-from lib.models import LoadedTensor, UNet, check_stages, load_weights, stage_of
+from lib.frozen import tracking_norms
+from lib.laws import LAWS, redraw
+from lib.models import LoadedTensor, UNet, check_stages, load_weights, moving_entries, stage_of
+from lib.provenance import generator
 from lib.registry import Registry
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -32,11 +36,12 @@ class Strategy:
 
     Args:
         title: a few words for figures and tables.
-        start: `random`, `source`, `encoder` or `stages`.
+        start: `random`, `drawn`, `source`, `encoder` or `stages`.
         mark: `(model, options, draw) -> names of the tensors that may change`; `draw` is for parameters it adds.
         options: the options it takes, with their defaults. `calibrate` has the statistics of frozen normalizations
             estimated from the training images before step 0; `alpha` is the strength of `pull`.
         pull: whether an L2 penalty, `alpha`/2 times the squared distance, pulls the weights back to their start.
+        shuffled: whether the training images get each other's masks, which leaves nothing to learn but their mean.
     """
 
     title: str
@@ -44,11 +49,12 @@ class Strategy:
     mark: Mark
     options: Mapping[str, Any] = field(default_factory=dict)
     pull: bool = False
+    shuffled: bool = False
 
     @property
     def needs_source(self) -> bool:
         """Whether a source run must be given."""
-        return self.start != "random"
+        return self.start not in ("random", "drawn")
 
 
 STRATEGIES: Registry[Strategy] = Registry("strategy")
@@ -85,12 +91,14 @@ def load_start(
     strategy, options = STRATEGIES[name], check_options(name, options)
     if strategy.needs_source != (source is not None):
         raise StudyError(f"strategy {name!r} {'needs a source run' if strategy.needs_source else 'takes no source'}")
+    encoder = [stage for stage in model.stages if stage.startswith("enc")]
+    if strategy.start == "drawn":
+        redraw(model, encoder, options["law"])
     if source is None:
         return []
     source = adapters.merged(source)
     if strategy.start == "source":
         return load_weights(model, source)
-    encoder = [stage for stage in model.stages if stage.startswith("enc")]
     wanted = encoder if strategy.start == "encoder" else check_stages(model, options["stages"])
     chosen = {key: value for key, value in source.items() if stage_of(key) in wanted}
     elsewhere = {key: value for key, value in model.state_dict().items() if stage_of(key) not in wanted}
@@ -116,43 +124,20 @@ def freeze(model: UNet, name: str, options: Mapping[str, Any], draw: torch.Gener
         raise StudyError(f"strategy {name!r} with {options} marks no parameter of this model: nothing to train")
     for key, parameter in parameters.items():
         parameter.requires_grad_(key in marked)
-    for key, module in _tracking_norms(model):
+    for key, module in tracking_norms(model):
         module.tracks = f"{key}.running_mean" in marked  # type: ignore[assignment]
 
 
-def _tracking_norms(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Normalizations with running statistics, which move in a forward pass unless the layer is in evaluation mode."""
-    return [(key, module) for key, module in model.named_modules() if getattr(module, "running_mean", None) is not None]
-
-
-def set_training(model: nn.Module) -> None:
-    """Training mode, except for normalizations whose statistics are frozen: those keep using them and leave them be."""
-    model.train()
-    for _, module in _tracking_norms(model):
-        module.train(module.tracks)  # type: ignore[arg-type]
-
-
-def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Give frozen normalizations the statistics of these inputs, (n, 1, h, w) each, as averages over the batches.
-
-    Weights that are frozen at random never had their running statistics estimated: left at mean 0 and variance 1,
-    they would normalize nothing, and a frozen random encoder would be judged by that defect.
-    """
-    frozen = [module for _, module in _tracking_norms(model) if not module.tracks]
-    model.eval()
-    for module in frozen:
-        module.train()
-        module.momentum = None  # a plain average over the batches  # type: ignore[assignment]
-    with torch.no_grad():
-        for images in batches:
-            model(images)
-    for module in frozen:
-        module.momentum = 0.1  # type: ignore[assignment]
+def training_masks(name: str, masks: Tensor, seed: int) -> Tensor:
+    """The masks (n, ...) that a strategy trains on: those given, or, where it shuffles them, dealt out anew by seed."""
+    if not STRATEGIES[name].shuffled:
+        return masks
+    return masks[torch.randperm(len(masks), generator=generator(seed, 0x5F1E)).to(masks.device)]
 
 
 def trainable(model: nn.Module) -> int:
-    """Number of parameters that may change."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    """Number of parameters that may change, those of a tensor that moves in part counted one by one."""
+    return sum(moving_entries(model).values())
 
 
 def _tensors(model: nn.Module) -> list[str]:
@@ -173,6 +158,19 @@ def _starting_with(*prefixes: str) -> Mark:
         return _in_stages(model, [stage for stage in model.stages if stage.startswith(prefixes)])
 
     return mark
+
+
+def _drawn_encoder(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+    assert LAWS[options["law"]]  # an unknown law is an error already when a spec is made
+    return _starting_with("dec", "head")(model, options, draw)
+
+
+def _without_skips(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+    parts = {"frozen": ("dec", "head"), "trained": ("enc", "dec", "head")}
+    if options["encoder"] not in parts:
+        raise StudyError(nearest("encoder of without_skips", options["encoder"], parts))
+    model.skips = False
+    return _starting_with(*parts[options["encoder"]])(model, options, draw)
 
 
 def _norm_tensors(model: nn.Module, *, affine: bool, statistics: bool) -> set[str]:
@@ -238,16 +236,28 @@ def _transplant(model: UNet, options: dict[str, Any], draw: torch.Generator) -> 
     return set(_tensors(model))
 
 
-def _layer_subset(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def subset_stages(model: UNet, options: Mapping[str, Any]) -> list[str]:
+    """The stages that `layer_subset` with these options trains.
+
+    Raises:
+        StudyError: an option is out of range.
+    """
     if options["stages"] is not None:
-        return _in_stages(model, options["stages"])
+        return check_stages(model, options["stages"])
     groups, side, count = layer_groups(model, options["order"]), options["side"], options["count"]
     if side not in ("shallow", "deep"):
         raise StudyError(nearest("side", side, ("shallow", "deep")))
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(groups):
         raise StudyError(f"count must be between 1 and {len(groups)} under order {options['order']!r}, got {count!r}")
     chosen = groups[:count] if side == "shallow" else groups[-count:]
-    return _in_stages(model, [stage for group in chosen for stage in group])
+    return [stage for group in chosen for stage in group]
+
+
+def _layer_subset(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+    stages = subset_stages(model, options)
+    if options["parameters"] is None:
+        return _in_stages(model, stages)
+    return channels.choose(model, stages, options["parameters"], draw)
 
 
 STRATEGIES.add("scratch", Strategy("from scratch", "random", _everything))
@@ -258,7 +268,12 @@ STRATEGIES.add(
 )
 STRATEGIES.add(
     "layer_subset",
-    Strategy("layer subset", "source", _layer_subset, {"order": "path", "side": "shallow", "count": 1, "stages": None}),
+    Strategy(
+        "layer subset",
+        "source",
+        _layer_subset,
+        {"order": "path", "side": "shallow", "count": 1, "stages": None, "parameters": None},
+    ),
 )
 STRATEGIES.add("encoder_only", Strategy("encoder only", "source", _starting_with("enc")))
 STRATEGIES.add("decoder_only", Strategy("decoder only", "source", _starting_with("dec", "head")))
@@ -267,6 +282,19 @@ STRATEGIES.add(
     "frozen_random_encoder",
     Strategy("frozen random encoder", "random", _starting_with("dec", "head"), {"calibrate": True}),
 )
+STRATEGIES.add(
+    "frozen_drawn_encoder",
+    Strategy("frozen encoder of another law", "drawn", _drawn_encoder, {"law": "orthogonal", "calibrate": True}),
+)
+STRATEGIES.add(
+    "without_skips",
+    Strategy("no skip connections", "random", _without_skips, {"encoder": "frozen", "calibrate": True}),
+)
+STRATEGIES.add(
+    "frozen_random_decoder",
+    Strategy("frozen random decoder", "random", _starting_with("enc", "head"), {"calibrate": True}),
+)
+STRATEGIES.add("shuffled_labels", Strategy("shuffled labels", "random", _everything, shuffled=True))
 STRATEGIES.add("frozen_source_encoder", Strategy("frozen source encoder", "encoder", _starting_with("dec", "head")))
 STRATEGIES.add("norm_only", Strategy("normalization only", "source", _norm_only))
 STRATEGIES.add("bias_only", Strategy("biases only", "source", _bias_only))

@@ -20,7 +20,7 @@ from lib.strategies import STRATEGIES
 from lib.tasks import get_task
 
 _KEYS = ("title", "seeds", "run", "tuning", "sources", "grid", "notebooks")
-_GRID_KEYS = ("tasks", "volumes", "strategies", "source", "run")
+_GRID_KEYS = ("tasks", "volumes", "strategies", "seeds", "source", "source_seed", "run")
 _FIELDS = tuple(each.name for each in dataclasses.fields(RunSpec))
 _SOURCE_KEYS = tuple(name for name in _FIELDS if name not in ("source", "seed", "fold"))
 _RUN_KEYS = tuple(name for name in _SOURCE_KEYS if name not in ("task", "strategy", "options", "volume", "lr"))
@@ -28,7 +28,11 @@ _RUN_KEYS = tuple(name for name in _SOURCE_KEYS if name not in ("task", "strateg
 
 @dataclass(frozen=True)
 class Cell:
-    """One arm on one task at one volume: what is repeated over seeds. `source` names one of the suite's sources."""
+    """One arm on one task at one volume: what is repeated over `seeds`.
+
+    `source` names one of the suite's sources. Seed s starts from the source run of seed s, or, where `source_seed`
+    is a number, from the source run of that seed: then the seeds of the cell share one source.
+    """
 
     task: str
     volume: int | None
@@ -36,15 +40,18 @@ class Cell:
     options: Mapping[str, Any]
     source: str | None
     run: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    source_seed: int | None = None
 
 
 @dataclass(frozen=True)
 class Suite:
     """What a study trains.
 
-    Every cell is trained for every seed. Seed s uses fold s of its task (modulo the number of folds), so replicates
-    differ in initialization, data order, choice of images and split alike. The learning rate of a cell is the one of
-    `rates` with the best validation Dice on the tuning seed: every cell has the same budget.
+    Every cell is trained for each of its seeds: those of its block, or the suite's `seeds`. Seed s uses fold s of its
+    task (modulo the number of folds), so replicates differ in initialization, data order, choice of images and split
+    alike. The learning rate of a cell is the one of `rates` with the best validation Dice on the tuning seed: every
+    cell has the same budget.
     """
 
     name: str
@@ -60,7 +67,7 @@ class Suite:
 
     def spec(self, cell: Cell, seed: int, rate: float) -> RunSpec:
         """The run of a cell for a seed at a learning rate."""
-        source = self.source(cell.source, seed) if cell.source else None
+        source = self._start(cell, seed)
         values = {**self.run, **cell.run, "task": cell.task, "volume": cell.volume, "strategy": cell.strategy}
         return RunSpec(**values, options=cell.options, source=source, seed=seed, fold=_fold(cell.task, seed), lr=rate)
 
@@ -69,10 +76,15 @@ class Suite:
         values = {**self.run, **self.sources[name]}
         return RunSpec(**values, seed=seed, fold=_fold(values["task"], seed))
 
+    def _start(self, cell: Cell, seed: int) -> RunSpec | None:
+        if cell.source is None:
+            return None
+        return self.source(cell.source, seed if cell.source_seed is None else cell.source_seed)
+
     def source_specs(self) -> list[RunSpec]:
-        """The source runs that some cell starts from."""
-        used = {cell.source for cell in self.cells if cell.source}
-        return [self.source(name, seed) for name in self.sources if name in used for seed in self.seeds]
+        """The source runs that some cell starts from, each once."""
+        starts = [self._start(cell, seed) for cell in self.cells for seed in cell.seeds]
+        return list({run_id(start): start for start in starts if start is not None}.values())
 
     def tuning_specs(self, cell: Cell) -> list[RunSpec]:
         """The runs among which a cell's learning rate is chosen."""
@@ -91,7 +103,7 @@ class Suite:
     def chosen(self, cell: Cell) -> list[RunSpec] | None:
         """The cell's runs, one per seed at the chosen rate; None until the rate is known."""
         rate = self.rate(cell)
-        return None if rate is None else [self.spec(cell, seed, rate) for seed in self.seeds]
+        return None if rate is None else [self.spec(cell, seed, rate) for seed in cell.seeds]
 
 
 def suites_dir() -> Path:
@@ -135,19 +147,19 @@ def _suite(file: Path, table: dict[str, Any]) -> Suite:
         raise StudyError(f"tuning needs a list of different rates, and a seed among {seeds}; got {tuning}")
     if not isinstance(table["grid"], list):
         raise StudyError("the grid must be blocks, each under [[grid]]")
-    cells = [cell for block in table["grid"] for cell in _cells(block, sources)]
-    if len({repr(cell) for cell in cells}) < len(cells):
+    cells = [cell for block in table["grid"] for cell in _cells(block, sources, tuple(seeds), tuning["seed"])]
+    if len({repr(dataclasses.replace(cell, seeds=())) for cell in cells}) < len(cells):
         raise StudyError("the grid holds a cell twice; merge its blocks")
     suite = Suite(
         file.stem, table.get("title", file.stem), file, tuple(seeds), tuple(sorted(rates)), tuning["seed"], run,
         sources, tuple(cells), table.get("notebooks", {}),
     )  # fmt: skip
-    for seed in seeds:  # so that every field is checked now, not in the middle of the study
-        for name in sources:
+    for name in sources:  # so that every field is checked now, not in the middle of the study
+        for seed in seeds:
             suite.source(name, seed)
-        for cell in cells:
-            suite.spec(cell, seed, rates[0])
     for cell in cells:
+        for seed in cell.seeds:
+            suite.spec(cell, seed, rates[0])
         suite.tuning_specs(cell)
     return suite
 
@@ -159,12 +171,19 @@ def _numbers(values: Any, kind: Any) -> bool:
     return all(isinstance(each, kind) and not isinstance(each, bool) for each in values)
 
 
-def _cells(block: dict[str, Any], sources: Mapping[str, Any]) -> Iterable[Cell]:
+def _cells(block: dict[str, Any], sources: Mapping[str, Any], seeds: tuple[int, ...], tuning: int) -> Iterable[Cell]:
     _check_keys("key of a grid block", block, _GRID_KEYS)
     _check_keys("field of a run", block.get("run", {}), _RUN_KEYS)
     for key in ("tasks", "volumes", "strategies"):
         if not isinstance(block.get(key), list):
             raise StudyError(f"every grid block needs a list of {key}, got {block.get(key)!r}")
+    own, start = block.get("seeds", list(seeds)), block.get("source_seed")
+    if not _numbers(own, int) or tuning not in own:
+        raise StudyError(
+            f"seeds of a grid block must be different whole numbers, the tuning seed {tuning} among them; got {own!r}"
+        )
+    if "source_seed" in block and (not _numbers([start], int) or "source" not in block):
+        raise StudyError(f"source_seed must be a whole number, in a grid block that has a source; got {block}")
     for task in block["tasks"]:
         for volume in block["volumes"]:
             for entry in block["strategies"]:
@@ -178,6 +197,7 @@ def _cells(block: dict[str, Any], sources: Mapping[str, Any]) -> Iterable[Cell]:
                 yield Cell(
                     get_task(task).name, None if volume == "all" else volume, strategy["name"],
                     strategy.get("options", {}), block["source"] if needed else None, block.get("run", {}),
+                    tuple(own), start if needed else None,
                 )  # fmt: skip
 
 
@@ -200,15 +220,19 @@ def _result(spec: RunSpec) -> dict[str, Any] | None:
 
 
 def finished(suite: Suite) -> list[Run]:
-    """The finished runs that the suite's results rest on: one per cell and seed, at the cell's chosen rate."""
-    specs = [spec for cell in suite.cells for spec in suite.chosen(cell) or []]
-    return [Run(run_dir(spec)) for spec in specs if _result(spec) is not None]
+    """The finished runs that the suite's results rest on, each once: per cell and seed, at the cell's chosen rate."""
+    return _done(spec for cell in suite.cells for spec in suite.chosen(cell) or [])
 
 
 def tuning_runs(suite: Suite) -> list[Run]:
     """The finished runs among which learning rates were chosen."""
-    specs = [spec for cell in suite.cells for spec in suite.tuning_specs(cell)]
-    return [Run(run_dir(spec)) for spec in specs if _result(spec) is not None]
+    return _done(spec for cell in suite.cells for spec in suite.tuning_specs(cell))
+
+
+def _done(specs: Iterable[RunSpec]) -> list[Run]:
+    """Two cells may share a run: where seeds start from one source, that seed's run is also the common cell's."""
+    unique = {run_id(spec): spec for spec in specs}
+    return [Run(run_dir(spec)) for spec in unique.values() if _result(spec) is not None]
 
 
 def missing(suite: Suite) -> list[RunSpec]:
@@ -241,7 +265,7 @@ def train_suite(
     steps = {run_id(spec): spec.steps for spec in missing(suite)}
     for cell in suite.cells:  # runs that have no name until a rate is chosen are planned under that of the first
         if suite.rate(cell) is None:
-            others = [suite.spec(cell, seed, suite.rates[0]) for seed in suite.seeds if seed != suite.tuning_seed]
+            others = [suite.spec(cell, seed, suite.rates[0]) for seed in cell.seeds if seed != suite.tuning_seed]
             steps |= {run_id(spec): spec.steps for spec in others}
     if not steps:
         return []

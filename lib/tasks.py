@@ -33,6 +33,7 @@ class Task:
         kind: `simulated` or `real`.
         folds: number of folds of groups.
         simulator, dials, images: for simulated tasks, what draws them, how it is set and how many there are.
+        variant: one of many settings of a simulator; overviews leave it out.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Task:
     simulator: str = ""
     dials: dict[str, Any] = field(default_factory=dict)
     images: int = 0
+    variant: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,26 @@ _simulated("sim_ultrasound_easy", "ultrasound, easy", "ultrasound", "ultrasound"
 _simulated("sim_ultrasound", "ultrasound", "ultrasound", "ultrasound", contrast=-8.0)
 _simulated("sim_ultrasound_hard", "ultrasound, hard", "ultrasound", "ultrasound", contrast=-3.0)
 _simulated("sim_radiograph", "chest radiographs", "chest X-ray", "radiograph")
+
+# Where does a set of layers pay? Sources, and targets that differ from the first source in their texture alone, in the
+# shape of what is to be outlined alone, or in both. Sources show other breasts (seed 1): targets share theirs.
+GRAINS = {"fine": 1.0, "medium": 1.6, "coarse": 2.5}  # of the speckle: `speckle` of the simulator
+SHAPES = {"plain": (1.0, 1.0), "small": (0.7, 2.0), "tiny": (0.5, 3.0)}  # `lesion` and `irregularity`
+
+
+def _variant(name: str, title: str, **dials: float) -> None:
+    title = f"ultrasound, {title} (simulated)"
+    dials = {"contrast": -8.0, **dials}
+    TASKS.add(name, Task(name, title, "simulated", "ultrasound", FOLDS, "ultrasound", dials, images=200, variant=True))
+
+
+for _grain, _speckle in GRAINS.items():
+    _variant(f"sim_other_{_grain}", f"other breasts, {_grain} grain", speckle=_speckle, seed=1)
+    for _shape, (_lesion, _irregularity) in SHAPES.items():
+        _dials = {"speckle": _speckle, "lesion": _lesion, "irregularity": _irregularity}
+        _variant(f"sim_{_grain}_{_shape}", f"{_grain} grain, {_shape} lesions", **_dials)
+_variant("sim_sparse", "sparse scatterers", density=1.0)
+_variant("sim_compressed", "hard log compression", dynamic_range=30.0)
 
 
 def get_task(name: str) -> Task:

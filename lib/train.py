@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from lib import paths
+from lib.channels import hold
 from lib.errors import StudyError
+from lib.frozen import calibrate, set_training
 from lib.metrics import summarize
 from lib.models import UNet
 from lib.objective import (
@@ -38,7 +40,7 @@ from lib.runs import (
     writing,
 )
 from lib.spec import RunSpec
-from lib.strategies import STRATEGIES, calibrate, set_training, trainable
+from lib.strategies import STRATEGIES, trainable, training_masks
 from lib.tasks import Batches, Data, Split, load, split, standardize
 
 EVALUATION_BATCH = 64
@@ -111,6 +113,7 @@ class _Training:
         spec = self.spec
         train_at = torch.from_numpy(self.split.train)
         images, masks = (each[train_at].to(self.device) for each in (self.data.images, self.data.masks))
+        masks = training_masks(spec.strategy, masks, spec.seed)
         batches = Batches(images, masks, seed=spec.seed, batch=spec.batch, augmented=spec.augment)
         evaluate_at = set(np.linspace(0, spec.steps, spec.evaluations + 1).round().astype(int).tolist())
         keep_at = checkpoint_steps(spec.steps, spec.checkpoints)
@@ -152,6 +155,7 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        hold(self.model, self.start)
         # Looked at only at evaluations, so that a GPU never waits for the CPU to read a number.
         self.loss_sum += loss.detach()
         new_bad = (self.bad_step < 0) & ~torch.isfinite(loss.detach())

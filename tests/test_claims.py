@@ -277,7 +277,7 @@ def test_verdicts_come_from_run_folders(tmp_path):
 def test_an_empty_study_is_not_tested():
     table = frame([])
     results = claims.evaluate(table, evaluations(table, None))
-    assert [result["id"] for result in results] == ["K1", "K2", "K3"]
+    assert [result["id"] for result in results] == list(LEDGER)
     assert {result["verdict"] for result in results} == {"not tested"}
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fakes import climb, evaluations, frame, grid
+from matplotlib.colors import to_hex
 
 from analysis import claims, figures, figures_value, looks, outcomes, pictures
 from lib.strategies import STRATEGIES
@@ -111,7 +112,7 @@ def test_figures_leave_the_settings_of_matplotlib_alone():
     [
         lambda ax: figures.accuracy_by_volume(PAIR, "busi", ax=ax),
         lambda ax: figures.learning_curves(CURVES, "busi", "20", ax=ax),
-        lambda ax: figures.learning_rates(PAIR, "busi", "20", ax=ax),
+        lambda ax: figures.learning_rates(PAIR, seed=0, ax=ax),
         lambda ax: figures.strategies(TABLE, "busi", "20", ax=ax),
         lambda ax: figures_value.time_to_plateau(outcomes.time_to_plateau(PAIR, CURVES), ax=ax),
         lambda ax: figures_value.gain_forest(outcomes.gain(PAIR), ax=ax),
@@ -172,7 +173,7 @@ def test_awkward_tables_can_be_drawn(awkward):
     for ax in (
         figures.accuracy_by_volume(table, "busi"),
         figures.learning_curves(curves, "busi", "20"),
-        figures.learning_rates(table, "busi", "20"),
+        figures.learning_rates(table, seed=0),
         figures.strategies(table, "busi", "20"),
         figures_value.time_to_plateau(outcomes.time_to_plateau(pair, curves)),
         figures_value.gain_forest(gains),
@@ -193,7 +194,7 @@ def test_two_sources_are_told_apart():
     [
         lambda none: figures.accuracy_by_volume(none, "busi"),
         lambda none: figures.learning_curves(evaluations(none, None), "busi", "20"),
-        lambda none: figures.learning_rates(none, "busi", "20"),
+        lambda none: figures.learning_rates(none, seed=0),
         lambda none: figures.strategies(none, "busi", "20"),
         lambda none: figures_value.time_to_plateau(outcomes.time_to_plateau(none, evaluations(none, None))),
         lambda none: figures_value.gain_forest(outcomes.gain(none)),
@@ -229,7 +230,7 @@ def test_a_run_that_stopped_early_keeps_its_last_value():
     assert ax.lines[0].get_ydata()[-1] == pytest.approx((0.5 + 0.8 + 0.8) / 3)
 
 
-def test_rates_ring_the_best_and_say_when_it_is_at_the_edge():
+def test_rates_frame_the_best_of_each_cell_and_tell_diverged_runs():
     own = PAIR[(PAIR.task == "busi") & (PAIR.volume_label == "20") & (PAIR.seed == 0)]
     table = pd.concat(
         [own.assign(lr=1e-4, val_dice=0.5), own.assign(lr=1e-3, val_dice=0.6), own.assign(lr=1e-2, val_dice=0.55)]
@@ -237,13 +238,12 @@ def test_rates_ring_the_best_and_say_when_it_is_at_the_edge():
     table.loc[(table.strategy == "scratch") & (table.lr == 1e-2), "val_dice"] = 0.9
     table = pd.concat([table, own.assign(lr=1e-1, status="diverged", val_dice=np.nan)])
     table.loc[(table.strategy == "scratch") & (table.lr == 1e-1), ["status", "val_dice"]] = ["done", 0.95]
-    ax = figures.learning_rates(table, "busi", "20")
-    text = drawn(ax)
-    assert "scratch (best at the edge)" in text
-    assert "full_finetuning (1 diverged)" in text
-    rings = [line for line in ax.lines if line.get_markersize() == 15]
-    assert [float(ring.get_ydata()[0]) for ring in rings] == [0.95, 0.6]
-    assert "seed 0: no interval" in text.replace("\n", " ")
+    ax = figures.learning_rates(table, seed=0)
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    framed = {round(patch.get_y()): round(patch.get_x() + 0.46) for patch in ax.patches if patch.get_linewidth() > 1.5}
+    assert {names[row].split(", ")[-1]: rate for row, rate in framed.items()} == {"scratch": 3, "full_finetuning": 1}
+    assert drawn(ax).count("diverged") == 1
+    assert "seed 0; framed: chosen" in drawn(ax)
 
 
 def test_strategies_are_ranked_with_what_they_train():
@@ -316,10 +316,13 @@ def test_ledger_has_a_box_per_verdict():
     rows = claims.evaluate(PAIR, CURVES)
     ax = figures_value.ledger(rows)
     text = drawn(ax)
-    assert len(ax.patches) == len(rows) == 5
-    for row in rows:
-        assert row["verdict"] in text
-    assert "effect [95 % interval]" in text
+    assert len(ax.patches) == len(rows) > 4
+    colors = [to_hex(patch.get_facecolor()).upper() for patch in ax.patches]
+    assert colors == [figures_value.VERDICT_COLORS[row["verdict"]] for row in rows]
+    shown = [row for row in rows if row["effect"] is not None]
+    assert shown
+    assert all(f"{row['effect']:.3g}\n[{row['interval'][0]:.3g}, " in text for row in shown)
+    assert all(word in text for word in figures_value.VERDICT_COLORS)
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = {
     "lib": [
         "__init__", "errors", "registry", "paths", "provenance", "progress", "card", "manifests", "mri", "volumes",
-        "simulate", "tasks", "models", "adapters", "strategies", "metrics", "image_metrics", "spec", "runs",
+        "kspace", "scans", "simulate", "tasks", "models", "adapters", "channels", "frozen", "gabor", "laws",
+        "strategies", "metrics", "image_metrics", "spec", "runs",
         "objective", "train", "engines", "study", "datasets", "data_cli", "__main__",
     ],
     "analysis": [
@@ -34,8 +35,8 @@ ORDER = {
         "kernels", "wishart", "matching", "patterns", "filters", "factors", "randomness_tests", "two_sample",
         "randomness", "calibration", "reuse",
         # outcomes, claims, figures, reports
-        "outcomes", "verdicts", "transfer_value", "claims", "overview", "looks", "pictures", "figures",
-        "figures_value", "explore", "parameters", "execution", "pages", "reports", "__main__",
+        "outcomes", "verdicts", "transfer_value", "filter_claims", "frozen_encoder", "claims", "overview", "looks",
+        "pictures", "figures", "figures_value", "explore", "parameters", "execution", "pages", "reports", "__main__",
     ],
 }  # fmt: skip
 # What `lib` may import at module level, so that a bare GPU machine with PyTorch can train.

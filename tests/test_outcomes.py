@@ -14,7 +14,7 @@ from lib.errors import StudyError
 from lib.spec import RunSpec
 
 SCRATCH = RunSpec(task="sim_ultrasound", volume=20)
-SOURCE = RunSpec(task="sim_natural", seed=9)
+SOURCE = RunSpec(task="sim_natural", seed=1)
 
 
 def test_table_has_one_row_per_run_with_what_the_folder_says(tmp_path):
@@ -58,6 +58,21 @@ def test_options_that_are_not_the_default_name_the_arm(tmp_path):
     (arm,) = outcomes.table([fake_run(tmp_path, subset)]).arm
     assert arm.startswith("layer_subset (")
     assert "count=2" in arm
+
+
+def test_runs_that_share_a_source_run_are_a_cell_of_their_own(tmp_path):
+    def tuned(seed: int, start: int) -> RunSpec:
+        return SCRATCH.but(strategy="full_finetuning", source=SOURCE.but(seed=start), seed=seed)
+
+    specs = [SCRATCH, tuned(0, 0), tuned(1, 1), tuned(1, 0), tuned(2, 0)]
+    table = outcomes.table([fake_run(tmp_path, spec, dice=0.1 * i) for i, spec in enumerate(specs)])
+    labels = table.set_index(["source_seed", "seed"]).source
+    assert labels[0, 0] == labels[1, 1] == "sim_natural"
+    assert labels[0, 1] == labels[0, 2] == "sim_natural (seed 0)"
+    assert len(outcomes.finished(table)) == len(specs)  # no cell holds a seed twice
+    kept = outcomes.own_source(table)
+    assert sorted(kept.dice) == pytest.approx([0.0, 0.1, 0.2])
+    assert outcomes.own_source(outcomes.table([])).empty
 
 
 def test_a_result_that_hides_its_volume_is_refused(tmp_path):

@@ -17,6 +17,7 @@ from analysis.calibration import STRUCTURES, planted
 from analysis.kernels import Layer
 from analysis.randomness import TESTS, battery, examine
 from analysis.randomness_tests import NotApplicable, Nulls
+from lib import gabor
 from lib.errors import StudyError
 from lib.models import build, read_weights
 
@@ -298,7 +299,7 @@ def test_every_test_says_what_it_looks_at():
 
 @pytest.mark.parametrize("grid", [(2, 2), (3, 3), (7, 7), (3, 3, 3), (5,), (1, 3)], ids=str)
 def test_gabor_functions_are_of_one_length_without_mean_and_distinct(grid: tuple[int, ...]):
-    atoms = patterns.gabor_atoms(np.ones(grid, dtype=bool))
+    atoms = gabor.gabor_atoms(np.ones(grid, dtype=bool))
     assert len(atoms) >= 2
     assert np.linalg.norm(atoms, axis=1) == pytest.approx(1)
     assert atoms.sum(axis=1) == pytest.approx(0, abs=1e-9)

@@ -93,7 +93,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STUDY_HOME", str(home))
         patch.setattr(parameters, "NOTEBOOKS", notebooks)
-        patch.setattr("analysis.claims.evaluate", lambda *tables: [CLAIM])
+        patch.setattr("analysis.claims.evaluate", lambda *tables, runs: [CLAIM])
         patch.setattr(reports.Reporter, "say", lambda self, text: printed.append(text))
         code = reports.report(suite, names=["01_fine", "02_broken", "03_killed.ipynb"], jobs=2)
         reports.report(suite, names=["04_slow"], timeout=1)  # apart, so that a busy machine stops no other

@@ -15,14 +15,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.adapters import FACTORS
+from lib.channels import hold
 from lib.errors import StudyError
-from lib.models import UNet, build, stage_of
+from lib.frozen import set_training
+from lib.gabor import gabor_atoms
+from lib.laws import LAWS
+from lib.models import UNet, build, moving_in_part, parameters_by_stage, stage_of
 from lib.provenance import generator
 from lib.strategies import (
     STATISTICS,
@@ -32,8 +37,8 @@ from lib.strategies import (
     freeze,
     layer_groups,
     load_start,
-    set_training,
     trainable,
+    training_masks,
 )
 
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -48,7 +53,13 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("layer_subset", {"order": "level", "side": "shallow", "count": 2}),
     ("layer_subset", {"side": "deep", "count": 2}),
     ("layer_subset", {"stages": ["enc2", "dec0"]}),
+    ("layer_subset", {"side": "deep", "count": 3, "parameters": 23}),
+    ("layer_subset", {"order": "level", "parameters": 9}),
     ("l2_sp", {"alpha": 1}),
+    ("frozen_random_encoder", {"calibrate": False}),
+    ("frozen_drawn_encoder", {"law": "gabor"}),
+    ("frozen_drawn_encoder", {"law": "image"}),
+    ("without_skips", {"encoder": "trained"}),
 ]
 NAMES = [f"{name}-{json.dumps(options)}" if options else name for name, options in CASES]
 every_case = pytest.mark.parametrize(("name", "options"), CASES, ids=NAMES)
@@ -92,11 +103,13 @@ def batch(dim: int = 2) -> Tensor:
 def two_steps(model: UNet, x: Tensor) -> None:
     parameters = [each for each in model.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=1e-2, fused=True)
+    start = snapshot(model)
     for _ in range(2):
         set_training(model)
         optimizer.zero_grad(set_to_none=True)
         F.binary_cross_entropy_with_logits(model(x), (x > 0.5).float()).backward()
         optimizer.step()
+        hold(model, start)
 
 
 def marked(model: UNet) -> set[str]:
@@ -167,10 +180,12 @@ def test_every_tensor_starts_where_the_strategy_says(name: str, options: dict[st
         from_source = {
             "source": True,
             "random": False,
+            "drawn": False,
             "encoder": key.startswith("enc"),
             "stages": stage_of(key) in options.get("stages", ()),
         }[STRATEGIES[name].start]
-        assert torch.equal(ours[key], theirs[key] if from_source else new[key]), key
+        drawn = STRATEGIES[name].start == "drawn" and key.startswith("enc") and new[key].dim() > 1
+        assert torch.equal(ours[key], theirs[key] if from_source else new[key]) != drawn, key
 
 
 @both_norms
@@ -182,15 +197,28 @@ def test_the_output_at_step_0_is_that_of_the_plain_network(name: str, options: d
         ours, theirs, new = (each.eval()(batch()) for each in (run.first, run.source, run.fresh))
     start = STRATEGIES[name].start
     assert torch.equal(ours, theirs) == (start == "source")
-    assert torch.equal(ours, new) == (start == "random")
+    assert torch.equal(ours, new) == (start == "random" and run.first.skips)
     assert not differing(before, run.first)  # looking is free
 
 
 @every_case
 def test_the_trainable_count_is_that_of_parameters_that_change(name: str, options: dict[str, Any]) -> None:
     run = history(name, json.dumps(options), "batch")
-    parameters = dict(run.first.named_parameters())
-    assert trainable(run.first) == sum(parameters[key].numel() for key in run.changed() & parameters.keys()) > 0
+    parameters, part = dict(run.first.named_parameters()), moving_in_part(run.first)
+    changed = run.changed() & set(parameters)
+    sizes = [int(part[key].sum()) if key in part else parameters[key].numel() for key in changed]
+    assert trainable(run.first) == sum(sizes) > 0
+    assert sum(row["trainable"] for row in parameters_by_stage(run.first).values()) == trainable(run.first)
+
+
+@both_norms
+@every_case
+def test_of_a_tensor_that_moves_in_part_only_that_part_does(name: str, options: dict[str, Any], norm: str) -> None:
+    run = history(name, json.dumps(options), norm)
+    before, after, part = run.first.state_dict(), run.last.state_dict(), moving_in_part(run.first)
+    assert bool(part) == ("parameters" in options)
+    for key, mask in part.items():
+        assert torch.equal(before[key] != after[key], mask), key
 
 
 @every_case
@@ -260,11 +288,18 @@ SHIFTS = sum(shape[0] for key, shape in shapes().items() if key.endswith(".bias"
         ("decoder_only", {}, counted(*DECODER, "head")),
         ("frozen_random_encoder", {}, counted(*DECODER, "head")),
         ("frozen_source_encoder", {}, counted(*DECODER, "head")),
+        ("frozen_drawn_encoder", {}, counted(*DECODER, "head")),
+        ("without_skips", {}, counted(*DECODER, "head")),
+        ("without_skips", {"encoder": "trained"}, counted(*ENCODER, *DECODER, "head")),
+        ("frozen_random_decoder", {}, counted(*ENCODER, "head")),
+        ("shuffled_labels", {}, counted(*ENCODER, *DECODER, "head")),
         ("head_only", {}, 4 + 1),
         ("layer_subset", {}, counted("enc0")),
         ("layer_subset", {"side": "deep", "count": 2}, counted("dec0", "head")),
         ("layer_subset", {"order": "level", "count": 1}, counted("enc0", "dec0", "head")),
         ("layer_subset", {"order": "level", "side": "deep", "count": 1}, counted("enc2")),
+        ("layer_subset", {"side": "deep", "count": 3, "parameters": 23}, 23),
+        ("layer_subset", {"parameters": counted("enc0")}, counted("enc0")),
         ("norm_only", {}, NORMS),
         ("bias_only", {}, BIASES),
         ("scale_shift", {}, sum(a * b for a, b, *_ in KERNELS) + SHIFTS),
@@ -318,9 +353,99 @@ def test_the_two_orderings_of_layers() -> None:
         layer_groups(model, "levels")
 
 
+def test_channels_are_chosen_by_the_seed_and_taken_whole_but_for_one() -> None:
+    chosen = []
+    for seed in (0, 0, 1):
+        model = network(0, "batch")
+        freeze(model, "layer_subset", {"stages": ["enc1", "dec0"], "parameters": 400}, generator(seed))
+        chosen.append(moving_in_part(model))
+        in_part = 0
+        for name, mask in chosen[-1].items():
+            if name.endswith("weight") and mask.dim() > 1:
+                by_channel = (mask.transpose(0, 1) if ".up." in name else mask).flatten(1).float().mean(1)
+                in_part += int(((by_channel > 0) & (by_channel < 1)).sum())
+        assert in_part <= 1
+    assert all(torch.equal(chosen[0][name], chosen[1][name]) for name in chosen[0])
+    assert not all(torch.equal(chosen[0][name], chosen[2][name]) for name in chosen[0])
+
+
+def test_a_frozen_prefix_is_not_back_propagated() -> None:
+    """What comes before the first stage that trains needs no gradient; a stage behind it passes one through."""
+    _, _, model = started("layer_subset", {"stages": ["dec0", "head"]}, "batch")
+    outputs: dict[str, Tensor] = {}
+    for name, stage in model.named_children():
+        stage.register_forward_hook(lambda _, __, output, name=name: outputs.update({name: output}))
+    set_training(model)
+    model(batch())
+    assert [name for name, output in outputs.items() if output.requires_grad] == ["dec0", "head"]
+    _, _, model = started("layer_subset", {"stages": ["enc0"]}, "batch")
+    assert model(batch()).requires_grad
+
+
 def test_strategies_of_one_seed_share_their_random_start() -> None:
     first, second = (started(name, {}, "group")[2].state_dict() for name in ("scratch", "frozen_random_encoder"))
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+# ---- controls ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("shape", [(6, 1, 3, 3), (6, 4, 3, 3), (4, 2, 3, 3, 3), (1, 1, 3, 3)])
+def test_a_law_gives_finite_weights_that_the_draw_decides(law: str, shape: tuple[int, ...]) -> None:
+    first, second, other = (LAWS[law](torch.randn(shape, generator=generator(seed))) for seed in (0, 0, 1))
+    assert first.shape == shape
+    assert first.isfinite().all()
+    assert first.any()
+    assert torch.equal(first, second)
+    assert torch.equal(first, other) == (law == "image")
+
+
+def test_orthogonal_filters_are_orthonormal_and_gabor_kernels_are_gabor_functions() -> None:
+    wide = LAWS["orthogonal"](torch.randn((6, 4, 3, 3), generator=generator(0))).flatten(1)
+    torch.testing.assert_close(wide @ wide.T, torch.eye(6), atol=1e-5, rtol=0)
+    kernels = LAWS["gabor"](torch.randn((6, 4, 3, 3), generator=generator(0))).flatten(2)
+    atoms = torch.from_numpy(gabor_atoms(np.ones((3, 3), dtype=bool)).copy()).float()
+    shares = (kernels @ atoms.T).square().amax(2) / kernels.square().sum(2)
+    torch.testing.assert_close(shares, torch.ones(6, 4), atol=1e-5, rtol=0)
+
+
+def test_an_encoder_that_hands_on_the_image_shows_the_decoder_nothing_else() -> None:
+    model = build(width=4, depth=2, norm="none", seed=0)
+    load_start(model, "frozen_drawn_encoder", {"law": "image"}, None)
+    x = torch.randn((2, 1, 16, 16), generator=generator(0))
+    with torch.no_grad():
+        top = model.enc0(x)
+        below = model.enc1(F.max_pool2d(top, 2))
+    for features in (top, below):
+        assert torch.equal(features[:, 0::2], features[:, :1].expand_as(features[:, 0::2]))
+        assert torch.equal(features[:, 1::2], features[:, 1:2].expand_as(features[:, 1::2]))
+    restored = top[:, 0] - top[:, 1]
+    torch.testing.assert_close(restored / restored.norm(), x[:, 0] / x.norm())
+
+
+def test_without_skips_the_output_depends_on_the_bottleneck_alone() -> None:
+    _, _, model = started("without_skips", {}, "batch")
+    model.eval()
+    seen = {}
+    model.enc2.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
+    with torch.no_grad():
+        for name, x in {"one": batch(), "other": batch().flip(0) ** 2}.items():
+            seen[name] = model(x)
+    assert torch.equal(seen["one"], seen["other"])
+    model.skips = True
+    with torch.no_grad():
+        assert not torch.equal(model(batch()), model(batch().flip(0) ** 2))
+
+
+def test_shuffled_labels_are_the_same_masks_at_other_images() -> None:
+    masks = torch.arange(40)
+    dealt = training_masks("shuffled_labels", masks, 3)
+    assert torch.equal(dealt.sort().values, masks)
+    assert (dealt != masks).sum() > 30
+    assert torch.equal(dealt, training_masks("shuffled_labels", masks, 3))
+    assert not torch.equal(dealt, training_masks("shuffled_labels", masks, 4))
+    assert training_masks("scratch", masks, 3) is masks
 
 
 # ---- chains of runs ---------------------------------------------------------------------------------------------
@@ -413,6 +538,9 @@ def test_defaults_are_not_shared_between_calls() -> None:
         ("layer_subset", {"stages": ["enc00"]}, "unknown stage 'enc00'; did you mean 'enc0'"),
         ("layer_subset", {"stages": "enc0"}, "stages must be a list"),
         ("layer_subset", {"stages": []}, "stages must be a list"),
+        ("layer_subset", {"parameters": 0}, "parameters must be .* between 1 and 204, as many as enc0 have, got 0"),
+        ("layer_subset", {"parameters": 205}, "between 1 and 204, .* got 205"),
+        ("layer_subset", {"parameters": 2.0}, "parameters must be a whole number .* got 2.0"),
         ("transplant", {}, "stages must be a list with at least one of enc0, .*, head, got None"),
         ("transplant", {"stages": ["dec9"]}, "unknown stage 'dec9'"),
         ("low_rank", {"rank": 0}, "rank must be a whole number of at least 1, got 0"),
@@ -421,6 +549,8 @@ def test_defaults_are_not_shared_between_calls() -> None:
         ("l2_sp", {"alpha": float("inf")}, "alpha must be a number of at least 0, got inf"),
         ("l2_sp", {"alpha": "0.1"}, "alpha must be a number of at least 0, got '0.1'"),
         ("l2_sp", {"alpha": True}, "alpha must be a number of at least 0, got True"),
+        ("frozen_drawn_encoder", {"law": "gabors"}, "unknown law of an encoder 'gabors'; did you mean 'gabor'"),
+        ("without_skips", {"encoder": "frozn"}, "unknown encoder of without_skips 'frozn'; did you mean 'frozen'"),
     ],
 )
 def test_a_wrong_value_of_an_option_is_refused_when_freezing(name: str, options: dict[str, Any], message: str) -> None:

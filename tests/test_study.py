@@ -101,6 +101,52 @@ def test_folds_follow_seeds_and_wrap_around(tmp_path: Path):
     assert [suite.spec(suite.cells[0], seed, 0.01).fold for seed in suite.seeds] == [0, 4, 0]
 
 
+BLOCK = """
+[[grid]]
+tasks = ["blobs"]
+volumes = [6]
+source = "first"
+"""
+
+
+def test_a_block_may_have_seeds_of_its_own(tmp_path: Path):
+    block = BLOCK + 'strategies = ["encoder_only"]\nseeds = [2, 0, 4]\n'
+    suite = suite_of(tmp_path, ("\n[[grid]]", block + "\n[[grid]]"))
+    assert [cell.seeds for cell in suite.cells[:2]] == [(2, 0, 4), (0, 1)]
+    planted(suite, {0.001: 0.5, 0.01: 0.6}, slice(1))
+    chosen = suite.chosen(suite.cells[0])
+    assert chosen is not None
+    assert [(spec.seed, spec.fold) for spec in chosen] == [(2, 2), (0, 0), (4, 4)]
+    assert [spec.source.seed for spec in chosen if spec.source] == [2, 0, 4]
+    assert {spec.seed for spec in suite.source_specs()} == {0, 1, 2, 4}  # the block's, and those of the others
+
+
+def test_the_seeds_of_a_block_may_start_from_one_source_run(tmp_path: Path):
+    block = BLOCK + 'strategies = ["scratch", "encoder_only"]\nseeds = [0, 1, 2]\nsource_seed = 0\n'
+    suite = suite_of(tmp_path, ('volumes = [6, "all"]', 'volumes = ["all"]'), ("\n[[grid]]", block + "\n[[grid]]"))
+    shared = suite.cells[1]
+    specs = [suite.spec(shared, seed, 0.01) for seed in shared.seeds]
+    assert [spec.source for spec in specs] == [suite.source("first", 0)] * 3
+    assert [spec.seed for spec in specs] == [0, 1, 2]
+    assert suite.cells[0].source_seed is None  # scratch starts from none
+    assert {spec.seed for spec in suite.source_specs()} == {0, 1}  # 1 for the block that varies its source
+
+
+def test_a_run_that_two_cells_share_is_trained_and_counted_once(tmp_path: Path):
+    """Seed 0 from source run 0 stands in the cell with that source and in the one whose source goes with the seed."""
+    block = BLOCK + 'strategies = ["full_finetuning"]\nsource_seed = 0\nrun = { steps = 3, evaluations = 1 }\n'
+    suite = suite_of(tmp_path, ("\n[[grid]]", block + "\n[[grid]]"))
+    shared, varied = (cell for cell in suite.cells if cell.strategy == "full_finetuning")
+    assert suite.tuning_specs(shared) == suite.tuning_specs(varied)
+    planted(suite, {0.001: 0.5, 0.01: 0.6})
+    ids = [run.path.name for run in tuning_runs(suite)]
+    assert len(set(ids)) == len(ids) == 8
+    for cell in suite.cells:
+        tiny.plant(suite.spec(cell, 1, 0.01), dice=0.5)
+    ids = [run.path.name for run in finished(suite)]
+    assert len(set(ids)) == len(ids) == 2 * 5 - 1
+
+
 @pytest.mark.parametrize("name", sorted(file.stem for file in study.suites_dir().glob("*.toml")))
 def test_the_suites_of_the_study_load(name: str):
     suite = study.load(name)
@@ -156,6 +202,12 @@ MISTAKES = [
     ('{ name = "scale_shift", options', "{ options", "a strategy in the grid needs a name"),
     ("granularity", "granularty", "unknown option of scale_shift 'granularty'; did you mean 'granularity'"),
     ("title = ", "title ", "Expected '=' after a key"),
+    ('source = "first"', 'source = "first"\nseeds = 3', "seeds of a grid block must be different whole.*; got 3"),
+    ('source = "first"', 'source = "first"\nseeds = [1, 2]', r"the tuning seed 0 among them; got \[1, 2\]"),
+    ('source = "first"', 'source = "first"\nsource_seed = "0"', "source_seed must be a whole number"),
+    ('source = "first"', 'source = "first"\nsource_seed = -1', "seed must be a whole number of at least 0, got -1"),
+    ('tasks = ["blobs"]', 'tasks = ["blobs"]\nsource_seed = 0', "in a grid block that has a source"),
+    ('source = "first"\n', 'source = "first"\nsource_sed = 0\n', "unknown key of a grid block 'source_sed'"),
     ("[run]", "run = 3\n[ran]", r"expected a table \(field of a run = value\), got 3|unknown key"),
 ]
 

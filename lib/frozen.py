@@ -1,0 +1,38 @@
+"""Frozen means frozen: normalizations whose statistics stay while a network trains, or are estimated once before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def tracking_norms(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Normalizations with running statistics, which move in a forward pass unless the layer is in evaluation mode."""
+    return [(key, module) for key, module in model.named_modules() if getattr(module, "running_mean", None) is not None]
+
+
+def set_training(model: nn.Module) -> None:
+    """Training mode, except for normalizations whose statistics are frozen: those keep using them and leave them be."""
+    model.train()
+    for _, module in tracking_norms(model):
+        module.train(module.tracks)  # type: ignore[arg-type]
+
+
+def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Give frozen normalizations the statistics of these inputs, (n, 1, h, w) each, as averages over the batches.
+
+    Weights that are frozen at random never had their running statistics estimated: left at mean 0 and variance 1,
+    they would normalize nothing, and a frozen random encoder would be judged by that defect.
+    """
+    frozen = [module for _, module in tracking_norms(model) if not module.tracks]
+    model.eval()
+    for module in frozen:
+        module.train()
+        module.momentum = None  # a plain average over the batches  # type: ignore[assignment]
+    with torch.no_grad():
+        for images in batches:
+            model(images)
+    for module in frozen:
+        module.momentum = 0.1  # type: ignore[assignment]

@@ -1,0 +1,169 @@
+"""K4, K5 and L7 on run folders with planted weights: true, false, undecided and untested."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fakes import fake_run
+from torch import Tensor
+
+from analysis import claims, filter_claims, outcomes
+from lib.gabor import gabor_atoms
+from lib.models import build
+from lib.provenance import generator
+from lib.runs import Run, write_tensors
+from lib.spec import RunSpec
+
+LEDGER = {claim.id: claim for claim in claims.load()}
+SOURCE = {"task": "sim_natural", "width": 8, "depth": 1, "lr": 0.01}
+Change = Callable[[str, Tensor, torch.Generator], Tensor]
+
+
+def plant(root: Path, strategy: str, seed: int, change: Change, width: int = 8) -> Run:
+    """A finished run whose kernels went from a random start to `change(name, weight, draw)`."""
+    values = {**SOURCE, "width": width}
+    source = None if strategy in ("scratch", "shuffled_labels") else RunSpec(seed=seed, **values)
+    spec = RunSpec(**{**values, "task": "sim_radiograph"}, strategy=strategy, source=source, seed=seed)
+    run = fake_run(root, spec)
+    start = build(width=width, depth=1, norm="batch", seed=seed).state_dict()
+    draw = generator(seed, 5)
+    end = {key: change(key, value, draw) if value.dim() == 4 else value for key, value in start.items()}
+    write_tensors(run.checkpoint(0), start, {})
+    write_tensors(run.checkpoint(spec.steps), end, {})
+    return run
+
+
+def judge(name: str, runs: list[Run], *, known: bool = True):
+    results = claims.evaluate(outcomes.table(runs), outcomes.curves(runs), [LEDGER[name]], runs if known else ())
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
+    return results
+
+
+def turned(degrees: float) -> Change:
+    """Every filter turned by this angle, in a random direction, and doubled in length, which must not matter."""
+
+    def change(name: str, weight: Tensor, draw: torch.Generator) -> Tensor:
+        axis = 1 if ".up." in name else 0
+        rows = weight.transpose(0, axis).flatten(1)
+        noise = torch.randn(rows.shape, generator=draw)
+        unit = rows / rows.norm(dim=1, keepdim=True)
+        across = noise - (noise * unit).sum(1, keepdim=True) * unit
+        across = across / across.norm(dim=1, keepdim=True)
+        angle = math.radians(degrees)
+        new = 2 * rows.norm(dim=1, keepdim=True) * (math.cos(angle) * unit + math.sin(angle) * across)
+        return new.view_as(weight.transpose(0, axis)).transpose(0, axis)
+
+    return change
+
+
+def gabor(name: str, weight: Tensor, draw: torch.Generator) -> Tensor:
+    atoms = torch.from_numpy(gabor_atoms(np.ones(tuple(weight.shape[2:]), dtype=bool)).copy()).float()
+    if not len(atoms):
+        return weight
+    chosen = torch.randint(len(atoms), weight.shape[:2], generator=draw)
+    return atoms[chosen].view_as(weight) * torch.randn((*weight.shape[:2], 1, 1), generator=draw)
+
+
+def both(root: Path, scratch: Change, tuned: Change, width: int = 8) -> list[Run]:
+    return [plant(root, name, seed, change, width) for seed in range(3)
+            for name, change in (("scratch", scratch), ("full_finetuning", tuned))]  # fmt: skip
+
+
+@pytest.mark.parametrize(("degrees", "word"), [(10, "supported"), (40, "contradicted")])
+def test_k4_finds_the_planted_angle(tmp_path: Path, degrees: float, word: str) -> None:
+    (result,) = judge("K4", both(tmp_path, turned(5), turned(degrees)))
+    assert result["verdict"] == word
+    assert result["effect"] == pytest.approx(math.cos(math.radians(degrees)), abs=1e-3)
+    assert (result["task"], result["seeds"]) == ("sim_radiograph", 3)
+    assert "full_finetuning" in result["note"].split(".")[0]  # the arm that moved most decides
+    assert "Scratch: 0.996 to 0.996, mean 0.996" in result["note"]
+    assert "No run with shuffled labels" in result["note"]
+    assert "simulated data" in result["note"].lower()
+
+
+def test_k4_is_undecided_where_the_seeds_are(tmp_path: Path) -> None:
+    runs = [plant(tmp_path, name, seed, turned(angle)) for seed, angle in enumerate((10, 27, 40))
+            for name in ("scratch", "full_finetuning")]  # fmt: skip
+    assert judge("K4", runs)[0]["verdict"] == "inconclusive"
+
+
+def test_k4_sets_shuffled_labels_beside_it(tmp_path: Path) -> None:
+    runs = [*both(tmp_path, turned(5), turned(5)), plant(tmp_path, "shuffled_labels", 0, turned(60))]
+    (result,) = judge("K4", runs)
+    assert "Shuffled labels: 60 degrees" in result["note"]
+    assert result["verdict"] == "supported"  # the control does not decide
+
+
+def test_one_start_alone_cannot_support_but_can_contradict(tmp_path: Path) -> None:
+    few = [run for run in both(tmp_path, turned(5), turned(5)) if run.spec.strategy == "scratch" or run.spec.seed < 2]
+    (result,) = judge("K4", few)
+    assert result["verdict"] == "inconclusive"
+    assert "2 seeds of full_finetuning, 3 needed" in result["note"]
+    far = [plant(tmp_path / "far", "scratch", seed, turned(50)) for seed in range(3)]
+    assert judge("K4", far)[0]["verdict"] == "contradicted"
+
+
+@pytest.mark.parametrize("name", ["K4", "K5", "L7"])
+def test_without_checkpoints_nothing_is_tested(tmp_path: Path, name: str) -> None:
+    (result,) = judge(name, both(tmp_path, turned(5), turned(5)), known=False)
+    assert result["verdict"] == "not tested"
+    assert result["effect"] is None
+
+
+def test_k5_takes_turned_random_filters_for_random_and_no_gabor_filters(tmp_path: Path) -> None:
+    (random,) = judge("K5", both(tmp_path / "a", turned(60), turned(80), width=32))
+    assert random["verdict"] == "supported"
+    assert random["effect"] == pytest.approx(0.5, abs=0.1)
+    (visible,) = judge("K5", both(tmp_path / "b", turned(60), gabor, width=32))
+    assert visible["verdict"] == "contradicted"
+    assert visible["effect"] > 0.8
+    assert "Random start: 0.5" in visible["note"] or "Random start: 0.4" in visible["note"]
+
+
+def scaled(share: float) -> Change:
+    """A change of which this share (of the squares, per kernel) is a scale and a shift, and the rest is neither."""
+
+    def change(name: str, weight: Tensor, draw: torch.Generator) -> Tensor:
+        taps = weight.flatten(2)
+        n = taps.shape[2]
+        if n < 3:
+            return weight
+        ones = torch.ones_like(taps) / n**0.5
+        centered = taps - taps.mean(2, keepdim=True)
+        centered = centered / centered.norm(dim=2, keepdim=True)
+        inside = torch.randn((*taps.shape[:2], 1), generator=draw) * ones
+        inside = inside + torch.randn((*taps.shape[:2], 1), generator=draw) * centered
+        outside = torch.randn(taps.shape, generator=draw)
+        for basis in (ones, centered):
+            outside = outside - (outside * basis).sum(2, keepdim=True) * basis
+        unit = [part / part.norm(dim=2, keepdim=True) for part in (inside, outside)]
+        return (taps + 0.1 * (share**0.5 * unit[0] + (1 - share) ** 0.5 * unit[1])).view_as(weight)
+
+    return change
+
+
+@pytest.mark.parametrize(("share", "word"), [(0.8, "supported"), (0.3, "contradicted")])
+def test_l7_finds_the_planted_share(tmp_path: Path, share: float, word: str) -> None:
+    (result,) = judge("L7", both(tmp_path, turned(5), scaled(share)))
+    assert result["verdict"] == word
+    assert result["effect"] == pytest.approx(share, abs=0.02)
+    assert "explained by chance 0.22" in result["note"].lower()
+
+
+def test_l7_does_not_mistake_a_small_change_for_a_linear_one(tmp_path: Path) -> None:
+    tiny: Change = lambda name, weight, draw: weight + 1e-3 * torch.randn(weight.shape, generator=draw)  # noqa: E731
+    (result,) = judge("L7", both(tmp_path, turned(5), tiny))
+    assert result["verdict"] == "contradicted"
+    assert result["effect"] == pytest.approx(2 / 9, abs=0.05)
+    assert "1.000 with scale and shift" in result["note"]
+
+
+def test_the_median_angle_is_that_of_the_cosine(tmp_path: Path) -> None:
+    run = plant(tmp_path, "scratch", 0, turned(33))
+    assert filter_claims.median_angle(run) == pytest.approx(33, abs=0.1)
