@@ -122,7 +122,7 @@ def _carded_tasks(theirs: tuple[tuple[str, int], ...]) -> dict[str, Task]:
     return {
         card.name: Task(card.name, card.title, card.kind, card.modality, card.split.folds)
         for card in manifests.cards().values()
-        if card.kind == "real"
+        if card.kind == "real" and card.goal == "segmentation"
     }
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
 from lib.errors import StudyError, nearest
 
@@ -32,7 +34,7 @@ def read_nifti(content: bytes, name: str) -> Volume:
     package; the tests plant every orientation.
 
     Raises:
-        StudyError: not a NIfTI-1 file, cut short, of another type of number, not 3-D, or with values that are not finite.
+        StudyError: not a NIfTI-1 file, cut short, not 3-D, or of values that are not finite or not known numbers.
     """
     try:
         data = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
@@ -89,7 +91,7 @@ def _canonical(voxels: np.ndarray, affine: np.ndarray) -> Volume:
     spacing = np.linalg.norm(affine, axis=0)
     to, source = linear_sum_assignment(-np.abs(affine / spacing))  # the array axis for each direction in space
     turned = voxels.transpose(source)
-    flips = [axis for axis in to if affine[axis, source[axis]] < 0]
+    flips = tuple(int(axis) for axis in to if affine[axis, source[axis]] < 0)
     right, front, up = (float(spacing[axis]) for axis in source)
     return Volume(np.ascontiguousarray(np.flip(turned, flips)), (right, front, up))
 
@@ -121,21 +123,18 @@ def cut(volume: np.ndarray, direction: str) -> np.ndarray:
 
 
 def squares(volume: Volume, direction: str, size: int, count: int) -> tuple[np.ndarray, list[int]]:
-    """At most `count` slices float32 (n, size, size) in [0, 1], evenly spread over those that show much, and their numbers.
+    """At most `count` slices float32 (n, size, size) in [0, 1], evenly spread over those that show much; their numbers.
 
     1 is the 99.9th percentile of the volume; brighter voxels are clipped. A slice shows much if at least 15 % of the
     square is brighter than 0.1. Slices are padded to a square in millimeters and averaged down, or interpolated up.
     """
-    from torch import from_numpy
-    from torch.nn.functional import interpolate
-
     planes = np.clip(cut(volume.voxels, direction) / max(float(np.percentile(volume.voxels, 99.9)), 1e-6), 0, 1)
     across = [spacing for axis, spacing in enumerate(volume.spacing) if axis != DIRECTIONS[direction]]
     height, width = planes.shape[1] * across[1], planes.shape[2] * across[0]
     side = max(height, width)
     rows, columns = (max(1, round(size * length / side)) for length in (height, width))
-    small = interpolate(
-        from_numpy(planes.copy())[:, None], (rows, columns), mode="bilinear", antialias=True, align_corners=False
+    small = F.interpolate(
+        torch.from_numpy(planes.copy())[:, None], (rows, columns), mode="bilinear", antialias=True, align_corners=False
     )[:, 0].numpy()
     top, left = (size - rows) // 2, (size - columns) // 2
     square = np.pad(small, ((0, 0), (top, size - rows - top), (left, size - columns - left)))
