@@ -1,7 +1,7 @@
 """Pictures of what reconstruction networks make of one slice, and how their factors moved."""
 
 # pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false, reportReturnType=false
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from analysis.linear_finetuning import FULL, LINEAR
 from analysis.records import record
 from lib.cascade import to_channels, zero_filled
 from lib.errors import StudyError
-from lib.reconstruction import Reconstruction, magnitude
+from lib.reconstruction import magnitude, reconstruction
 from lib.runs import Run, run_dir
-from lib.spec import RunSpec
-from lib.tasks import load, split
 
 
 def comparable(runs: Iterable[Run], task: str, volume: str, seed: int) -> dict[str, Run]:
@@ -30,13 +28,6 @@ def comparable(runs: Iterable[Run], task: str, volume: str, seed: int) -> dict[s
         if (row["task"], row["volume_label"], row["seed"], row["status"]) == (task, volume, seed, "done"):
             found[row["arm"]] = run
     return found
-
-
-def objective(spec: RunSpec) -> Reconstruction:
-    """What a spec's network is given and judged by, on the CPU."""
-    data = load(spec.task, spec.size)
-    parts = split(spec.task, data.groups, fold=spec.fold, volume=spec.volume, seed=spec.seed)
-    return Reconstruction(spec, data, parts, torch.device("cpu"))
 
 
 @torch.no_grad()
@@ -52,7 +43,7 @@ def pictures(runs: Mapping[str, Run], place: int = 0) -> dict[str, np.ndarray]:
     if not runs:
         raise StudyError("at least one finished run is needed")
     first = next(iter(runs.values()))
-    what = objective(first.spec)
+    what = reconstruction(first.spec, torch.device("cpu"))
     if not 0 <= place < len(what.split.test):
         raise StudyError(f"place must be between 0 and {len(what.split.test) - 1}, got {place}")
     index = what.split.test[place : place + 1]

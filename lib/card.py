@@ -14,6 +14,7 @@ from lib.errors import StudyError, nearest
 
 KINDS = ("real", "simulated")
 FETCHES = ("table", "manual", "none")
+GOALS = ("segmentation", "reconstruction", "measured")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,22 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """A contrast of a set of volumes, and how the names of its files end: `<subject>_<ending>.nii.gz`."""
+
+    name: str
+    ending: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A person in a set of volumes, and the fold that all volumes of that person belong to."""
+
+    name: str
+    fold: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """What is known of one dataset, as its TOML file says it.
 
@@ -41,6 +58,10 @@ class Card:
     `fetch` is "table" (every original has a verified row in `<name>.csv`), "manual" (`manual` says where to get
     them and why), or "none" (nothing to fetch). An address of an original is `address`, with the row's
     repository and commit filled in, followed by the row's path.
+
+    `goal` is what the set is for: "segmentation" (images and masks), "reconstruction" (volumes: then `region` of the
+    body, `directions` in which they may be sliced, `contrasts` and `subjects` say more, `pairs` counts volumes and
+    `groups` persons) or "measured" (k-space as it was measured, to look at).
     """
 
     name: str
@@ -61,6 +82,11 @@ class Card:
     quality: tuple[str, ...] = ()
     fetch: str = "none"
     manual: str = ""
+    goal: str = "segmentation"
+    region: str = ""
+    directions: tuple[str, ...] = ()
+    contrasts: tuple[Contrast, ...] = ()
+    subjects: tuple[Subject, ...] = ()
     file: Path = Path()
 
     @property
@@ -102,6 +128,12 @@ def _check_card(card: Card) -> None:
         problems.append(f"folder must name one folder in the data root, got {card.folder!r}")
     if card.file.name == "card.toml" and card.folder != card.file.parent.name:
         problems.append(f"folder says {card.folder!r} but the card lies in {card.file.parent.name!r}; drop the key")
+    if card.goal not in GOALS:
+        problems.append(nearest("goal", card.goal, GOALS))
+    if card.goal == "reconstruction" and not (card.region and card.directions and card.contrasts and card.subjects):
+        problems.append('goal = "reconstruction" needs region, directions, contrasts and subjects')
+    if any(subject.fold >= card.split.folds for subject in card.subjects):
+        problems.append(f"a subject's fold must be below split.folds, {card.split.folds}")
     if card.split.folds < 3:
         problems.append(f"split.folds must be at least 3 (training, validation, test), got {card.split.folds}")
     if card.fetch == "table" and not card.address:

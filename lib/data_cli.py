@@ -13,6 +13,7 @@ from lib.datasets.checks import check
 from lib.datasets.fetch import MovingLine, fetch
 from lib.datasets.prepare import prepare
 from lib.errors import StudyError
+from lib.scans import scan_files
 
 
 def add_parser(commands: Any) -> None:
@@ -51,6 +52,9 @@ def _list(options: argparse.Namespace) -> int:
 def _presence(card: Card) -> str:
     if card.kind == "simulated":
         return "drawn on demand"
+    if card.goal != "segmentation":
+        count = len(scan_files(card))
+        return f"{count} volumes" if count else "no"
     index = card.path / "index.csv"
     return f"{len(manifests.read_table(index, ('id',)))} pairs" if index.is_file() else "no"
 

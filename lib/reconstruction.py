@@ -104,9 +104,7 @@ class Reconstruction:
         source = self.spec.source
         if source is None:
             return {"subjects": subjects}
-        data = load(source.task, source.size)
-        parts = split(source.task, data.groups, fold=source.fold, volume=source.volume, seed=source.seed)
-        there = Reconstruction(source, data, parts, self.device)
+        there = reconstruction(source, self.device)
         after = there.test(lambda index: through(there.inputs(index)))
         model.load_state_dict(start)
         before = there.test(lambda index: through(there.inputs(index)))
@@ -120,6 +118,13 @@ class Reconstruction:
 
     def _volumes(self, index: np.ndarray) -> list[str]:
         return [self.data.groups[each] for each in index]
+
+
+def reconstruction(spec: RunSpec, device: torch.device) -> Reconstruction:
+    """The objective of a spec with its data and split."""
+    data = load(spec.task, spec.size)
+    parts = split(spec.task, data.groups, fold=spec.fold, volume=spec.volume, seed=spec.seed, folds=data.folds)
+    return Reconstruction(spec, data, parts, device)
 
 
 def magnitude(output: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib import manifests, paths, simulate
+from lib import manifests, paths, scans, simulate
 from lib.errors import StudyError, nearest
 from lib.registry import Registry
 from lib.simulate import anatomy
@@ -62,7 +62,8 @@ class Task:
 class Data:
     """A task at one size: images float32 (n, 1, s, s) in [0, 1], masks uint8 (n, s, s) of 0/1, group of each image.
 
-    Where images are to be reconstructed, 1 is the maximum of the volume that they are slices of, and all masks are 0.
+    Where images are to be reconstructed, 1 is the top of the volume that they are slices of, and all masks are 0.
+    `folds` is the fold of each image where a card fixes it.
     """
 
     images: Tensor
@@ -70,6 +71,7 @@ class Data:
     ids: list[str]
     groups: list[str]
     digest: str
+    folds: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -151,11 +153,19 @@ def get_task(name: str) -> Task:
 @functools.lru_cache(maxsize=4)
 def _carded_tasks(theirs: tuple[tuple[str, int], ...]) -> dict[str, Task]:
     """Tasks of the real sets' cards; read again when a card of the user's own comes, goes or changes."""
-    return {
+    outlined = {
         card.name: Task(card.name, card.title, card.kind, card.modality, card.split.folds)
         for card in manifests.cards().values()
-        if card.kind == "real"
+        if card.kind == "real" and card.goal == "segmentation"
     }
+    scanned = {
+        name: Task(
+            name, task.title, "real", "MRI", task.folds, goal="reconstruction", people=task.region,
+            anatomy=task.region, contrast=task.contrast, direction=task.direction,
+        )
+        for name, task in scans.scan_tasks().items()
+    }  # fmt: skip
+    return outlined | scanned
 
 
 def load(name: str, size: int) -> Data:
@@ -191,6 +201,11 @@ def _load(name: str, size: int, data_root: str, home: str) -> Data:
             groups = [f"{index // SLICES:02d}" for index in range(len(images))]
             ids = [f"{group}-{index % SLICES}" for index, group in enumerate(groups)]
         image_tensor, mask_tensor = torch.from_numpy(images).float() / 255, torch.from_numpy(masks)
+    elif task.goal == "reconstruction":
+        found = scans.load_slices(name, size)
+        images = torch.from_numpy(found.images).unsqueeze(1)
+        no_masks = torch.zeros(len(images), size, size, dtype=torch.uint8)
+        return Data(images, no_masks, found.ids, found.groups, found.digest, found.folds)
     else:
         prepared = manifests.read(manifests.find(name))
         ids, groups, digest = prepared.ids, prepared.groups, prepared.digest
@@ -240,24 +255,28 @@ def _shrink_mask(mask: np.ndarray, size: int) -> Tensor:
     return (F.interpolate(whole, (size, size), mode="area")[0, 0] >= 0.5).to(torch.uint8)
 
 
-def split(name: str, groups: list[str], *, fold: int, volume: int | None, seed: int) -> Split:
+def split(
+    name: str, groups: list[str], *, fold: int, volume: int | None, seed: int, folds: np.ndarray | None = None
+) -> Split:
     """The split of a task: test images are those of `fold`, validation images those of the next, the rest train.
 
     Args:
         groups: group of each image; a group is never divided.
         volume: how many training images to keep, a choice by `seed` that is nested (20 are among the 50); None: all.
             In a reconstruction task it is the number of subjects, all of whose slices are kept.
+        folds: the fold of each image where the data fix it (`Data.folds`); None: groups are dealt out.
 
     Raises:
-        StudyError: no such fold, or fewer training images than asked for.
+        StudyError: no such fold, one without images, or fewer training images than asked for.
     """
     task = get_task(name)
-    folds = task.folds
-    if not 0 <= fold < folds:
-        raise StudyError(f"fold must be between 0 and {folds - 1} for task {name!r}, got {fold}")
-    where = manifests.folds(groups, folds, task.people or name)
-    test, val = (np.flatnonzero(where == each) for each in (fold, (fold + 1) % folds))
-    train = np.flatnonzero((where != fold) & (where != (fold + 1) % folds))
+    if not 0 <= fold < task.folds:
+        raise StudyError(f"fold must be between 0 and {task.folds - 1} for task {name!r}, got {fold}")
+    where = manifests.folds(groups, task.folds, task.people or name) if folds is None else folds
+    test, val = (np.flatnonzero(where == each) for each in (fold, (fold + 1) % task.folds))
+    train = np.flatnonzero((where != fold) & (where != (fold + 1) % task.folds))
+    if not (len(test) and len(val) and len(train)):
+        raise StudyError(f"every fold of {name!r} needs images, but their folds are {sorted(set(where.tolist()))}")
     if volume is not None:
         if volume < 1:
             raise StudyError(f"volume must be at least 1, got {volume}")

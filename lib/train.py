@@ -90,8 +90,9 @@ class _Training:
         self.run, self.spec, self.device, self.report, self.save_every = run, run.spec, device, report, save_every
         self.data: Data = load(self.spec.task, self.spec.size)
         self.split: Split = split(
-            self.spec.task, self.data.groups, fold=self.spec.fold, volume=self.spec.volume, seed=self.spec.seed
-        )
+            self.spec.task, self.data.groups, fold=self.spec.fold, volume=self.spec.volume, seed=self.spec.seed,
+            folds=self.data.folds,
+        )  # fmt: skip
         self.objective = OBJECTIVES[self.spec.goal](self.spec, self.data, self.split, device)
         model = start_model(self.spec).to(device)
         # Convolutions are faster with channels last on GPUs; on CPUs only without group or instance normalization.

@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = {
     "lib": [
         "__init__", "errors", "registry", "paths", "provenance", "progress", "card", "manifests", "mri", "volumes",
-        "simulate", "batches", "tasks", "stages", "models", "cascade", "adapters", "channels", "frozen", "gabor",
-        "laws", "strategies", "metrics", "image_metrics", "spec", "runs", "objective", "reconstruction", "train",
-        "engines", "study", "datasets", "data_cli", "__main__",
+        "kspace", "scans", "simulate", "batches", "tasks", "stages", "models", "cascade", "adapters", "channels",
+        "frozen", "gabor", "laws", "strategies", "metrics", "image_metrics", "spec", "runs", "objective",
+        "reconstruction", "train", "engines", "study", "datasets", "data_cli", "__main__",
     ],
     "analysis": [
         "__init__", "stats",

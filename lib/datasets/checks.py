@@ -13,6 +13,9 @@ import numpy as np
 from lib import manifests, paths
 from lib.card import Card, Part
 from lib.errors import StudyError
+from lib.kspace import read_kspace
+from lib.scans import scan_files
+from lib.volumes import read_volume
 
 FEW = 3  # how many examples a finding names
 
@@ -28,8 +31,11 @@ class Finding:
 def check(card: Card) -> list[Finding]:
     """Everything that can be said of a card's prepared folder.
 
-    Files against the index, image against mask, values, hashes, counts against the card, groups against the split.
+    Files against the index, image against mask, values, hashes, counts against the card, groups against the split. Of
+    volumes and k-space: that they can be read, hashes, and counts.
     """
+    if card.goal != "segmentation":
+        return _unmasked(card)
     try:
         folder = manifests.require_folder(card)
         rows = manifests.read_table(folder / "index.csv", manifests.INDEX_COLUMNS)
@@ -42,6 +48,26 @@ def check(card: Card) -> list[Finding]:
     findings += _counts(card, rows)
     findings += _leaks(card, rows, hashes)
     return findings
+
+
+def _unmasked(card: Card) -> list[Finding]:
+    """Volumes and k-space: every file of the card that is there can be read, and what is there is a known part."""
+    files = scan_files(card)
+    if not files:
+        return [Finding("error", f"no file of {card.name} in {card.path}; {manifests.root_note()}")]
+    findings = []
+    for file in files:
+        try:
+            if card.goal == "measured":
+                read_kspace(file)
+            elif not read_volume(file).voxels.any():
+                findings.append(Finding("error", f"{file.name} is zero everywhere"))
+        except StudyError as error:
+            findings.append(Finding("error", str(error)))
+    findings += _checksums(card.path, card.folder)
+    people = {subject.name for subject in card.subjects for file in files if file.name.startswith(f"{subject.name}_")}
+    found = Part(name="", pairs=len(files), groups=len(people) if card.goal == "reconstruction" else len(files))
+    return findings + _known(card, found, "volumes of", "persons")
 
 
 def _some(examples: Sequence[object]) -> str:
@@ -162,13 +188,20 @@ def _checksums(folder: Path, name: str) -> list[Finding]:
 
 
 def _counts(card: Card, rows: list[dict[str, str]]) -> list[Finding]:
-    pairs, groups = len(rows), len({row["group"] for row in rows})
+    return _known(
+        card, Part(name="", pairs=len(rows), groups=len({row["group"] for row in rows})), "pairs in", "groups"
+    )
+
+
+def _known(card: Card, found: Part, of: str, groups: str) -> list[Finding]:
+    """Whether the counts of what was found are those of all originals or of a named part."""
     known = (Part(name="all originals", pairs=card.pairs, groups=card.groups), *card.parts)
     for part in known:
-        if (part.pairs, part.groups) == (pairs, groups):
-            return [Finding("ok", f"{pairs} pairs in {groups} groups: {part.name}")]
+        if (part.pairs, part.groups) == (found.pairs, found.groups):
+            return [Finding("ok", f"{found.pairs} {of} {found.groups} {groups}: {part.name}")]
     texts = [f"{part.pairs} in {part.groups} ({part.name})" for part in known]
-    return [Finding("warning", f"{pairs} pairs in {groups} groups, while the card knows {' or '.join(texts)}")]
+    text = f"{found.pairs} {of} {found.groups} {groups}, while the card knows {' or '.join(texts)}"
+    return [Finding("warning", text)]
 
 
 def _leaks(card: Card, rows: list[dict[str, str]], hashes: dict[str, str]) -> list[Finding]:
