@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from analysis import stats
-from analysis.outcomes import PAIR, finished
+from analysis.leads import LINEAR, gap_growth, leads
 from analysis.verdicts import (
     TESTS,
     Claim,
@@ -35,48 +35,9 @@ from analysis.verdicts import (
 from lib.adapters import FACTORS
 from lib.runs import Run, run_dir
 
-LINEAR, FULL = "scale_shift", "full_finetuning"
 _CONDITIONS = ["task", "volume_label"]
 Rows = list[dict[str, Any]]
 Runs = Mapping[str, Run]
-
-
-def leads(
-    frame: pd.DataFrame, first: str = LINEAR, second: str = FULL, metric: str = "psnr"
-) -> pd.DataFrame:  # fmt: skip
-    """How far one arm is ahead of another: one row per run of the first, in the unit of the metric.
-
-    Columns: PAIR, images (the target without its sampling rate), rate, title, kind, source, scenario, volume, first,
-    second, lead, status. `lead` is missing where a run diverged or has no partner; nothing is dropped.
-    """
-    ended = finished(frame[frame.goal == "reconstruction"])
-    base = ended[ended.arm == second][[*PAIR, metric, "status"]]
-    base = base.rename(columns={metric: "second", "status": "other"})
-    own = ended[ended.arm == first].rename(columns={metric: "first"})
-    keep = [*PAIR, "title", "kind", "source", "scenario", "volume", "first", "status"]
-    pairs = own[keep].merge(base, on=PAIR, how="left")
-    other = pairs.pop("other")
-    pairs["status"] = np.select(
-        [pairs.status == "diverged", other.isna().to_numpy(), (other == "diverged").to_numpy()],
-        ["diverged", f"no {second} run", f"{second} diverged"],
-        "done",
-    )
-    pairs["lead"] = (pairs["first"] - pairs.second).where(pairs.status == "done")
-    named = pairs.task.str.split("@", expand=True).reindex(columns=[0, 1])
-    return pairs.assign(images=named[0], rate=named[1].astype("float64"))
-
-
-def gap_growth(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """How far training runs away from validation: one row per run, mean over the evaluations after step 0.
-
-    The gap is the PSNR on training slices less that on validation slices; what it was at step 0, where both arms of a
-    pair are the same network, is taken off. Columns: run_id and growth (dB).
-    """
-    rows = evaluations.assign(gap=evaluations.train_psnr - evaluations.val_psnr).sort_values("step")
-    start = rows[rows.step == 0].set_index("run_id").gap
-    later = rows[rows.step > 0]
-    grown = (later.gap - later.run_id.map(start)).groupby(later.run_id).mean()
-    return grown.rename("growth").rename_axis("run_id").reset_index()
 
 
 def best_across_contrasts(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> Rows:
@@ -186,7 +147,7 @@ def largest_lead(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, r
     shown to lie below it (all must, so no correction).
     """
     pairs, least, gain = leads(frame, *claim.compare), int(claim.value("min_seeds")), claim.value("gain")
-    cells = {key: own.lead.dropna().to_numpy() for key, own in pairs.groupby(_CONDITIONS)}
+    cells: dict[Any, Any] = {key: own.lead.dropna().to_numpy() for key, own in pairs.groupby(_CONDITIONS)}
     cells = {key: values for key, values in cells.items() if len(values) >= least}
     if not cells:
         return [verdict(claim, "all", "not tested", f"No pair of runs with {least} seeds")]

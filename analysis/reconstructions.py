@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from analysis import factors
-from analysis.linear_finetuning import FULL, LINEAR
+from analysis.leads import FULL, LINEAR
 from analysis.records import record
 from lib.cascade import to_channels, zero_filled
 from lib.errors import StudyError

@@ -35,9 +35,9 @@ ORDER = {
         "kernels", "wishart", "matching", "patterns", "filters", "factors", "randomness_tests", "two_sample",
         "randomness", "calibration", "reuse",
         # outcomes, claims, figures, reports
-        "records", "outcomes", "verdicts", "transfer_value", "filter_claims", "frozen_encoder",
-        "linear_finetuning", "claims", "overview", "looks", "pictures", "figures", "figures_value", "figures_linear",
-        "explore", "parameters", "execution", "pages", "reports", "__main__",
+        "records", "outcomes", "leads", "verdicts", "transfer_value", "filter_claims", "frozen_encoder",
+        "linear_finetuning", "reconstructions", "claims", "overview", "looks", "pictures", "figures", "figures_value",
+        "figures_linear", "explore", "parameters", "execution", "pages", "reports", "__main__",
     ],
 }  # fmt: skip
 # What `lib` may import at module level, so that a bare GPU machine with PyTorch can train.
