@@ -35,8 +35,9 @@ ORDER = {
         "kernels", "wishart", "matching", "patterns", "filters", "factors", "randomness_tests", "two_sample",
         "randomness", "calibration", "reuse",
         # outcomes, claims, figures, reports
-        "outcomes", "verdicts", "transfer_value", "filter_claims", "frozen_encoder", "claims", "overview", "looks",
-        "pictures", "figures", "figures_value", "explore", "parameters", "execution", "pages", "reports", "__main__",
+        "compressed_sensing", "coil_calibration", "outcomes", "verdicts", "transfer_value", "filter_claims",
+        "frozen_encoder", "claims", "overview", "looks", "pictures", "figures", "figures_value", "figures_mri",
+        "explore", "parameters", "execution", "pages", "reports", "__main__",
     ],
 }  # fmt: skip
 # What `lib` may import at module level, so that a bare GPU machine with PyTorch can train.
