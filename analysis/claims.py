@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import filter_claims, frozen_encoder, transfer_value  # noqa: F401  they register their tests
+from analysis import filter_claims, frozen_encoder, linear_finetuning, transfer_value  # noqa: F401  they register tests
 from analysis.outcomes import own_source
 from analysis.verdicts import TESTS, Claim, Threshold
 from lib.errors import StudyError, nearest
@@ -62,11 +62,16 @@ def evaluate(
         rests on), detectable (the smallest effect the design finds at 80 % power, in the same unit) and
         note. Numbers that do not exist are None.
     """
-    rows, own, by_id = [], own_source(frame), {run.path.name: run for run in runs}
+    rows, by_id, own = [], {run.path.name: run for run in runs}, own_source(frame)
     for claim in load() if claims is None else claims:
         test = TESTS[claim.test]
-        rows += test.run(claim, frame if test.shared_source else own, evaluations, by_id)
+        table = _of_goal(frame if test.shared_source else own, test.goal)
+        rows += test.run(claim, table, _of_goal(evaluations, test.goal), by_id)
     return rows
+
+
+def _of_goal(frame: pd.DataFrame, goal: str | None) -> pd.DataFrame:
+    return frame if goal is None else frame.loc[frame.goal == goal]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -20,11 +20,20 @@ from matplotlib.patches import Rectangle
 from analysis import looks, outcomes, stats
 from analysis.looks import styled
 
-NAMES = {"dice": "Dice on test images", "hd95": "HD95 on test images (pixels)", "val_dice": "Dice on validation images"}
+NAMES = {"dice": "Dice on test images", "hd95": "HD95 on test images (pixels)", "psnr": "PSNR on test slices (dB)"}
+NAMES |= {"ssim": "SSIM on test slices", "nmse": "NMSE on test slices"}
+
+
+def _name(rows: pd.DataFrame, metric: str) -> str:
+    """What an axis is called; a score is the metric of the goal that the rows share."""
+    dice = rows.goal.iloc[0] != "reconstruction"
+    if metric == "val_score":
+        return "Dice on validation images" if dice else "PSNR on validation slices (dB)"
+    return NAMES[("dice" if dice else "psnr") if metric == "score" else metric]
 
 
 @styled
-def accuracy_by_volume(table: pd.DataFrame, task: str, *, metric: str = "dice", ax: Axes | None = None) -> Axes:
+def accuracy_by_volume(table: pd.DataFrame, task: str, *, metric: str = "score", ax: Axes | None = None) -> Axes:
     """A metric of one task against the number of training images (log scale), one line per arm."""
     ax = looks.axes(ax, width=9)
     rows = table[table.task == task]
@@ -49,7 +58,8 @@ def accuracy_by_volume(table: pd.DataFrame, task: str, *, metric: str = "dice", 
     ax.set_xticks(volumes.tolist(), [looks.volume_text(str(label), volume) for label, volume in volumes.items()])
     ax.minorticks_off()
     ax.set_xlim(volumes.min() / 1.4, volumes.max() * 1.4)
-    ax.set(xlabel="training images (log scale)", ylabel=NAMES.get(metric, metric))
+    what = "subjects" if rows.goal.iloc[0] == "reconstruction" else "images"
+    ax.set(xlabel=f"training {what} (log scale)", ylabel=_name(rows, metric))
     looks.head(ax, looks.task_title(cells), f"{looks.INTERVAL}; dots: single seeds")
     looks.legend_beside(ax)
     return ax
@@ -60,7 +70,9 @@ def learning_curves(
     curves: pd.DataFrame, task: str, volume_label: str, *, fractions: Sequence[float] = (0.90, 0.95, 0.99),
     ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
-    """Validation Dice against step, one line per arm with its band; fractions of the scratch plateau as dotted lines.
+    """Validation score (Dice or PSNR) against step, one line per arm with its band.
+
+    Fractions of the scratch plateau are dotted lines.
 
     A run that stopped early keeps its last value; diverged runs are counted in the legend and drawn as far as they got.
     """
@@ -73,9 +85,9 @@ def learning_curves(
         look, own = looks.look(label), rows[rows.label == label]
         lost = own[own.status == "diverged"]
         for _, run in lost.groupby("run_id"):
-            ax.plot(run.step, run.val_dice, color=look.color, linestyle=":", linewidth=1)
+            ax.plot(run.step, run.val_score, color=look.color, linestyle=":", linewidth=1)
         name = f"{label} ({lost.run_id.nunique()} diverged)" if len(lost) else label
-        runs = own[own.status != "diverged"].pivot_table(index="run_id", columns="step", values="val_dice")
+        runs = own[own.status != "diverged"].pivot_table(index="run_id", columns="step", values="val_score")
         runs = runs.ffill(axis=1)
         intervals = [stats.mean_interval(runs[step].dropna()) for step in runs]
         steps = runs.columns.to_numpy(dtype=np.float64)
@@ -89,15 +101,18 @@ def learning_curves(
     note = f"{looks.INTERVAL} (band)"
     base = rows[(rows.strategy == "scratch") & (rows.status != "diverged")].sort_values("step")
     if len(base):
-        plateau = float(base.groupby("run_id").val_dice.apply(lambda dice: dice.iloc[-3:].mean()).mean())
+        plateau = float(base.groupby("run_id").val_score.apply(lambda score: score.iloc[-3:].mean()).mean())
         for fraction in fractions:
             ax.axhline(fraction * plateau, color=looks.NOTE_COLOR, linestyle=":", linewidth=1.2, zorder=1)
         note += f"; dotted: {', '.join(f'{100 * each:g}' for each in fractions)} % of the scratch plateau"
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in drawn] or [np.zeros(0)])
     if np.isfinite(values).any():  # bands of two seeds reach far out of the picture
         low, high = np.nanmin(values), np.nanmax(values)
-        ax.set_ylim(max(-0.02, low - 0.08), min(1.02, high + 0.08))
-    ax.set(xlabel="step", ylabel=NAMES["val_dice"])
+        if rows.goal.iloc[0] == "reconstruction":
+            ax.set_ylim(low - 1, high + 1)
+        else:
+            ax.set_ylim(max(-0.02, low - 0.08), min(1.02, high + 0.08))
+    ax.set(xlabel="step", ylabel=_name(rows, "val_score"))
     volume = rows.volume.dropna()
     images = looks.volume_text(volume_label, float(volume.mean()) if len(volume) else float("nan"))
     looks.head(ax, f"{looks.task_title(rows)}, {images} images", note)
@@ -107,7 +122,7 @@ def learning_curves(
 
 @styled
 def learning_rates(table: pd.DataFrame, *, seed: int, ax: Axes | None = None) -> Axes:
-    """How learning rates were chosen: a row per cell, a column per rate, validation Dice of the tuning seed.
+    """How learning rates were chosen: a row per cell, a column per rate, validation score of the tuning seed.
 
     The darker, the further below the best of its row; the chosen rate is framed. A frame at the edge says that a
     better rate may lie beyond.
@@ -127,15 +142,16 @@ def learning_rates(table: pd.DataFrame, *, seed: int, ax: Axes | None = None) ->
     lines = max(name.count("\n") + 1 for name in names)
     ax = looks.axes(ax, width=6.5 + len(rates), height=1.7 + (0.12 + 0.2 * lines) * len(cells))
     for place, (_, own) in enumerate(cells):
-        best = float(own.val_dice.max())
+        best = float(own.val_score.max())
         for run in own.sort_values("lr").itertuples():
             x, diverged = rates.index(run.lr), run.status == "diverged"
-            depth = 1.0 if diverged else min(1.0, (best - run.val_dice) / 0.1)
+            scale = 1.0 if run.goal == "reconstruction" else 0.1  # dB, Dice
+            depth = 1.0 if diverged else min(1.0, (best - run.val_score) / scale)
             shade = 1 - 0.45 * depth
-            chosen = not diverged and run.val_dice == best
+            chosen = not diverged and run.val_score == best
             frame = {"edgecolor": "black", "linewidth": 1.6, "zorder": 3} if chosen else {"edgecolor": "white"}
             ax.add_patch(Rectangle((x - 0.46, place - 0.42), 0.92, 0.84, facecolor=(shade, shade, 1.0), **frame))
-            text = "diverged" if diverged else f"{run.val_dice:.3f}"
+            text = "diverged" if diverged else f"{run.val_score:.3f}"
             ax.text(x, place, text, ha="center", va="center", fontsize=10, zorder=4)
     ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
     ax.set_yticks(range(len(cells)), names, fontsize=10)
@@ -143,13 +159,14 @@ def learning_rates(table: pd.DataFrame, *, seed: int, ax: Axes | None = None) ->
     ax.grid(False)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    looks.head(ax, "Learning rates", f"{NAMES['val_dice']}, seed {seed}; framed: chosen")
+    what = " or ".join(dict.fromkeys(_name(own, "val_score") for _, own in cells))
+    looks.head(ax, "Learning rates", f"{what}, seed {seed}; framed: chosen")
     return ax
 
 
 @styled
 def strategies(
-    table: pd.DataFrame, task: str, volume_label: str, *, metric: str = "dice", ax: Axes | None = None
+    table: pd.DataFrame, task: str, volume_label: str, *, metric: str = "score", ax: Axes | None = None
 ) -> Axes:
     """A metric by arm, best at the top, with the number of parameters that each trains at the right."""
     rows = table[(table.task == task) & (table.volume_label == volume_label)]
@@ -171,7 +188,7 @@ def strategies(
             color=looks.NOTE_COLOR)  # fmt: skip
     ax.set_yticks(range(len(cells)), cells.label.tolist())
     ax.set_ylim(len(cells) - 0.5, -0.9)
-    ax.set_xlabel(NAMES.get(metric, metric))
+    ax.set_xlabel(_name(rows, metric))
     beyond = ""
     if cells.seeds.any():
         least = 0.02 if metric != "hd95" else 1.0

@@ -211,4 +211,4 @@ def _on_task(
 
 TESTS.add("change_little", ClaimTest(change_little, ("cosine",), compares=False))
 TESTS.add("look_random", ClaimTest(look_random, ("auc",), compares=False))
-TESTS.add("linear_transformation", ClaimTest(linear_transformation, ("share",), compares=False))
+TESTS.add("linear_transformation", ClaimTest(linear_transformation, ("share",), compares=False, goal=None))

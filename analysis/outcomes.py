@@ -12,7 +12,6 @@ overlap, so intervals over them are somewhat too narrow (Bengio and Grandvalet 2
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,22 +19,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.records import EVALUATION, IDENTITY, OUTCOMES, RECONSTRUCTION, SETTINGS, record
 from analysis.stats import mean_interval
 from lib.errors import StudyError
 from lib.runs import Run
-from lib.spec import RunSpec
-from lib.strategies import STRATEGIES
-from lib.tasks import get_task
+from lib.tasks import SCORE
 
 PLATEAU_EVALUATIONS = 3
 LEAST_PLATEAU = 0.05  # below this the scratch run has learned nothing, and fractions of it mean nothing
 
-IDENTITY = ["run_id", "task", "title", "modality", "kind", "strategy", "options", "arm", "source", "source_seed"]
-IDENTITY += ["volume", "volume_label", "seed", "fold"]
-SETTINGS = ["lr", "budget", "batch", "size", "width", "depth", "norm"]
-OUTCOMES = ["steps", "seconds", "trainable", "parameters", "status", "reason"]
-OUTCOMES += ["val_dice", "dice", "hd95", "misses", "empty", "images", "peak_mb", "device", "data"]
-EVALUATION = ["step", "train_loss", "val_dice", "val_loss"]
 CELL = ["task", "volume_label", "arm", "source"]
 PAIR = ["task", "volume_label", "seed", "fold"]
 
@@ -44,17 +36,19 @@ def table(runs: Iterable[Run]) -> pd.DataFrame:
     """Results, one row per run, with the columns IDENTITY + SETTINGS + OUTCOMES.
 
     `source` is the task of the source run, and says its seed where that is not the run's own: such runs share one
-    source and make a cell of their own. `volume` is the number of training images ("all" resolved), `volume_label`
-    what the spec says; `budget` are the steps of the spec, `steps` those that were done; `status` is done, diverged
-    or unfinished; what a run does not have is missing.
+    source and make a cell of their own. `volume` is the number of training images ("all" resolved; of subjects where
+    the goal is reconstruction), `volume_label` what the spec says; `score` is the metric of the goal, Dice or PSNR;
+    `budget` are the steps of the spec, `steps` those that were done; `status` is done, diverged or unfinished; what
+    a run does not have is missing.
 
     Raises:
         StudyError: a finished run on all images does not say how many they were.
     """
-    frame = pd.DataFrame([_row(run) for run in runs], columns=IDENTITY + SETTINGS + OUTCOMES)
+    frame = pd.DataFrame([record(run) for run in runs], columns=IDENTITY + SETTINGS + OUTCOMES)
     whole = ["volume", "seed", "fold", "budget", "batch", "size", "width", "depth", "steps", "trainable"]
     whole += ["parameters", "misses", "empty", "images", "source_seed"]
-    numbers = ["lr", "seconds", "val_dice", "dice", "hd95", "peak_mb"]
+    numbers = ["lr", "seconds", "dice", "hd95", "peak_mb", *RECONSTRUCTION, "zero_filled_psnr", "start_psnr"]
+    numbers += ["source_before", "source_after", "val_dice", "val_psnr", "score", "val_score"]
     frame = frame.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(numbers, "float64"))
     return frame.sort_values(["task", "volume", "strategy", "arm", "source", "lr", "fold", "seed"], ignore_index=True)
 
@@ -63,59 +57,12 @@ def curves(runs: Iterable[Run]) -> pd.DataFrame:
     """Evaluations during training, one row each: IDENTITY, status, EVALUATION, seconds and lr."""
     frames = []
     for run in runs:
-        row = _row(run)
+        row = record(run)
         rows = pd.DataFrame(run.metrics()).reindex(columns=[*EVALUATION, "seconds", "lr"])
+        rows["val_score"] = rows[f"val_{SCORE[run.spec.goal]}"]
         frames.append(rows.astype("float64").assign(**{key: row[key] for key in [*IDENTITY, "status"]}))
     columns = [*IDENTITY, "status", *EVALUATION, "seconds", "lr"]
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
-
-
-def _row(run: Run) -> dict[str, Any]:
-    spec, result = run.spec, run.result or {}
-    task = get_task(spec.task)
-    test, val = result.get("test") or {}, result.get("val") or {}
-    volume = spec.volume if spec.volume is not None else (result.get("images") or {}).get("train")
-    if result and volume is None:
-        raise StudyError(
-            f"{run.path}/result.json must say how many training images there were (images.train); "
-            "delete the folder to train the run again"
-        )
-    return {
-        "run_id": run.path.name,
-        "task": spec.task,
-        "title": task.title,
-        "modality": task.modality,
-        "kind": task.kind,
-        "strategy": spec.strategy,
-        "options": json.dumps(dict(spec.options), sort_keys=True),
-        "arm": _arm(spec.strategy, spec.options),
-        "source": _source(spec),
-        "source_seed": spec.source.seed if spec.source else None,
-        "volume": volume,
-        "volume_label": "all" if spec.volume is None else str(spec.volume),
-        "budget": spec.steps,
-        **{name: getattr(spec, name) for name in ("seed", "fold", "lr", *SETTINGS[2:])},
-        **{name: result.get(name) for name in ("steps", "seconds", "trainable", "parameters")},
-        **{name: result.get(name) for name in ("peak_mb", "device")},
-        "data": result.get("data"),
-        "status": result.get("status", "unfinished"),
-        "reason": result.get("reason") or "",
-        "val_dice": val.get("dice"),
-        **{name: test.get(name) for name in ("dice", "hd95", "misses", "empty", "images")},
-    }
-
-
-def _arm(strategy: str, options: Any) -> str:
-    """The strategy and those of its options that are not the default, as one label."""
-    default = STRATEGIES[strategy].options
-    told = [f"{key}={value}" for key, value in sorted(options.items()) if value != default[key]]
-    return f"{strategy} ({', '.join(told)})" if told else strategy
-
-
-def _source(spec: RunSpec) -> str:
-    if spec.source is None:
-        return ""
-    return spec.source.task + (f" (seed {spec.source.seed})" if spec.source.seed != spec.seed else "")
 
 
 def own_source(frame: pd.DataFrame) -> pd.DataFrame:
@@ -130,8 +77,7 @@ def finished(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that ran to an end, done or diverged, at most one per cell and replicate.
 
     Raises:
-        StudyError: two runs stand for one cell, seed and fold (several learning rates, say): a mean over
-        them would
+        StudyError: two runs stand for one cell, seed and fold (several learning rates, say): a mean over them would
             count a seed twice.
     """
     ended = frame[frame.status != "unfinished"]
@@ -142,17 +88,16 @@ def finished(frame: pd.DataFrame) -> pd.DataFrame:
         differ = [name for name in SETTINGS if same[name].nunique() > 1]
         raise StudyError(
             f"one run per cell and seed is needed; {first.task}, {first.volume_label} images, {first.arm}, "
-            f"seed {first.seed} has {len(same)}, which differ in "
-            f"{', '.join(differ) or 'nothing in this table'}; "
+            f"seed {first.seed} has {len(same)}, which differ in {', '.join(differ) or 'nothing in this table'}; "
             "pass the runs of one suite, as study.finished gives them"
         )
     return ended
 
 
-def summary(frame: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
+def summary(frame: pd.DataFrame, metric: str = "score") -> pd.DataFrame:
     """One row per cell: mean of `metric` on test images with its 95 % t interval over replicates, and cost.
 
-    Columns: CELL, title, kind, strategy, volume, mean, low, high, seeds (done), diverged, seconds (mean),
+    Columns: CELL, title, kind, goal, strategy, volume, mean, low, high, seeds (done), diverged, seconds (mean),
     trainable.
     Diverged runs have no metric: they are counted, not averaged.
     """
@@ -163,7 +108,7 @@ def summary(frame: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
         rows.append(
             {
                 **dict(zip(CELL, key, strict=True)),
-                **{name: cell[name].iloc[0] for name in ("title", "kind", "strategy", "trainable")},
+                **{name: cell[name].iloc[0] for name in ("title", "kind", "goal", "strategy", "trainable")},
                 "volume": float(cell.volume.mean()),
                 "mean": interval.estimate,
                 "low": interval.low,
@@ -173,7 +118,7 @@ def summary(frame: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
                 "seconds": float(done.seconds.mean()),
             }
         )
-    columns = [*CELL, "title", "kind", "strategy", "volume", "mean", "low", "high"]
+    columns = [*CELL, "title", "kind", "goal", "strategy", "volume", "mean", "low", "high"]
     columns += ["seeds", "diverged", "seconds", "trainable"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -212,7 +157,7 @@ def difficulty(frame: pd.DataFrame) -> pd.DataFrame:
     Fixed in advance, so that it does not depend on any transfer. Columns: task, title, kind, difficulty,
     seeds. Tasks without a finished scratch run on all images are not listed.
     """
-    cells = summary(frame)
+    cells = summary(frame, "dice")
     cells = cells[(cells.arm == "scratch") & (cells.volume_label == "all") & (cells.seeds > 0)]
     return cells.assign(difficulty=1 - cells["mean"])[["task", "title", "kind", "difficulty", "seeds"]].reset_index(
         drop=True

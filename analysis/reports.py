@@ -36,7 +36,7 @@ def write_table(suite: str) -> tuple[Path, int]:
     from analysis import outcomes
 
     chosen = study.load(suite)
-    rows = outcomes.table(study.finished(chosen))
+    rows = outcomes.table(study.finished(chosen, goal=None))
     target = paths.reports_dir() / chosen.name / "results.csv"
     paths.write_atomic(target, rows.to_csv(index=False))
     return target, len(rows)
@@ -47,7 +47,7 @@ def write_claims(suite: str) -> tuple[Path, list[dict[str, Any]]]:
     from analysis import claims, outcomes
 
     chosen = study.load(suite)
-    runs = study.finished(chosen)
+    runs = study.finished(chosen, goal=None)
     ledger = claims.evaluate(outcomes.table(runs), outcomes.curves(runs), runs=runs)
     target = paths.reports_dir() / chosen.name / "claims.json"
     claims.write(target, ledger)

@@ -54,14 +54,16 @@ class Claim:
 class ClaimTest:
     """A test of claims: what it needs in claims.toml, and the function `(claim, table, curves, runs) -> rows`.
 
-    The table is without runs that share one source run (see `outcomes.own_source`), unless `shared_source` asks for
-    them. `runs` gives the run of each `run_id` in the table, for tests that look at weights.
+    Both tables hold the runs of one goal (None: of all). They are without runs that share one source run (see
+    `outcomes.own_source`), unless `shared_source` asks for them. `runs` gives the run of each `run_id` in the table,
+    for tests that look at weights.
     """
 
     run: Callable[[Claim, pd.DataFrame, pd.DataFrame, Mapping[str, Run]], list[dict[str, Any]]]
     thresholds: tuple[str, ...]
     compares: bool
     shared_source: bool = False
+    goal: str | None = "segmentation"
 
 
 TESTS: Registry[ClaimTest] = Registry("test of a claim")

@@ -21,6 +21,7 @@ from lib.progress import Progress, clock
 from lib.provenance import DEVICES, device_name, pick_device, stamp
 from lib.runs import Run, find_run, list_runs
 from lib.spec import RunSpec, run_id, spec_from_dict
+from lib.tasks import SCORE
 from lib.train import train
 
 
@@ -140,7 +141,8 @@ def _status(run: Run) -> str:
         return f"unfinished, step {rows[-1]['step'] if rows else 0}/{run.spec.steps}"
     if result["status"] != "done":
         return f"{result['status']}: {result['reason']}"
-    return f"test Dice {result['test']['dice']:.3f} in {clock(result['seconds'])}"
+    score = SCORE[run.spec.goal]
+    return f"test {score} {result['test'][score]:.3f} in {clock(result['seconds'])}"
 
 
 def _print_result(run: Run) -> None:

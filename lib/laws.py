@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lib.gabor import gabor_atoms
-from lib.models import UNet
 from lib.registry import Registry
+from lib.stages import Staged
 
 # A law turns weights (outputs, inputs, *grid) drawn from He's law into weights of its own: the draw decides, and no
 # further random number is needed, so that encoders of one seed are kin under every law.
@@ -47,7 +47,7 @@ LAWS.add("gabor", _gabor)
 LAWS.add("image", _image)
 
 
-def redraw(model: UNet, stages: Sequence[str], law: str) -> None:
+def redraw(model: Staged, stages: Sequence[str], law: str) -> None:
     """Give the convolutions of the stages weights that follow a law; each layer keeps its energy.
 
     Raises:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from lib.errors import StudyError, nearest
 from lib.provenance import generator
 from lib.registry import Registry
+from lib.stages import Network, Staged
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -52,7 +53,7 @@ class Block(nn.Module):
         return F.relu(self.norm2(self.conv2(x)), inplace=True)
 
 
-class UNet(nn.Module):
+class UNet(Staged):
     """A U-Net (Ronneberger et al., arXiv 1505.04597) for 2-D or 3-D images of any size, with named stages.
 
     Stages in order along the data path: `enc0 ... enc{depth}` (the last is the bottleneck),
@@ -94,9 +95,16 @@ class UNet(nn.Module):
         self.head = _CONV[dim](width, outputs, kernel_size=1)
 
     @property
-    def stages(self) -> list[str]:
-        """Names of the stages in order along the data path."""
-        return [name for name, _ in self.named_children()]
+    def encoder(self) -> list[str]:
+        """The contracting side with the bottleneck."""
+        return [f"enc{level}" for level in range(self.depth + 1)]
+
+    @property
+    def levels(self) -> list[list[str]]:
+        """The rows of the U: both sides of a resolution, the head in the top row, the bottleneck alone."""
+        rows = [[f"enc{level}", f"dec{level}"] for level in range(self.depth)]
+        rows[0].append("head")
+        return [*rows, [f"enc{self.depth}"]]
 
     def forward(self, x: Tensor) -> Tensor:  # (n, inputs, *size) -> (n, outputs, *size)
         size = x.shape[2:]
@@ -130,7 +138,11 @@ def build(*, width: int, depth: int, norm: str, seed: int, dim: int = 2) -> UNet
     Convolutions are drawn from He's normal law (arXiv 1502.01852; fan-in, biases zero): the law is part of the
     study, because later analyses ask whether trained filters still look like a draw from it.
     """
-    model = UNet(width=width, depth=depth, norm=norm, dim=dim)
+    return initialize(UNet(width=width, depth=depth, norm=norm, dim=dim), seed)
+
+
+def initialize(model: Network, seed: int) -> Network:
+    """The network, with fresh weights that are a pure function of its shape and the seed; see `build`."""
     draw = generator(seed, 0x1417)
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
@@ -165,7 +177,7 @@ def moving_entries(model: nn.Module) -> dict[str, int]:
     }
 
 
-def parameters_by_stage(model: UNet) -> dict[str, dict[str, int]]:
+def parameters_by_stage(model: Staged) -> dict[str, dict[str, int]]:
     """Number of parameters, and of trainable ones, per stage in order: `{stage: {"parameters": n, "trainable": m}}`."""
     counts = {stage: {"parameters": 0, "trainable": 0} for stage in model.stages}
     moving = moving_entries(model)
@@ -176,7 +188,7 @@ def parameters_by_stage(model: UNet) -> dict[str, dict[str, int]]:
     return counts
 
 
-def check_stages(model: UNet, stages: Sequence[str]) -> list[str]:
+def check_stages(model: Staged, stages: Sequence[str]) -> list[str]:
     """`stages` as a list, each a stage of the model.
 
     Raises:

@@ -1,15 +1,57 @@
-"""What a step minimizes, at which rate, which steps are kept, and the optimizer's state by name."""
+"""What a segmentation network minimizes and is judged by; learning rates, kept steps, the optimizer's state by name."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lib.batches import Batches
+from lib.metrics import summarize
 from lib.spec import RunSpec
+from lib.stages import Staged
+from lib.strategies import training_masks
+from lib.tasks import Data, Split, standardize
+
+Through = Callable[[Tensor], Tensor]  # network inputs -> output, batch by batch
+Predict = Callable[[np.ndarray], Tensor]  # indices -> what the network makes of the images there
+
+
+class Objective(Protocol):
+    """What the training loop asks of a goal."""
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Network inputs and truth of a step, a pure function of (seed, step)."""
+        ...
+
+    def inputs(self, index: np.ndarray) -> Tensor:
+        """Network inputs of the images at `index`, the same at every call."""
+        ...
+
+    def output(self, model: Staged, inputs: Tensor) -> Tensor:
+        """What the network makes of inputs: logits (n, h, w), or images (n, 2, h, w)."""
+        ...
+
+    def loss(self, output: Tensor, truth: Tensor) -> Tensor:
+        """What a step minimizes."""
+        ...
+
+    def validate(self, predict: Predict) -> dict[str, float]:
+        """`val_loss`, `val_` with the name of every score, and whatever else a line of metrics.jsonl should say."""
+        ...
+
+    def test(self, predict: Predict) -> dict[str, Any]:
+        """What result.json says under "test"."""
+        ...
+
+    def further(self, model: Staged, start: Mapping[str, Tensor], through: Through) -> dict[str, Any]:
+        """What else result.json says of a trained model against that of its `start`, in which it leaves it."""
+        ...
 
 
 def checkpoint_steps(steps: int, keep: str) -> set[int]:
@@ -65,3 +107,40 @@ def restore_optimizer(
             key: value.to(counter) if key == "step" else torch.empty_like(parameter).copy_(value)
             for key, value in own.items()
         }
+
+
+class Segmentation:
+    """Masks from images: cross-entropy with Dice, selected on the mean Dice of validation images."""
+
+    def __init__(self, spec: RunSpec, data: Data, parts: Split, device: torch.device) -> None:
+        self.data, self.split, self.device = data, parts, device
+        images, masks = (each[torch.from_numpy(parts.train)].to(device) for each in (data.images, data.masks))
+        masks = training_masks(spec.strategy, masks, spec.seed)
+        self.batches = Batches(images, masks, seed=spec.seed, batch=spec.batch, augmented=spec.augment)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        images, masks = self.batches.at(step)
+        return standardize(images), masks
+
+    def inputs(self, index: np.ndarray) -> Tensor:
+        return standardize(self.data.images[torch.from_numpy(index)].to(self.device))
+
+    def output(self, model: Staged, inputs: Tensor) -> Tensor:
+        return model(inputs)[:, 0].float()
+
+    def loss(self, output: Tensor, truth: Tensor) -> Tensor:
+        return segmentation_loss(output, truth)
+
+    def validate(self, predict: Predict) -> dict[str, float]:
+        output = predict(self.split.val)
+        truth = self.data.masks[torch.from_numpy(self.split.val)].to(self.device)
+        return {"val_loss": float(segmentation_loss(output, truth)), "val_dice": mean_dice(output > 0, truth)}
+
+    def test(self, predict: Predict) -> dict[str, Any]:
+        truth = self.data.masks[torch.from_numpy(self.split.test)].numpy()
+        return summarize(
+            (predict(self.split.test) > 0).cpu().numpy(), truth, [self.data.ids[each] for each in self.split.test]
+        )
+
+    def further(self, model: Staged, start: Mapping[str, Tensor], through: Through) -> dict[str, Any]:
+        return {}

@@ -83,7 +83,11 @@ class Progress:
             self.first.setdefault(run, event["step"])
             self.done[run] = event["step"]
             if self.every_evaluation or time.monotonic() - self.last > QUIET_SECONDS:
-                self._line(f"{run} step {event['step']}/{event['steps']}, validation Dice {event['val_dice']:.3f}")
+                scores = {"Dice": event.get("val_dice"), "PSNR": event.get("val_psnr")}
+                told = ", ".join(
+                    f"validation {name} {value:.3f}" for name, value in scores.items() if value is not None
+                )
+                self._line(f"{run} step {event['step']}/{event['steps']}, {told}")
 
     def _line(self, text: str) -> None:
         self.last = time.monotonic()

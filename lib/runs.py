@@ -20,9 +20,10 @@ from torch import Tensor
 
 from lib import paths
 from lib.errors import StudyError
-from lib.models import UNet, build
+from lib.models import initialize
 from lib.provenance import generator
 from lib.spec import RunSpec, canonical, run_id, spec_from_dict
+from lib.stages import Staged
 from lib.strategies import freeze, load_start
 from lib.tasks import standardize
 
@@ -100,7 +101,7 @@ class Run:
         merged = read_tensors(self.checkpoint(0))
         return merged if step == 0 else {**merged, **read_tensors(self.checkpoint(step))}
 
-    def model(self, step: int | None = None) -> UNet:
+    def model(self, step: int | None = None) -> Staged:
         """The network at a checkpoint (None: the last), with the strategy's factors, in evaluation mode."""
         model = _frozen(_initialized(self.spec), self.spec)
         model.load_state_dict(self.weights(step))
@@ -126,7 +127,7 @@ def run_dir(spec: RunSpec) -> Path:
     return paths.runs_dir() / run_id(spec)
 
 
-def start_model(spec: RunSpec) -> UNet:
+def start_model(spec: RunSpec) -> Staged:
     """The model of a spec at step 0: initialized, given its source's final weights, its factors, and frozen as asked.
 
     Raises:
@@ -148,13 +149,13 @@ def start_model(spec: RunSpec) -> UNet:
     return _frozen(model, spec)
 
 
-def _frozen(model: UNet, spec: RunSpec) -> UNet:
+def _frozen(model: Staged, spec: RunSpec) -> Staged:
     freeze(model, spec.strategy, spec.options, generator(spec.seed, 0x10A0))
     return model
 
 
-def _initialized(spec: RunSpec) -> UNet:
-    return build(width=spec.width, depth=spec.depth, norm=spec.norm, seed=spec.seed)
+def _initialized(spec: RunSpec) -> Staged:
+    return initialize(spec.network(), spec.seed)
 
 
 def list_runs(root: Path | None = None, warn: Callable[[str], None] | None = None) -> list[Run]:

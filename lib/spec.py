@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 
+from lib.cascade import Cascade
 from lib.errors import StudyError, nearest
 from lib.models import NORMS, UNet
+from lib.mri import SAMPLING
 from lib.provenance import generator
+from lib.stages import Staged
 from lib.strategies import STRATEGIES, check_options, freeze
 from lib.tasks import get_task
 
 CHECKPOINTS = ("log", "ends")
+MODELS = ("unet", "cascade")
 
 
 @dataclass(frozen=True)
@@ -29,18 +34,22 @@ class RunSpec:
         strategy: name of the transfer strategy; `scratch` for a first training.
         options: options of the strategy; completed by its defaults.
         source: the run whose final weights the strategy starts from, if it needs one.
-        width, depth, norm: the U-Net (see `lib.models.UNet`).
+        width, depth, norm: the network (see `lib.models.UNet` and `lib.cascade.Cascade`).
         size: side in pixels to which images are resized.
-        volume: number of training images, chosen by seed among those of the fold; None for all.
+        volume: number of training images, chosen by seed among those of the fold; None for all. In a
+            reconstruction task it counts 3-D volumes, one per subject, of which all slices are taken.
         seed: initialization, choice and order of the images, augmentation.
         fold: which fold of groups is the test split; the next one is the validation split.
         steps: optimizer steps. batch: images a step.
         lr: peak learning rate (linear warm-up over the first 5 %, then cosine to 0). weight_decay: of AdamW.
-        augment: whether training images are flipped, moved, scaled, rotated and re-lit at random.
-        patience: stop after so many evaluations without a better validation Dice, and keep the best weights;
-            None trains all steps and keeps the last.
+        augment: whether training images are flipped, moved, scaled, rotated and re-lit at random; in a reconstruction
+            task, whether sampled lines and noise are drawn anew at every visit.
+        patience: stop after so many evaluations without a better validation score (Dice or PSNR), and keep the best
+            weights; None trains all steps and keeps the last.
         evaluations: how many times the run is evaluated on validation images, evenly spaced, beside step 0.
         checkpoints: `log` keeps steps 0, 1, 4, 16, ... and the end; `ends` the first and the last only.
+        model: `unet`, or in a reconstruction task `cascade`. blocks, shared: of the cascade.
+        acceleration, sampling, coils: what is measured in a reconstruction task (see `lib.reconstruction`).
 
     Raises:
         StudyError: a name is unknown or a value is out of range; nothing is trained.
@@ -65,27 +74,34 @@ class RunSpec:
     patience: int | None = None
     evaluations: int = 20
     checkpoints: str = "log"
+    model: str = "unet"
+    blocks: int = 3
+    shared: bool = False
+    acceleration: float = 4.0
+    sampling: str = "random"
+    coils: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("task", "strategy", "norm", "checkpoints"):
+        for name in ("task", "strategy", "norm", "checkpoints", "model", "sampling"):
             if not isinstance(getattr(self, name), str):
                 raise StudyError(f"{name} must be a text, got {getattr(self, name)!r}")
-        if not isinstance(self.augment, bool):
-            raise StudyError(f"augment must be true or false, got {self.augment!r}")
+        for name in ("augment", "shared"):
+            if not isinstance(getattr(self, name), bool):
+                raise StudyError(f"{name} must be true or false, got {getattr(self, name)!r}")
         self._check_numbers()
-        get_task(self.task)
+        self._check_goal()
         if self.norm not in NORMS:
             raise StudyError(nearest("normalization", self.norm, NORMS))
         if self.checkpoints not in CHECKPOINTS:
             raise StudyError(nearest("checkpoints", self.checkpoints, CHECKPOINTS))
         object.__setattr__(self, "options", _plain(check_options(self.strategy, self.options)))
-        _check_marks(self.strategy, json.dumps(self.options), self.width, self.depth, self.norm)
+        _check_marks(self.strategy, json.dumps(self.options), *self._shape)
         strategy = STRATEGIES[self.strategy]
         if strategy.needs_source != (self.source is not None) or not isinstance(self.source, RunSpec | None):
             wants = "needs a source run" if strategy.needs_source else "starts at random and takes no source"
             raise StudyError(f"strategy {self.strategy!r} {wants}, got source={self.source!r}")
         if self.source is not None:
-            for name in ("width", "depth", "norm"):
+            for name in _SHAPE:
                 theirs, ours = getattr(self.source, name), getattr(self, name)
                 if theirs != ours:
                     raise StudyError(f"{name} must be that of the source, {theirs!r}, got {ours!r}")
@@ -95,37 +111,73 @@ class RunSpec:
             if name in ("volume", "patience") and getattr(self, name) is None:
                 continue
             value = getattr(self, name)
-            whole = name not in ("lr", "weight_decay")
+            whole = name not in _REAL
             right_type = isinstance(value, int) if whole else isinstance(value, (int, float))
             if isinstance(value, bool) or not right_type or not least <= value < float("inf"):
                 raise StudyError(
                     f"{name} must be {'a whole number' if whole else 'a number'} of at least {least}, got {value!r}"
                 )
-        for name in ("lr", "weight_decay"):
+        for name in _REAL:
             object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0 are one run
         if not self.lr > 0:
             raise StudyError(f"lr must be a positive number, got {self.lr!r}")
         if self.evaluations > self.steps:
             raise StudyError(f"evaluations must be at most steps ({self.steps}), got {self.evaluations}")
-        one_value = self.norm == "instance" or (self.norm == "batch" and self.batch == 1)
+        one_value = self.model == "unet" and (self.norm == "instance" or (self.norm == "batch" and self.batch == 1))
         if one_value and self.size <= 2**self.depth:
             raise StudyError(
                 f"size must be more than 2**depth ({2**self.depth}) under norm {self.norm!r}, so that the bottleneck "
                 f"has more than one value to normalize over, got {self.size}"
             )
 
+    def _check_goal(self) -> None:
+        for name, known in (("model", MODELS), ("sampling", SAMPLING)):
+            if getattr(self, name) not in known:
+                raise StudyError(nearest(name, getattr(self, name), known))
+        if self.goal == "reconstruction" and STRATEGIES[self.strategy].shuffled:
+            raise StudyError(f"strategy {self.strategy!r} shuffles outlines; a reconstruction task has none")
+        for name, default in _LATER.items():
+            used = self.goal == "reconstruction" and (self.model == "cascade" or name not in ("blocks", "shared"))
+            if not used and getattr(self, name) != default:
+                raise StudyError(
+                    f"{name}={getattr(self, name)!r} has no meaning for model {self.model!r} on {self.task!r}, a "
+                    f"{self.goal} task; leave {name} out"
+                )
+
+    @property
+    def goal(self) -> str:
+        """`segmentation` or `reconstruction`: that of the task."""
+        return get_task(self.task).goal
+
+    def network(self) -> Staged:
+        """The network that is trained, with weights that mean nothing yet."""
+        return _network(*self._shape)
+
+    @property
+    def _shape(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in _SHAPE)
+
     def to_dict(self) -> dict[str, Any]:
-        """The spec as plain JSON values, sources nested."""
-        return asdict(self)
+        """The spec as plain JSON values, sources nested; later fields only where they are not at their default.
+
+        A field that joined after runs had been trained is left out at its default, so that it renames no run.
+        """
+        values = {each.name: copy.deepcopy(getattr(self, each.name)) for each in fields(self)}
+        values = {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
+        return {**values, "source": None if self.source is None else self.source.to_dict()}
 
     def but(self, **changes: Any) -> RunSpec:
         """A copy with some fields changed."""
         return replace(self, **changes)
 
 
+_LATER = {name: getattr(RunSpec, name) for name in ("model", "blocks", "shared", "acceleration", "sampling", "coils")}
+_SHAPE = ("goal", "width", "depth", "norm", "model", "blocks", "shared")
+_REAL = ("lr", "weight_decay", "acceleration")
 _LEAST = {
     "width": 1, "depth": 1, "size": 8, "volume": 1, "seed": 0, "fold": 0, "steps": 1, "batch": 1,
     "lr": 0, "weight_decay": 0, "patience": 1, "evaluations": 1,
+    "blocks": 1, "acceleration": 1, "coils": 1,
 }  # fmt: skip
 
 
@@ -138,11 +190,18 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=256)
-def _check_marks(strategy: str, options: str, width: int, depth: int, norm: str) -> None:
+def _check_marks(strategy: str, options: str, *shape: Any) -> None:
     """Let the strategy mark a network without memory: a wrong option is an error now and not after a first training."""
     with torch.device("meta"):
-        model = UNet(width=width, depth=depth, norm=norm)
+        model = _network(*shape)
     freeze(model, strategy, json.loads(options), generator(0))
+
+
+def _network(goal: str, width: int, depth: int, norm: str, model: str, blocks: int, shared: bool) -> Staged:
+    if model == "cascade":
+        return Cascade(blocks=blocks, width=width, depth=depth, norm=norm, shared=shared)
+    channels = 2 if goal == "reconstruction" else 1  # real and imaginary part
+    return UNet(channels, channels, width=width, depth=depth, norm=norm)
 
 
 def spec_from_dict(values: Mapping[str, Any]) -> RunSpec:

@@ -24,9 +24,10 @@ from lib.laws import LAWS, redraw
 from lib.models import LoadedTensor, UNet, check_stages, load_weights, moving_entries, stage_of
 from lib.provenance import generator
 from lib.registry import Registry
+from lib.stages import Staged
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-Mark = Callable[[UNet, dict[str, Any], torch.Generator], set[str]]
+Mark = Callable[[Staged, dict[str, Any], torch.Generator], set[str]]
 _NORMS = (nn.GroupNorm, nn.modules.batchnorm._NormBase)
 
 
@@ -76,7 +77,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_start(
-    model: UNet, name: str, options: Mapping[str, Any], source: Mapping[str, Tensor] | None
+    model: Staged, name: str, options: Mapping[str, Any], source: Mapping[str, Tensor] | None
 ) -> list[LoadedTensor]:
     """Give a freshly initialized model those weights of the source that the strategy starts from.
 
@@ -91,21 +92,20 @@ def load_start(
     strategy, options = STRATEGIES[name], check_options(name, options)
     if strategy.needs_source != (source is not None):
         raise StudyError(f"strategy {name!r} {'needs a source run' if strategy.needs_source else 'takes no source'}")
-    encoder = [stage for stage in model.stages if stage.startswith("enc")]
     if strategy.start == "drawn":
-        redraw(model, encoder, options["law"])
+        redraw(model, model.encoder, options["law"])
     if source is None:
         return []
     source = adapters.merged(source)
     if strategy.start == "source":
         return load_weights(model, source)
-    wanted = encoder if strategy.start == "encoder" else check_stages(model, options["stages"])
+    wanted = model.encoder if strategy.start == "encoder" else check_stages(model, options["stages"])
     chosen = {key: value for key, value in source.items() if stage_of(key) in wanted}
     elsewhere = {key: value for key, value in model.state_dict().items() if stage_of(key) not in wanted}
     return [row for row in load_weights(model, {**chosen, **elsewhere}) if row.name in chosen]
 
 
-def freeze(model: UNet, name: str, options: Mapping[str, Any], draw: torch.Generator) -> None:
+def freeze(model: Staged, name: str, options: Mapping[str, Any], draw: torch.Generator) -> None:
     """Add the strategy's parameters, and freeze every tensor that it does not mark.
 
     Args:
@@ -144,33 +144,37 @@ def _tensors(model: nn.Module) -> list[str]:
     return list(model.state_dict())
 
 
-def _in_stages(model: UNet, stages: Sequence[str]) -> set[str]:
+def _in_stages(model: Staged, stages: Sequence[str]) -> set[str]:
     wanted = set(check_stages(model, stages))
     return {name for name in _tensors(model) if stage_of(name) in wanted}
 
 
-def _everything(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def _everything(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     return set(_tensors(model))
 
 
-def _starting_with(*prefixes: str) -> Mark:
-    def mark(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
-        return _in_stages(model, [stage for stage in model.stages if stage.startswith(prefixes)])
+def _parts(*parts: str) -> Mark:
+    """Marks parts of the network: its `encoder`, its `decoder`, its `last` stage."""
+
+    def mark(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+        return _in_stages(model, [stage for part in parts for stage in getattr(model, part)])
 
     return mark
 
 
-def _drawn_encoder(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def _drawn_encoder(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     assert LAWS[options["law"]]  # an unknown law is an error already when a spec is made
-    return _starting_with("dec", "head")(model, options, draw)
+    return _parts("decoder")(model, options, draw)
 
 
-def _without_skips(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
-    parts = {"frozen": ("dec", "head"), "trained": ("enc", "dec", "head")}
+def _without_skips(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+    parts = {"frozen": _parts("decoder"), "trained": _everything}
+    if not isinstance(model, UNet):
+        raise StudyError("strategy 'without_skips' needs a U-Net: no other network here has skip connections")
     if options["encoder"] not in parts:
         raise StudyError(nearest("encoder of without_skips", options["encoder"], parts))
     model.skips = False
-    return _starting_with(*parts[options["encoder"]])(model, options, draw)
+    return parts[options["encoder"]](model, options, draw)
 
 
 def _norm_tensors(model: nn.Module, *, affine: bool, statistics: bool) -> set[str]:
@@ -183,15 +187,15 @@ def _norm_tensors(model: nn.Module, *, affine: bool, statistics: bool) -> set[st
     return found
 
 
-def _norm_only(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def _norm_only(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     return _norm_tensors(model, affine=True, statistics=True)
 
 
-def _bias_only(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def _bias_only(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     return {name for name, _ in model.named_parameters() if name.endswith(".bias")}
 
 
-def _scale_shift(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def _scale_shift(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     policies = ("frozen", "affine", "statistics")
     if options["norm"] not in policies:
         raise StudyError(nearest("norm policy of scale_shift", options["norm"], policies))
@@ -201,11 +205,11 @@ def _scale_shift(model: UNet, options: dict[str, Any], draw: torch.Generator) ->
     return names
 
 
-def _low_rank(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def _low_rank(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     return set(adapters.add_low_rank(model, options["rank"], draw))
 
 
-def layer_groups(model: UNet, order: str) -> list[list[str]]:
+def layer_groups(model: Staged, order: str) -> list[list[str]]:
     """The stages from shallow to deep under one of two orderings.
 
     `path` follows the data: the input side is shallow, the output side deep. `level` follows the resolution: the top
@@ -218,25 +222,23 @@ def layer_groups(model: UNet, order: str) -> list[list[str]]:
     if order == "path":
         return [[stage] for stage in model.stages]
     if order == "level":
-        rows = [[f"enc{level}", f"dec{level}"] for level in range(model.depth)]
-        rows[0].append("head")
-        return [*rows, [f"enc{model.depth}"]]
+        return model.levels
     raise StudyError(nearest("order", order, ("path", "level")))
 
 
-def _l2_sp(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def _l2_sp(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     alpha = options["alpha"]
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha < math.inf:
         raise StudyError(f"alpha must be a number of at least 0, got {alpha!r}")
     return set(_tensors(model))
 
 
-def _transplant(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def _transplant(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     check_stages(model, options["stages"])
     return set(_tensors(model))
 
 
-def subset_stages(model: UNet, options: Mapping[str, Any]) -> list[str]:
+def subset_stages(model: Staged, options: Mapping[str, Any]) -> list[str]:
     """The stages that `layer_subset` with these options trains.
 
     Raises:
@@ -253,7 +255,7 @@ def subset_stages(model: UNet, options: Mapping[str, Any]) -> list[str]:
     return [stage for group in chosen for stage in group]
 
 
-def _layer_subset(model: UNet, options: dict[str, Any], draw: torch.Generator) -> set[str]:
+def _layer_subset(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     stages = subset_stages(model, options)
     if options["parameters"] is None:
         return _in_stages(model, stages)
@@ -266,21 +268,14 @@ STRATEGIES.add(
     "scale_shift",
     Strategy("scale and shift", "source", _scale_shift, {"granularity": "kernel", "norm": "frozen"}),
 )
-STRATEGIES.add(
-    "layer_subset",
-    Strategy(
-        "layer subset",
-        "source",
-        _layer_subset,
-        {"order": "path", "side": "shallow", "count": 1, "stages": None, "parameters": None},
-    ),
-)
-STRATEGIES.add("encoder_only", Strategy("encoder only", "source", _starting_with("enc")))
-STRATEGIES.add("decoder_only", Strategy("decoder only", "source", _starting_with("dec", "head")))
-STRATEGIES.add("head_only", Strategy("head only", "source", _starting_with("head")))
+_SUBSET = {"order": "path", "side": "shallow", "count": 1, "stages": None, "parameters": None}
+STRATEGIES.add("layer_subset", Strategy("layer subset", "source", _layer_subset, _SUBSET))
+STRATEGIES.add("encoder_only", Strategy("encoder only", "source", _parts("encoder")))
+STRATEGIES.add("decoder_only", Strategy("decoder only", "source", _parts("decoder")))
+STRATEGIES.add("head_only", Strategy("head only", "source", _parts("last")))
 STRATEGIES.add(
     "frozen_random_encoder",
-    Strategy("frozen random encoder", "random", _starting_with("dec", "head"), {"calibrate": True}),
+    Strategy("frozen random encoder", "random", _parts("decoder"), {"calibrate": True}),
 )
 STRATEGIES.add(
     "frozen_drawn_encoder",
@@ -292,10 +287,10 @@ STRATEGIES.add(
 )
 STRATEGIES.add(
     "frozen_random_decoder",
-    Strategy("frozen random decoder", "random", _starting_with("enc", "head"), {"calibrate": True}),
+    Strategy("frozen random decoder", "random", _parts("encoder", "last"), {"calibrate": True}),
 )
 STRATEGIES.add("shuffled_labels", Strategy("shuffled labels", "random", _everything, shuffled=True))
-STRATEGIES.add("frozen_source_encoder", Strategy("frozen source encoder", "encoder", _starting_with("dec", "head")))
+STRATEGIES.add("frozen_source_encoder", Strategy("frozen source encoder", "encoder", _parts("decoder")))
 STRATEGIES.add("norm_only", Strategy("normalization only", "source", _norm_only))
 STRATEGIES.add("bias_only", Strategy("biases only", "source", _bias_only))
 STRATEGIES.add("low_rank", Strategy("low-rank update", "source", _low_rank, {"rank": 4}))

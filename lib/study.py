@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import as_completed
@@ -17,10 +18,10 @@ from lib.progress import Progress, print_line
 from lib.runs import Run, run_dir
 from lib.spec import RunSpec, run_id
 from lib.strategies import STRATEGIES
-from lib.tasks import get_task
+from lib.tasks import SCORE, get_task
 
 _KEYS = ("title", "seeds", "run", "tuning", "sources", "grid", "notebooks")
-_GRID_KEYS = ("tasks", "volumes", "strategies", "seeds", "source", "source_seed", "run")
+_GRID_KEYS = ("tasks", "volumes", "strategies", "seeds", "rates", "source", "source_seed", "run")
 _FIELDS = tuple(each.name for each in dataclasses.fields(RunSpec))
 _SOURCE_KEYS = tuple(name for name in _FIELDS if name not in ("source", "seed", "fold"))
 _RUN_KEYS = tuple(name for name in _SOURCE_KEYS if name not in ("task", "strategy", "options", "volume", "lr"))
@@ -42,6 +43,7 @@ class Cell:
     run: Mapping[str, Any]
     seeds: tuple[int, ...]
     source_seed: int | None = None
+    rates: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Suite:
 
     Every cell is trained for each of its seeds: those of its block, or the suite's `seeds`. Seed s uses fold s of its
     task (modulo the number of folds), so replicates differ in initialization, data order, choice of images and split
-    alike. The learning rate of a cell is the one of `rates` with the best validation Dice on the tuning seed: every
+    alike. The learning rate of a cell is the one of `rates` with the best validation score on the tuning seed: every
     cell has the same budget.
     """
 
@@ -88,7 +90,7 @@ class Suite:
 
     def tuning_specs(self, cell: Cell) -> list[RunSpec]:
         """The runs among which a cell's learning rate is chosen."""
-        return [self.spec(cell, self.tuning_seed, rate) for rate in self.rates]
+        return [self.spec(cell, self.tuning_seed, rate) for rate in cell.rates]
 
     def rate(self, cell: Cell) -> float | None:
         """The cell's learning rate; None until all of its tuning runs are finished. The lower one of equals."""
@@ -97,8 +99,8 @@ class Suite:
             result = _result(spec)
             if result is None:
                 return None
-            found.append(result["val"]["dice"] if result["status"] == "done" else -1.0)
-        return self.rates[found.index(max(found))]
+            found.append(result["val"][SCORE[spec.goal]] if result["status"] == "done" else -math.inf)
+        return cell.rates[found.index(max(found))]
 
     def chosen(self, cell: Cell) -> list[RunSpec] | None:
         """The cell's runs, one per seed at the chosen rate; None until the rate is known."""
@@ -147,7 +149,7 @@ def _suite(file: Path, table: dict[str, Any]) -> Suite:
         raise StudyError(f"tuning needs a list of different rates, and a seed among {seeds}; got {tuning}")
     if not isinstance(table["grid"], list):
         raise StudyError("the grid must be blocks, each under [[grid]]")
-    cells = [cell for block in table["grid"] for cell in _cells(block, sources, tuple(seeds), tuning["seed"])]
+    cells = [cell for block in table["grid"] for cell in _cells(block, sources, tuple(seeds), tuning)]
     if len({repr(dataclasses.replace(cell, seeds=())) for cell in cells}) < len(cells):
         raise StudyError("the grid holds a cell twice; merge its blocks")
     suite = Suite(
@@ -159,7 +161,7 @@ def _suite(file: Path, table: dict[str, Any]) -> Suite:
             suite.source(name, seed)
     for cell in cells:
         for seed in cell.seeds:
-            suite.spec(cell, seed, rates[0])
+            suite.spec(cell, seed, cell.rates[0])
         suite.tuning_specs(cell)
     return suite
 
@@ -171,17 +173,23 @@ def _numbers(values: Any, kind: Any) -> bool:
     return all(isinstance(each, kind) and not isinstance(each, bool) for each in values)
 
 
-def _cells(block: dict[str, Any], sources: Mapping[str, Any], seeds: tuple[int, ...], tuning: int) -> Iterable[Cell]:
+def _cells(
+    block: dict[str, Any], sources: Mapping[str, Any], seeds: tuple[int, ...], tuning: Mapping[str, Any]
+) -> Iterable[Cell]:
     _check_keys("key of a grid block", block, _GRID_KEYS)
     _check_keys("field of a run", block.get("run", {}), _RUN_KEYS)
     for key in ("tasks", "volumes", "strategies"):
         if not isinstance(block.get(key), list):
             raise StudyError(f"every grid block needs a list of {key}, got {block.get(key)!r}")
     own, start = block.get("seeds", list(seeds)), block.get("source_seed")
-    if not _numbers(own, int) or tuning not in own:
+    if not _numbers(own, int) or tuning["seed"] not in own:
         raise StudyError(
-            f"seeds of a grid block must be different whole numbers, the tuning seed {tuning} among them; got {own!r}"
+            f"seeds of a grid block must be different whole numbers, the tuning seed {tuning['seed']} among them; "
+            f"got {own!r}"
         )
+    rates, count = block.get("rates", tuning["rates"]), len(tuning["rates"])
+    if not _numbers(rates, (int, float)) or len(rates) != count:
+        raise StudyError(f"rates of a grid block must be {count} different numbers, as for every other; got {rates!r}")
     if "source_seed" in block and (not _numbers([start], int) or "source" not in block):
         raise StudyError(f"source_seed must be a whole number, in a grid block that has a source; got {block}")
     for task in block["tasks"]:
@@ -197,7 +205,7 @@ def _cells(block: dict[str, Any], sources: Mapping[str, Any], seeds: tuple[int, 
                 yield Cell(
                     get_task(task).name, None if volume == "all" else volume, strategy["name"],
                     strategy.get("options", {}), block["source"] if needed else None, block.get("run", {}),
-                    tuple(own), start if needed else None,
+                    tuple(own), start if needed else None, tuple(sorted(rates)),
                 )  # fmt: skip
 
 
@@ -219,9 +227,10 @@ def _result(spec: RunSpec) -> dict[str, Any] | None:
     return Run(folder).result if (folder / "result.json").is_file() else None
 
 
-def finished(suite: Suite) -> list[Run]:
-    """The finished runs that the suite's results rest on, each once: per cell and seed, at the cell's chosen rate."""
-    return _done(spec for cell in suite.cells for spec in suite.chosen(cell) or [])
+def finished(suite: Suite, goal: str | None = "segmentation") -> list[Run]:
+    """The finished runs of a goal (None: all) that results rest on: per cell and seed, at the chosen rate."""
+    cells = [cell for cell in suite.cells if goal in (None, get_task(cell.task).goal)]
+    return _done(spec for cell in cells for spec in suite.chosen(cell) or [])
 
 
 def tuning_runs(suite: Suite) -> list[Run]:
@@ -265,7 +274,7 @@ def train_suite(
     steps = {run_id(spec): spec.steps for spec in missing(suite)}
     for cell in suite.cells:  # runs that have no name until a rate is chosen are planned under that of the first
         if suite.rate(cell) is None:
-            others = [suite.spec(cell, seed, suite.rates[0]) for seed in cell.seeds if seed != suite.tuning_seed]
+            others = [suite.spec(cell, seed, cell.rates[0]) for seed in cell.seeds if seed != suite.tuning_seed]
             steps |= {run_id(spec): spec.steps for spec in others}
     if not steps:
         return []

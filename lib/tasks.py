@@ -16,17 +16,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib import manifests, paths, simulate
+from lib import manifests, paths, scans, simulate
 from lib.errors import StudyError, nearest
-from lib.provenance import generator
 from lib.registry import Registry
+from lib.simulate import anatomy
 
 FOLDS = 5
+SCORE = {"segmentation": "dice", "reconstruction": "psnr"}  # by goal, what runs are selected and compared on
+SUBJECTS, SLICES = 25, 8  # of a simulated reconstruction task: volumes, and slices of each
 
 
 @dataclass(frozen=True)
 class Task:
-    """One segmentation task.
+    """Something to be learned from images.
 
     Args:
         name: as specs call it. title: as figures call it. modality: what made the images.
@@ -34,6 +36,10 @@ class Task:
         folds: number of folds of groups.
         simulator, dials, images: for simulated tasks, what draws them, how it is set and how many there are.
         variant: one of many settings of a simulator; overviews leave it out.
+        anatomy, contrast, direction: what a reconstruction task shows, and how it is sliced.
+        goal: `segmentation`, or `reconstruction` of slices of 3-D volumes, whose groups are subjects.
+        people: whose images these are; tasks of the same people have the same folds, so that a subject who is a test
+            subject of one is never a training subject of another. Default: the task's own name.
     """
 
     name: str
@@ -45,17 +51,27 @@ class Task:
     dials: dict[str, Any] = field(default_factory=dict)
     images: int = 0
     variant: bool = False
+    goal: str = "segmentation"
+    people: str = ""
+    anatomy: str = ""
+    contrast: str = ""
+    direction: str = ""
 
 
 @dataclass(frozen=True)
 class Data:
-    """A task at one size: images float32 (n, 1, s, s) in [0, 1], masks uint8 (n, s, s) of 0/1, group of each image."""
+    """A task at one size: images float32 (n, 1, s, s) in [0, 1], masks uint8 (n, s, s) of 0/1, group of each image.
+
+    Where images are to be reconstructed, 1 is the top of the volume that they are slices of, and all masks are 0.
+    `folds` is the fold of each image where a card fixes it.
+    """
 
     images: Tensor
     masks: Tensor
     ids: list[str]
     groups: list[str]
     digest: str
+    folds: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -74,11 +90,29 @@ def _simulated(name: str, title: str, modality: str, simulator: str, **dials: An
     TASKS.add(name, Task(name, f"{title} (simulated)", "simulated", modality, FOLDS, simulator, dials, images=400))
 
 
+def _scanned(region: str, contrast: str, direction: str = "axial") -> None:
+    """A reconstruction task on simulated volumes; those of one region show the same subjects."""
+    name = f"sim_{region}_{contrast.lower()}" + (f"_{direction}" if direction != "axial" else "")
+    title = f"{region} {contrast}, {direction} (simulated)"
+    TASKS.add(
+        name,
+        Task(
+            name, title, "simulated", "MRI", simulator="anatomy", images=SUBJECTS * SLICES, goal="reconstruction",
+            people=f"sim_{region}", anatomy=region, contrast=contrast, direction=direction,
+        ),
+    )  # fmt: skip
+
+
 _simulated("sim_natural", "natural scenes", "natural images", "natural")
 _simulated("sim_ultrasound_easy", "ultrasound, easy", "ultrasound", "ultrasound", contrast=-14.0)
 _simulated("sim_ultrasound", "ultrasound", "ultrasound", "ultrasound", contrast=-8.0)
 _simulated("sim_ultrasound_hard", "ultrasound, hard", "ultrasound", "ultrasound", contrast=-3.0)
 _simulated("sim_radiograph", "chest radiographs", "chest X-ray", "radiograph")
+for _contrast in ("T1", "T2", "FLAIR"):
+    _scanned("brain", _contrast)
+_scanned("brain", "T1", "sagittal")
+_scanned("brain", "T1", "coronal")
+_scanned("knee", "PD", "sagittal")
 
 # Where does a set of layers pay? Sources, and targets that differ from the first source in their texture alone, in the
 # shape of what is to be outlined alone, or in both. Sources show other breasts (seed 1): targets share theirs.
@@ -119,11 +153,19 @@ def get_task(name: str) -> Task:
 @functools.lru_cache(maxsize=4)
 def _carded_tasks(theirs: tuple[tuple[str, int], ...]) -> dict[str, Task]:
     """Tasks of the real sets' cards; read again when a card of the user's own comes, goes or changes."""
-    return {
+    outlined = {
         card.name: Task(card.name, card.title, card.kind, card.modality, card.split.folds)
         for card in manifests.cards().values()
         if card.kind == "real" and card.goal == "segmentation"
     }
+    scanned = {
+        name: Task(
+            name, task.title, "real", "MRI", task.folds, goal="reconstruction", people=task.region,
+            anatomy=task.region, contrast=task.contrast, direction=task.direction,
+        )
+        for name, task in scans.scan_tasks().items()
+    }  # fmt: skip
+    return outlined | scanned
 
 
 def load(name: str, size: int) -> Data:
@@ -143,7 +185,7 @@ def peek(name: str, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The first images (n, s, s) in [0, 1] and masks (n, s, s) of a task, for looking at; draws no more than those."""
     task = get_task(name)
     if task.kind == "simulated":
-        images, masks = simulate.simulate(task.simulator, count, size=size, **task.dials)
+        images, masks = _draw(task, count, size)
         return images / np.float32(255), masks
     data = load(name, size)
     return data.images[:count, 0].numpy(), data.masks[:count].numpy()
@@ -154,9 +196,16 @@ def _load(name: str, size: int, data_root: str, home: str) -> Data:
     task = get_task(name)
     if task.kind == "simulated":
         images, masks, digest = _simulate(task, size)
-        ids = [f"{index:04d}" for index in range(len(images))]
-        groups = ids
+        ids = groups = [f"{index:04d}" for index in range(len(images))]
+        if task.goal == "reconstruction":
+            groups = [f"{index // SLICES:02d}" for index in range(len(images))]
+            ids = [f"{group}-{index % SLICES}" for index, group in enumerate(groups)]
         image_tensor, mask_tensor = torch.from_numpy(images).float() / 255, torch.from_numpy(masks)
+    elif task.goal == "reconstruction":
+        found = scans.load_slices(name, size)
+        images = torch.from_numpy(found.images).unsqueeze(1)
+        no_masks = torch.zeros(len(images), size, size, dtype=torch.uint8)
+        return Data(images, no_masks, found.ids, found.groups, found.digest, found.folds)
     else:
         prepared = manifests.read(manifests.find(name))
         ids, groups, digest = prepared.ids, prepared.groups, prepared.digest
@@ -167,8 +216,9 @@ def _load(name: str, size: int, data_root: str, home: str) -> Data:
 
 def _simulate(task: Task, size: int) -> tuple[np.ndarray, np.ndarray, str]:
     """Draw a simulated set, or read it where it was drawn before by the very same code and settings."""
+    drawing = anatomy if task.simulator == "anatomy" else simulate.SIMULATORS[task.simulator]
     shared = sorted(Path(inspect.getfile(simulate)).parent.glob("*.py"))
-    code = [inspect.getsource(simulate.SIMULATORS[task.simulator]), *(file.read_text() for file in shared)]
+    code = [inspect.getsource(drawing), *(file.read_text() for file in shared)]
     key = hashlib.sha256(repr((task.dials, task.images, size, code, np.__version__)).encode()).hexdigest()[:12]
     file = paths.home() / "data" / "simulated" / f"{task.name}-{size}-{key}.npz"
     if file.is_file():
@@ -178,11 +228,21 @@ def _simulate(task: Task, size: int) -> tuple[np.ndarray, np.ndarray, str]:
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise StudyError(f"{file} is damaged ({error}); delete it, and it is drawn again") from error
     else:
-        images, masks = simulate.simulate(task.simulator, task.images, size=size, **task.dials)
+        images, masks = _draw(task, task.images, size)
         buffer = io.BytesIO()
         np.savez(buffer, images=images, masks=masks)
         paths.write_atomic(file, buffer.getvalue())
     return images, masks, hashlib.sha256(images.tobytes() + masks.tobytes()).hexdigest()
+
+
+def _draw(task: Task, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first `count` images and masks of a simulated task, uint8 (n, size, size)."""
+    if task.goal == "segmentation":
+        return simulate.simulate(task.simulator, count, size=size, **task.dials)
+    view = (task.contrast, task.direction, SLICES)
+    volumes = [anatomy.slices(task.anatomy, subject, *view, size=size) for subject in range(-(-count // SLICES))]
+    images = np.rint(np.concatenate(volumes)[:count] * 255).astype(np.uint8)
+    return images, np.zeros_like(images)
 
 
 def _shrink(image: np.ndarray, size: int) -> Tensor:
@@ -195,90 +255,43 @@ def _shrink_mask(mask: np.ndarray, size: int) -> Tensor:
     return (F.interpolate(whole, (size, size), mode="area")[0, 0] >= 0.5).to(torch.uint8)
 
 
-def split(name: str, groups: list[str], *, fold: int, volume: int | None, seed: int) -> Split:
+def split(
+    name: str, groups: list[str], *, fold: int, volume: int | None, seed: int, folds: np.ndarray | None = None
+) -> Split:
     """The split of a task: test images are those of `fold`, validation images those of the next, the rest train.
 
     Args:
         groups: group of each image; a group is never divided.
         volume: how many training images to keep, a choice by `seed` that is nested (20 are among the 50); None: all.
+            In a reconstruction task it is the number of subjects, all of whose slices are kept.
+        folds: the fold of each image where the data fix it (`Data.folds`); None: groups are dealt out.
 
     Raises:
-        StudyError: no such fold, or fewer training images than asked for.
+        StudyError: no such fold, one without images, or fewer training images than asked for.
     """
-    folds = get_task(name).folds
-    if not 0 <= fold < folds:
-        raise StudyError(f"fold must be between 0 and {folds - 1} for task {name!r}, got {fold}")
-    where = manifests.folds(groups, folds, name)
-    test, val = (np.flatnonzero(where == each) for each in (fold, (fold + 1) % folds))
-    train = np.flatnonzero((where != fold) & (where != (fold + 1) % folds))
+    task = get_task(name)
+    if not 0 <= fold < task.folds:
+        raise StudyError(f"fold must be between 0 and {task.folds - 1} for task {name!r}, got {fold}")
+    where = manifests.folds(groups, task.folds, task.people or name) if folds is None else folds
+    test, val = (np.flatnonzero(where == each) for each in (fold, (fold + 1) % task.folds))
+    train = np.flatnonzero((where != fold) & (where != (fold + 1) % task.folds))
+    if not (len(test) and len(val) and len(train)):
+        raise StudyError(f"every fold of {name!r} needs images, but their folds are {sorted(set(where.tolist()))}")
     if volume is not None:
         if volume < 1:
             raise StudyError(f"volume must be at least 1, got {volume}")
-        if volume > len(train):
-            raise StudyError(f"volume must be at most {len(train)}, the training images of {name!r}, got {volume}")
-        train = train[np.random.default_rng([seed, 0x501]).permutation(len(train))[:volume]]
+        by_subject = task.goal == "reconstruction"
+        owner = np.array(groups)[train] if by_subject else train
+        choice = np.unique(owner)
+        if volume > len(choice):
+            what = "subjects" if by_subject else "images"
+            raise StudyError(f"volume must be at most {len(choice)}, the training {what} of {name!r}, got {volume}")
+        chosen = choice[np.random.default_rng([seed, 0x501]).permutation(len(choice))[:volume]]
+        train = train[np.isin(owner, chosen)] if by_subject else chosen
     return Split(train, val, test)
-
-
-def batch_order(count: int, *, seed: int, step: int, batch: int) -> np.ndarray:
-    """Which of `count` images make up a step's batch: passes over fresh shuffles, a pure function of (seed, step)."""
-    places = np.arange(step * batch, (step + 1) * batch)
-    order = {each: _shuffle(count, seed, each) for each in np.unique(places // count)}
-    return np.array([order[place // count][place % count] for place in places])
-
-
-@functools.lru_cache(maxsize=64)
-def _shuffle(count: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, 0x0DE2, epoch]).permutation(count)
 
 
 def standardize(images: Tensor) -> Tensor:
     """Every image of (n, 1, h, w) at mean 0 and standard deviation 1; a constant image becomes 0."""
     spread, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True, correction=0)
     return (images - mean) / spread.clamp_min(1e-3)
-
-
-def augment(images: Tensor, masks: Tensor, *, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    """A batch flipped left to right, rotated (15 degrees), scaled (0.8 to 1.25), moved (10 %) and re-lit at random.
-
-    Args:
-        images: float32 (n, 1, h, w) in [0, 1]. masks: uint8 (n, h, w).
-
-    Returns:
-        The same shapes and ranges; a pure function of the batch and (seed, step). Drawn on the CPU, applied where the
-        batch lives.
-    """
-    count, device = len(images), images.device
-    draw = torch.rand(7, count, generator=generator(seed, 0xA06, step))
-    flip = torch.where(draw[0] < 0.5, -1.0, 1.0)
-    angle = (draw[1] * 2 - 1) * np.pi / 12
-    scale = 0.8 * 1.5625 ** draw[2]  # log-uniform between 0.8 and 1.25
-    cosine, sine = scale * torch.cos(angle), scale * torch.sin(angle)
-    shift = (draw[3:5] * 2 - 1) * 0.2  # in half image sides
-    rows = torch.stack([flip * cosine, -sine, shift[0], flip * sine, cosine, shift[1]], dim=1)
-    grid = F.affine_grid(rows.view(-1, 2, 3).to(device), list(images.shape), align_corners=False)
-    images = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    moved = F.grid_sample(
-        masks.unsqueeze(1).to(images.dtype), grid, mode="nearest", padding_mode="reflection", align_corners=False
-    )
-    power = (0.7 * 2.04 ** draw[5]).to(device).view(-1, 1, 1, 1)  # gamma, log-uniform between 0.7 and 1.43
-    gain = (0.8 + 0.4 * draw[6]).to(device).view(-1, 1, 1, 1)
-    return (images.clamp(0, 1) ** power * gain).clamp(0, 1), moved[:, 0].to(masks.dtype)
-
-
-@dataclass(frozen=True)
-class Batches:
-    """Training images (n, 1, h, w) and masks (n, h, w) where they are used, and the batch of every step."""
-
-    images: Tensor
-    masks: Tensor
-    seed: int
-    batch: int
-    augmented: bool
-
-    def at(self, step: int) -> tuple[Tensor, Tensor]:
-        """The images and masks of a step, a pure function of (seed, step)."""
-        order = batch_order(len(self.images), seed=self.seed, step=step, batch=self.batch)
-        index = torch.from_numpy(order).to(self.images.device)
-        images, masks = self.images[index], self.masks[index]
-        return augment(images, masks, seed=self.seed, step=step) if self.augmented else (images, masks)

@@ -16,17 +16,16 @@ from lib import paths
 from lib.channels import hold
 from lib.errors import StudyError
 from lib.frozen import calibrate, set_training
-from lib.metrics import summarize
-from lib.models import UNet
 from lib.objective import (
+    Objective,
+    Segmentation,
     checkpoint_steps,
     learning_rate,
-    mean_dice,
     optimizer_tensors,
     restore_optimizer,
-    segmentation_loss,
 )
 from lib.provenance import autocast_pays, device_name, peak_memory_mb, pick_device, stamp
+from lib.reconstruction import Reconstruction
 from lib.runs import (
     Run,
     changed,
@@ -40,10 +39,12 @@ from lib.runs import (
     writing,
 )
 from lib.spec import RunSpec
-from lib.strategies import STRATEGIES, trainable, training_masks
-from lib.tasks import Batches, Data, Split, load, split, standardize
+from lib.stages import Staged
+from lib.strategies import STRATEGIES, trainable
+from lib.tasks import SCORE, Data, Split, load, split
 
 EVALUATION_BATCH = 64
+OBJECTIVES: dict[str, Callable[..., Objective]] = {"segmentation": Segmentation, "reconstruction": Reconstruction}
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -89,12 +90,14 @@ class _Training:
         self.run, self.spec, self.device, self.report, self.save_every = run, run.spec, device, report, save_every
         self.data: Data = load(self.spec.task, self.spec.size)
         self.split: Split = split(
-            self.spec.task, self.data.groups, fold=self.spec.fold, volume=self.spec.volume, seed=self.spec.seed
-        )
+            self.spec.task, self.data.groups, fold=self.spec.fold, volume=self.spec.volume, seed=self.spec.seed,
+            folds=self.data.folds,
+        )  # fmt: skip
+        self.objective = OBJECTIVES[self.spec.goal](self.spec, self.data, self.split, device)
         model = start_model(self.spec).to(device)
         # Convolutions are faster with channels last on GPUs; on CPUs only without group or instance normalization.
         last = device.type == "cuda" or self.spec.norm in ("batch", "none")
-        self.model: UNet = model.to(memory_format=torch.channels_last) if last else model  # type: ignore[call-overload]
+        self.model: Staged = model.to(memory_format=torch.channels_last) if last else model  # type: ignore[call-overload]
         self.remember_start()
         self.moving = {name: each for name, each in self.model.named_parameters() if each.requires_grad}
         self.optimizer = torch.optim.AdamW(
@@ -103,7 +106,7 @@ class _Training:
         self.bf16 = autocast_pays(device)
         self.step = 0
         self.seconds = 0.0
-        self.best: tuple[float, int] = (-1.0, 0)  # validation Dice, step
+        self.best: tuple[float, int] = (-math.inf, 0)  # validation score, step
         self.bad_step = torch.full((), -1, device=device)
         self.loss_sum = torch.zeros((), device=device)
         self.rows: list[dict[str, Any]] = []
@@ -111,15 +114,11 @@ class _Training:
     def finish(self) -> None:
         """Train to the end, or to the step at which the run diverges or stops early, and write the result."""
         spec = self.spec
-        train_at = torch.from_numpy(self.split.train)
-        images, masks = (each[train_at].to(self.device) for each in (self.data.images, self.data.masks))
-        masks = training_masks(spec.strategy, masks, spec.seed)
-        batches = Batches(images, masks, seed=spec.seed, batch=spec.batch, augmented=spec.augment)
         evaluate_at = set(np.linspace(0, spec.steps, spec.evaluations + 1).round().astype(int).tolist())
         keep_at = checkpoint_steps(spec.steps, spec.checkpoints)
         if not self.resume():
             if spec.options.get("calibrate"):
-                calibrate(self.model, (standardize(part) for part in batches.images.split(EVALUATION_BATCH)))
+                calibrate(self.model, self.objective.inputs(self.split.train).split(EVALUATION_BATCH))
                 self.remember_start()
             with writing(self.run.path):
                 paths.write_atomic(self.run.path / "provenance.json", json.dumps(stamp(self.device), indent=1) + "\n")
@@ -127,7 +126,7 @@ class _Training:
             self.keep()
         began, saved = time.perf_counter() - self.seconds, time.perf_counter()
         while self.step < spec.steps and not self.stop_early():
-            self.one_step(*batches.at(self.step))
+            self.one_step(*self.objective.batch(self.step))
             self.step += 1
             if self.step in evaluate_at:
                 bad_step = int(self.bad_step)  # waits for the device, so that the time below is the time it took
@@ -145,10 +144,10 @@ class _Training:
     def remember_start(self) -> None:
         self.start = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
 
-    def one_step(self, images: Tensor, masks: Tensor) -> None:
+    def one_step(self, inputs: Tensor, truth: Tensor) -> None:
         self.optimizer.param_groups[0]["lr"] = learning_rate(self.spec, self.step)
         set_training(self.model)
-        loss = segmentation_loss(self.logits(images), masks)
+        loss = self.objective.loss(self.output(inputs), truth)
         if STRATEGIES[self.spec.strategy].pull:
             moved = sum(((each - self.start[name]) ** 2).sum() for name, each in self.moving.items())
             loss = loss + self.spec.options["alpha"] / 2 * moved
@@ -161,9 +160,9 @@ class _Training:
         new_bad = (self.bad_step < 0) & ~torch.isfinite(loss.detach())
         self.bad_step = torch.where(new_bad, self.step, self.bad_step)
 
-    def logits(self, images: Tensor) -> Tensor:  # (n, 1, h, w) in [0, 1] -> (n, h, w)
+    def output(self, inputs: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.model(standardize(images))[:, 0].float()
+            return self.objective.output(self.model, inputs)
 
     def stop_early(self) -> bool:
         if self.spec.patience is None or not self.rows:
@@ -171,35 +170,35 @@ class _Training:
         since = [row for row in self.rows if row["step"] > self.best[1]]
         return len(since) >= self.spec.patience
 
-    @torch.no_grad()
     def predict(self, index: np.ndarray) -> Tensor:
-        """Logits (n, h, w) on the device for the images at `index`."""
+        """What the network makes of the images at `index`, on the device."""
+        return self.through(self.objective.inputs(index))
+
+    @torch.no_grad()
+    def through(self, inputs: Tensor) -> Tensor:
         self.model.eval()
-        images = self.data.images[torch.from_numpy(index)].to(self.device)
-        return torch.cat([self.logits(part) for part in images.split(EVALUATION_BATCH)])
+        return torch.cat([self.output(part) for part in inputs.split(EVALUATION_BATCH)])
 
     def evaluate(self) -> bool:
-        """Validation Dice and loss at this step, as one line in metrics.jsonl and one report; False if not finite."""
-        logits = self.predict(self.split.val)
-        truth = self.data.masks[torch.from_numpy(self.split.val)].to(self.device)
+        """Validation score and loss at this step, as one line in metrics.jsonl and one report; False if not finite."""
+        scores = self.objective.validate(self.predict)
         since = self.step - (self.rows[-1]["step"] if self.rows else 0)
-        val_loss = float(segmentation_loss(logits, truth))
-        if not math.isfinite(val_loss):
+        if not math.isfinite(scores["val_loss"]):
             return False
         row = {
             "step": self.step,
             "seconds": round(self.seconds, 3),
             "train_loss": float(self.loss_sum) / since if since else None,
-            "val_loss": val_loss,
-            "val_dice": mean_dice(logits > 0, truth),
+            **scores,
             "lr": learning_rate(self.spec, self.step),
         }
         self.loss_sum.zero_()
         self.rows.append(row)
         with writing(self.run.path), (self.run.path / "metrics.jsonl").open("a") as stream:
             stream.write(json.dumps(row) + "\n")
-        if row["val_dice"] > self.best[0]:
-            self.best = (row["val_dice"], self.step)
+        score = row[f"val_{SCORE[self.spec.goal]}"]
+        if score > self.best[0]:
+            self.best = (score, self.step)
             if self.spec.patience is not None:
                 self.save_best()
         left = self.seconds / self.step * (self.spec.steps - self.step) if self.step else math.nan
@@ -269,15 +268,13 @@ class _Training:
         self.keep()
         for later in (step for step in self.run.steps() if step > self.step):
             self.run.checkpoint(later).unlink()  # past the best step: the last checkpoint is the run's outcome
-        test = self.split.test
-        truth = self.data.masks[torch.from_numpy(test)].numpy()
-        masks = (self.predict(test) > 0).cpu().numpy()
-        val_dice = next(row["val_dice"] for row in reversed(self.rows) if row["step"] <= self.step)
+        last = next(row for row in reversed(self.rows) if row["step"] <= self.step)
         self.write_result(
             status="done",
             reason=None,
-            val={"dice": val_dice},
-            test=summarize(masks, truth, [self.data.ids[each] for each in test]),
+            val={key[4:]: value for key, value in last.items() if key.startswith("val_") and key != "val_loss"},
+            test=self.objective.test(self.predict),
+            **self.objective.further(self.model, self.start, self.through),
         )
 
     def diverged(self, step: int) -> None:
@@ -290,7 +287,7 @@ class _Training:
             "seconds": round(self.seconds, 3),
             "trainable": trainable(self.model),
             "parameters": sum(each.numel() for each in self.model.parameters()),
-            "images": {part: len(getattr(self.split, part)) for part in ("train", "val", "test")},
+            "images": {part: len(index) for part, index in vars(self.split).items()},
             "data": self.data.digest,
             "peak_mb": round(peak_memory_mb(self.device), 1),
             "device": device_name(self.device),

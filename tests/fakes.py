@@ -69,6 +69,7 @@ def row(task: str, strategy: str, seed: int, dice: float | None, **changes: Any)
         "norm": "group", "steps": 400, "seconds": 40.0, "trainable": 1_900_000, "parameters": 1_900_000,
         "status": "done" if dice is not None else "diverged", "reason": "", "val_dice": dice, "dice": dice,
         "hd95": 5.0, "misses": 0, "empty": 0, "images": 80, "peak_mb": 100.0, "device": "cpu", "data": "",
+        "goal": "segmentation", "model": "unet", "score": dice, "val_score": dice,
     }  # fmt: skip
     values |= changes
     identity = [values[key] for key in ("task", "arm", "source", "volume_label", "seed", "fold", "lr")]
@@ -104,6 +105,6 @@ def evaluations(table: pd.DataFrame, curve: Callable[[pd.Series], Sequence[tuple
     for _, run in table.iterrows():
         identity = {key: run[key] for key in [*outcomes.IDENTITY, "status"]}
         for step, value in curve(run):
-            more = {"step": float(step), "val_dice": value, "val_loss": 0.5, "train_loss": 0.5}
+            more = {"step": float(step), "val_dice": value, "val_score": value, "val_loss": 0.5, "train_loss": 0.5}
             rows.append({**identity, **more, "seconds": step / 10, "lr": run.lr})
     return pd.DataFrame(rows, columns=[*outcomes.IDENTITY, "status", *outcomes.EVALUATION, "seconds", "lr"])

@@ -233,11 +233,11 @@ def test_a_run_that_stopped_early_keeps_its_last_value():
 def test_rates_frame_the_best_of_each_cell_and_tell_diverged_runs():
     own = PAIR[(PAIR.task == "busi") & (PAIR.volume_label == "20") & (PAIR.seed == 0)]
     table = pd.concat(
-        [own.assign(lr=1e-4, val_dice=0.5), own.assign(lr=1e-3, val_dice=0.6), own.assign(lr=1e-2, val_dice=0.55)]
+        [own.assign(lr=1e-4, val_score=0.5), own.assign(lr=1e-3, val_score=0.6), own.assign(lr=1e-2, val_score=0.55)]
     )
-    table.loc[(table.strategy == "scratch") & (table.lr == 1e-2), "val_dice"] = 0.9
-    table = pd.concat([table, own.assign(lr=1e-1, status="diverged", val_dice=np.nan)])
-    table.loc[(table.strategy == "scratch") & (table.lr == 1e-1), ["status", "val_dice"]] = ["done", 0.95]
+    table.loc[(table.strategy == "scratch") & (table.lr == 1e-2), "val_score"] = 0.9
+    table = pd.concat([table, own.assign(lr=1e-1, status="diverged", val_score=np.nan)])
+    table.loc[(table.strategy == "scratch") & (table.lr == 1e-1), ["status", "val_score"]] = ["done", 0.95]
     ax = figures.learning_rates(table, seed=0)
     names = [label.get_text() for label in ax.get_yticklabels()]
     framed = {round(patch.get_y()): round(patch.get_x() + 0.46) for patch in ax.patches if patch.get_linewidth() > 1.5}

@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = {
     "lib": [
         "__init__", "errors", "registry", "paths", "provenance", "progress", "card", "manifests", "mri", "volumes",
-        "kspace", "scans", "simulate", "tasks", "models", "adapters", "channels", "frozen", "gabor", "laws",
-        "strategies", "metrics", "image_metrics", "spec", "runs",
-        "objective", "train", "engines", "study", "datasets", "data_cli", "__main__",
+        "kspace", "scans", "simulate", "batches", "tasks", "stages", "models", "cascade", "adapters", "channels",
+        "frozen", "gabor", "laws", "strategies", "metrics", "image_metrics", "spec", "runs", "objective",
+        "reconstruction", "train", "engines", "study", "datasets", "data_cli", "__main__",
     ],
     "analysis": [
         "__init__", "stats",
@@ -35,9 +35,10 @@ ORDER = {
         "kernels", "wishart", "matching", "patterns", "filters", "factors", "randomness_tests", "two_sample",
         "randomness", "calibration", "reuse",
         # outcomes, claims, figures, reports
-        "compressed_sensing", "coil_calibration", "outcomes", "verdicts", "transfer_value", "filter_claims",
-        "frozen_encoder", "claims", "overview", "looks", "pictures", "figures", "figures_value", "figures_mri",
-        "explore", "parameters", "execution", "pages", "reports", "__main__",
+        "records", "outcomes", "leads", "verdicts", "transfer_value", "filter_claims", "frozen_encoder",
+        "linear_finetuning", "reconstructions", "compressed_sensing", "coil_calibration", "claims", "overview",
+        "looks", "pictures", "figures", "figures_value", "figures_linear", "figures_mri", "explore", "parameters",
+        "execution", "pages", "reports", "__main__",
     ],
 }  # fmt: skip
 # What `lib` may import at module level, so that a bare GPU machine with PyTorch can train.

@@ -46,7 +46,14 @@ OTHER: dict[str, Any] = {
     "patience": 3,
     "evaluations": 10,
     "checkpoints": "ends",
+    "model": "cascade",
+    "blocks": 2,
+    "shared": True,
+    "acceleration": 8,
+    "sampling": "gaussian",
+    "coils": 2,
 }
+LATER = ("model", "blocks", "shared", "acceleration", "sampling", "coils")  # mean something for reconstruction only
 
 # ---- the name ---------------------------------------------------------------------------------------------------
 
@@ -57,7 +64,8 @@ def test_the_list_of_other_values_names_every_field() -> None:
 
 @pytest.mark.parametrize("field", OTHER)
 def test_the_name_changes_with_every_field(field: str) -> None:
-    assert run_id(spec(**{field: OTHER[field]})) != run_id(spec())
+    base = {"task": "sim_brain_t1", "model": "unet" if field == "model" else "cascade"} if field in LATER else {}
+    assert run_id(spec(**{**base, field: OTHER[field]})) != run_id(spec(**base))
     assert run_id(tuned().but(source=None, strategy="scratch")) == run_id(spec())
 
 
@@ -115,7 +123,8 @@ def test_the_order_of_options_does_not_matter() -> None:
 
 ROUND = {
     "plain": lambda: spec(),
-    "everything": lambda: spec(**OTHER),
+    "everything": lambda: spec(**{key: value for key, value in OTHER.items() if key not in LATER}),
+    "reconstruction": lambda: spec(task="sim_brain_t1", **{key: OTHER[key] for key in LATER}),
     "chain": lambda: spec(strategy="encoder_only", source=tuned()),
     "options": lambda: tuned("transplant", options={"stages": ("enc0", "head")}),
     "pull": lambda: tuned("l2_sp", options={"alpha": 1}),

@@ -20,7 +20,7 @@ import pytest
 import tiny
 import torch
 
-from lib import paths, tasks
+from lib import objective, paths, tasks
 from lib import train as training
 from lib.errors import StudyError
 from lib.objective import checkpoint_steps, learning_rate, mean_dice, segmentation_loss
@@ -518,7 +518,7 @@ def test_divergence_is_the_same_after_an_interruption():
 
 def test_patience_keeps_the_best_weights_and_stops(monkeypatch: pytest.MonkeyPatch):
     planted = iter([0.1, 0.2, 0.6, 0.5, 0.3, 0.9])
-    monkeypatch.setattr(training, "mean_dice", lambda *_: next(planted))
+    monkeypatch.setattr(objective, "mean_dice", lambda *_: next(planted))
     kept: dict[int, dict[str, torch.Tensor]] = {}
     original = training._Training.evaluate
 
@@ -541,7 +541,7 @@ def test_patience_keeps_the_best_weights_and_stops(monkeypatch: pytest.MonkeyPat
 def test_a_source_with_patience_hands_on_its_best_weights(monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as patch:
         planted = iter([0.1, 0.6, 0.2, 0.3, 0.4, 0.5])
-        patch.setattr(training, "mean_dice", lambda *_: next(planted))
+        patch.setattr(objective, "mean_dice", lambda *_: next(planted))
         source = train(tiny.spec(seed=1, steps=5, evaluations=5, patience=5))
     run = train(tiny.spec(strategy="full_finetuning", source=source.spec))
     assert source.steps() == [0, 1]

@@ -1,0 +1,66 @@
+"""How far linear fine-tuning is ahead, pair by pair, and how far training runs away from validation."""
+
+# pandas types every selection as "a table or a series", which no annotation can mend.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false, reportReturnType=false
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis import stats
+from analysis.outcomes import PAIR, finished
+
+LINEAR, FULL = "scale_shift", "full_finetuning"
+
+
+def leads(
+    frame: pd.DataFrame, first: str = LINEAR, second: str = FULL, metric: str = "psnr"
+) -> pd.DataFrame:  # fmt: skip
+    """How far one arm is ahead of another: one row per run of the first, in the unit of the metric.
+
+    Columns: PAIR, images (the target without its sampling rate), rate, title, kind, source, scenario, volume, first,
+    second, lead, status. `lead` is missing where a run diverged or has no partner; nothing is dropped.
+    """
+    ended = finished(frame[frame.goal == "reconstruction"])
+    base = ended[ended.arm == second][[*PAIR, metric, "status"]]
+    base = base.rename(columns={metric: "second", "status": "other"})
+    own = ended[ended.arm == first].rename(columns={metric: "first"})
+    keep = [*PAIR, "title", "kind", "source", "scenario", "volume", "first", "status"]
+    pairs = own[keep].merge(base, on=PAIR, how="left")
+    other = pairs.pop("other")
+    pairs["status"] = np.select(
+        [pairs.status == "diverged", other.isna().to_numpy(), (other == "diverged").to_numpy()],
+        ["diverged", f"no {second} run", f"{second} diverged"],
+        "done",
+    )
+    pairs["lead"] = (pairs["first"] - pairs.second).where(pairs.status == "done")
+    named = pairs.task.str.split("@", expand=True).reindex(columns=[0, 1])
+    return pairs.assign(images=named[0], rate=named[1].astype("float64"))
+
+
+def lead_table(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Leads in dB with their 95 % t intervals over seeds: a row per target, rate and volume.
+
+    Columns: images, rate, volume_label, first, second (means), lead, low, high, seeds.
+    """
+    rows = []
+    for (images, rate, label), own in pairs.groupby(["images", "rate", "volume_label"], sort=False):
+        each = stats.mean_interval(own.lead.dropna())
+        means = (own["first"].mean(), own.second.mean())
+        rows.append((images, rate, label, *means, each.estimate, each.low, each.high, each.n))
+    columns = ["images", "rate", "volume_label", "first", "second", "lead", "low", "high", "seeds"]
+    return pd.DataFrame(rows, columns=columns).round(3)
+
+
+def gap_growth(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """How far training runs away from validation: one row per run, mean over the evaluations after step 0.
+
+    The gap is the PSNR on training slices less that on validation slices; what it was at step 0, where both arms of a
+    pair are the same network, is taken off. Columns: run_id and growth (dB).
+    """
+    rows = evaluations.assign(gap=evaluations.train_psnr - evaluations.val_psnr).sort_values("step")
+    start = rows[rows.step == 0].set_index("run_id").gap
+    later = rows[rows.step > 0]
+    grown = (later.gap - later.run_id.map(start)).groupby(later.run_id).mean()
+    return grown.rename("growth").rename_axis("run_id").reset_index()

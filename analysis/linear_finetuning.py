@@ -1,0 +1,249 @@
+"""Tests of the claims about linear fine-tuning (LFT): Bi et al. 2023 (doi 10.3389/fnins.2023.1202143), L1 to L6 and L8.
+
+Replicates are seeds. A *lead* is a difference in favor of the first of two arms on the same target, sampling rate,
+volume, seed and fold. Protocols are ours, as the paper's are not known: see claims.toml.
+"""
+
+# pandas types every selection as "a table or a series", which no annotation can mend.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from analysis import stats
+from analysis.leads import LINEAR, gap_growth, leads
+from analysis.verdicts import (
+    TESTS,
+    Claim,
+    ClaimTest,
+    balanced,
+    by_replicate,
+    kinds,
+    sentence,
+    side_of,
+    unpaired,
+    verdict,
+)
+from lib.adapters import FACTORS
+from lib.runs import Run, run_dir
+
+_CONDITIONS = ["task", "volume_label"]
+Rows = list[dict[str, Any]]
+Runs = Mapping[str, Run]
+
+
+def best_across_contrasts(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> Rows:
+    """Per target contrast and sampling rate: linear fine-tuning against every other arm (L1).
+
+    The effect is the lead over the arm that comes closest. `supported`: every lead's interval lies above the margin
+    (all must, so no correction). `contradicted`: some lead is shown to lie below it (Holm over the arms).
+    """
+    least, margin = int(claim.value("min_seeds")), claim.value("margin")
+    rows = []
+    moved = frame[(frame.scenario == "contrast") & (frame.arm == LINEAR)]
+    for task in dict.fromkeys(moved.task):
+        own = frame[frame.task == task]
+        rivals = [arm for arm in dict.fromkeys(own.arm) if not arm.startswith(LINEAR)]
+        found = {}
+        for arm in rivals:
+            pairs = leads(own, LINEAR, arm)
+            wide, _ = balanced(by_replicate(pairs[pairs.lead.notna()], "lead", ["volume_label"]), least)
+            if len(wide) >= least:
+                found[arm] = wide.mean(axis=1).to_numpy()
+        if not found:
+            rows.append(verdict(claim, task, "not tested", sentence(f"fewer than {least} seeds", kinds(own))))
+            continue
+        intervals = {arm: stats.mean_interval(values) for arm, values in found.items()}
+        closest = min(intervals, key=lambda arm: intervals[arm].estimate)
+        behind = stats.holm([stats.one_sided_p(values, margin, above=False) for values in found.values()])
+        word = "inconclusive"
+        if all(each.low > margin for each in intervals.values()):
+            word = "supported"
+        elif (behind < claim.value("alpha")).any():
+            word = "contradicted"
+        every = ", ".join(f"{arm} {each.estimate:+.2f}" for arm, each in intervals.items())
+        note = sentence(f"closest: {closest}; {intervals[closest].method}", f"leads over {every}", kinds(own))
+        row = verdict(
+            claim, task, word, note, interval=intervals[closest], seeds=intervals[closest].n,
+            detectable=stats.detectable(found[closest]),
+        )  # fmt: skip
+        rows.append(row)
+    return rows or [verdict(claim, "all", "not tested", "No finished run that moved to another contrast")]
+
+
+def fewer_artifacts(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> Rows:
+    """Per target contrast: ratio of fine-grained errors, over rates and volumes (L2).
+
+    `supported`: its interval lies below the threshold. `contradicted`: above.
+    """
+    pairs = leads(frame[frame.scenario.isin(["contrast", ""])], *claim.compare, metric="artifacts")
+    pairs["log"] = np.log(pairs["first"] / pairs.second).where(pairs.status == "done")
+    rows = []
+    for target, own in pairs.groupby("images"):
+        wide, left_out = balanced(by_replicate(own[own.log.notna()], "log", _CONDITIONS), 1)
+        logs = wide.mean(axis=1).to_numpy()
+        interval = stats.time_ratio(np.exp(logs), np.ones(len(logs)))
+        word = side_of(interval, claim.value("ratio"), low="supported", high="contradicted")
+        detect = math.exp(-stats.detectable(logs))
+        rows.append(
+            _judged(claim, target, word, interval, detect, _conditions(wide), left_out, unpaired(own), kinds(own))
+        )
+    return rows or [verdict(claim, "all", "not tested", "No pair of runs that moved to another contrast")]
+
+
+def lead_grows_as_volumes_fall(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> Rows:
+    """Per target direction or anatomy: the lead against the number of volumes, over rates (L3).
+
+    The effect is the slope of the lead in the doublings of the number of volumes. `supported`: its interval lies below
+    the threshold, and the lead with the fewest volumes above its own. `contradicted`: one of them is shown to be on
+    the other side. Where full fine-tuning is ahead from some number on, the note says from which.
+    """
+    pairs = leads(frame, *claim.compare)
+    pairs = pairs[pairs.scenario.isin(["direction", "anatomy"])]
+    rows = []
+    for target, own in pairs.groupby("images"):
+        volumes = own.groupby("volume_label").volume.mean().astype("float64").sort_values()
+        if len(volumes) < 2:
+            rows.append(verdict(claim, target, "not tested", sentence("only one number of volumes", kinds(own))))
+            continue
+        # A seed counts once: its leads at a number of volumes are averaged over the rates that all numbers have.
+        shared = set.intersection(*(set(own[own.volume_label == label].rate) for label in volumes.index))
+        means = own[own.rate.isin(shared)].groupby(["seed", "fold", "volume_label"]).lead.mean().unstack()
+        means = means[list(volumes.index)].dropna()
+        design = np.column_stack([np.ones(len(volumes)), np.log2(volumes)])
+        slopes = stats.replicate_slopes(design, means.to_numpy())[1]
+        per_seed = np.linalg.lstsq(design, means.to_numpy().T, rcond=None)[0][1] if len(means) else np.zeros(0)
+        few = stats.mean_interval(means[volumes.index[0]])
+        word = "inconclusive"
+        if slopes.high < claim.value("slope") and few.low > claim.value("lead"):
+            word = "supported"
+        elif slopes.low > claim.value("slope") or few.high < claim.value("lead"):
+            word = "contradicted"
+        told = ", ".join(f"{label}: {means[label].mean():+.2f}" for label in volumes.index)
+        turn = next((label for label in volumes.index if means[label].mean() < 0), None)
+        note = (
+            f"lead in dB by number of volumes {told}",
+            f"with the fewest {few.estimate:+.2f} [{few.low:.2f}, {few.high:.2f}]",
+            "full fine-tuning is never ahead on average" if turn is None else f"full fine-tuning is ahead at {turn}",
+            f"rates {', '.join(f'{rate:g}' for rate in sorted(shared))}",
+        )
+        detect = -stats.detectable(per_seed)
+        rows.append(_judged(claim, target, word, slopes, detect, *note, unpaired(own), kinds(own)))
+    return rows or [verdict(claim, "all", "not tested", "No pair of runs that moved to another direction or anatomy")]
+
+
+def largest_lead(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> Rows:
+    """Over all targets, rates and volumes: the largest mean lead (L4).
+
+    `supported`: some lead is shown to reach the gain (one-sided t, Holm over all cells). `contradicted`: every lead is
+    shown to lie below it (all must, so no correction).
+    """
+    pairs, least, gain = leads(frame, *claim.compare), int(claim.value("min_seeds")), claim.value("gain")
+    cells: dict[Any, Any] = {key: own.lead.dropna().to_numpy() for key, own in pairs.groupby(_CONDITIONS)}
+    cells = {key: values for key, values in cells.items() if len(values) >= least}
+    if not cells:
+        return [verdict(claim, "all", "not tested", f"No pair of runs with {least} seeds")]
+    alpha = claim.value("alpha")
+    above = stats.holm([stats.one_sided_p(values, gain, above=True) for values in cells.values()])
+    below = np.array([stats.one_sided_p(values, gain, above=False) for values in cells.values()])
+    best = max(cells, key=lambda key: cells[key].mean())
+    interval = stats.mean_interval(cells[best])
+    word = "supported" if (above < alpha).any() else "contradicted" if (below < alpha).all() else "inconclusive"
+    means = [values.mean() for values in cells.values()]
+    reference = pairs[(pairs.task == best[0]) & (pairs.volume_label == best[1])].second.mean()
+    note = sentence(
+        f"{best[0]}, {best[1]} volumes; {interval.method}, uncorrected for being the largest of {len(cells)}",
+        f"median over the grid {np.median(means):+.2f}, smallest {min(means):+.2f} dB",
+        f"{100 * interval.estimate / reference:.2f} % of the PSNR of full fine-tuning (paper: 5.89 %)",
+        unpaired(pairs),
+        kinds(pairs),
+    )
+    detect = stats.detectable(cells[best])
+    return [verdict(claim, "all", word, note, interval=interval, seeds=interval.n, detectable=detect)]
+
+
+def overfits_less(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> Rows:
+    """Per target: growth of the training-validation gap, linear less full, where volumes are few (L5)."""
+    grown = frame.merge(gap_growth(evaluations), on="run_id", how="left")
+    few = grown[grown.volume <= claim.value("small")]
+    return _per_target(claim, leads(few, *claim.compare, metric="growth"), claim.value("excess"), low="supported")
+
+
+def forgets_less(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> Rows:
+    """Per target: PSNR on source images after the transfer, linear less full (L6)."""
+    pairs = leads(frame, *claim.compare, metric="source_after")
+    return _per_target(claim, pairs, claim.value("margin"), low="contradicted")
+
+
+def only_factors_change(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> Rows:
+    """Over all runs of linear fine-tuning: do the source's tensors come back bit for bit (L8)?
+
+    `supported` if all do, `contradicted` if one does not: the claim is exact, and there is no interval.
+    """
+    tuned = [runs[name] for name in frame[(frame.strategy == LINEAR) & (frame.status == "done")].run_id if name in runs]
+    frozen = [run for run in tuned if run.spec.options["norm"] == "frozen"]
+    if not frozen:
+        return [verdict(claim, "all", "not tested", "No finished run of scale_shift with frozen normalization")]
+    changed, tensors = 0, 0
+    for run in frozen:
+        assert run.spec.source is not None
+        before, after = Run(run_dir(run.spec.source)).weights(), run.weights()
+        kept = {name: value for name, value in after.items() if name.rpartition(".")[2] not in FACTORS}
+        changed += sum(name not in before or not torch.equal(before[name], value) for name, value in kept.items())
+        tensors += len(kept)
+    exact = stats.Interval(float(changed), math.nan, math.nan, len(frozen), "exact")
+    note = f"{tensors} tensors of {len(frozen)} runs compared with those of their sources; normalization frozen"
+    word = "contradicted" if changed > claim.value("changed") else "supported"
+    return [verdict(claim, "all", word, note, interval=exact, seeds=int(frame.seed.nunique()))]
+
+
+def _per_target(claim: Claim, pairs: pd.DataFrame, threshold: float, *, low: str) -> Rows:
+    """A row per target: the mean lead over rates and volumes, a seed counting once."""
+    high = "contradicted" if low == "supported" else "supported"
+    rows = []
+    for target, own in pairs.groupby("images"):
+        wide, left_out = balanced(by_replicate(own[own.lead.notna()], "lead", _CONDITIONS), 1)
+        values = wide.mean(axis=1).to_numpy()
+        interval = stats.mean_interval(values)
+        word = side_of(interval, threshold, low=low, high=high)
+        means = own[["first", "second"]].astype("float64").mean()
+        both = f"{claim.compare[0]} {means['first']:.2f}, {claim.compare[1]} {means.second:.2f} dB"
+        detect = stats.detectable(values)
+        parts = (both, _conditions(wide), left_out, unpaired(own), kinds(own))
+        rows.append(_judged(claim, target, word, interval, detect, *parts))
+    return rows or [verdict(claim, "all", "not tested", "No pair of runs")]
+
+
+def _conditions(wide: pd.DataFrame) -> str:
+    return f"mean over {len(wide.columns)} cells of sampling rate and volumes"
+
+
+def _judged(
+    claim: Claim, target: str, word: str, interval: stats.Interval, detect: float, *note: str
+) -> dict[str, Any]:
+    """A row of the ledger, "not tested" below the seeds that the claim needs."""
+    if interval.n < claim.value("min_seeds"):
+        reason = f"{interval.n} seeds, {claim.value('min_seeds'):g} needed"
+        return verdict(claim, str(target), "not tested", sentence(reason, *note), seeds=interval.n)
+    text = sentence(interval.method, *note)
+    return verdict(claim, str(target), word, text, interval=interval, seeds=interval.n, detectable=detect)
+
+
+_GOAL = "reconstruction"
+TESTS.add("best_across_contrasts", ClaimTest(best_across_contrasts, ("margin",), compares=False, goal=_GOAL))
+TESTS.add("fewer_artifacts", ClaimTest(fewer_artifacts, ("ratio",), compares=True, goal=_GOAL))
+TESTS.add(
+    "lead_grows_as_volumes_fall", ClaimTest(lead_grows_as_volumes_fall, ("lead", "slope"), compares=True, goal=_GOAL)
+)
+TESTS.add("largest_lead", ClaimTest(largest_lead, ("gain",), compares=True, goal=_GOAL))
+TESTS.add("overfits_less", ClaimTest(overfits_less, ("small", "excess"), compares=True, goal=_GOAL))
+TESTS.add("forgets_less", ClaimTest(forgets_less, ("margin",), compares=True, goal=_GOAL))
+TESTS.add("only_factors_change", ClaimTest(only_factors_change, ("changed",), compares=False, goal=_GOAL))
