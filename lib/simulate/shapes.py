@@ -22,7 +22,7 @@ def ellipsoid(at: Points, center: Sequence[float], radii: Sequence[float], *, pi
     x, y, z = x * a, y * b, z * c
     near = np.sqrt(x * x + y * y + z * z)
     slope = np.sqrt((x * a) ** 2 + (y * b) ** 2 + (z * c) ** 2)
-    return near * (near - 1) / np.maximum(slope, 1e-6)
+    return (near - 1) * np.maximum(near, 1e-6) / np.maximum(slope, 1e-6 / max(radii))
 
 
 def tube(at: Points, knots: Sequence[Sequence[float]]) -> np.ndarray:
