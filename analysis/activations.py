@@ -281,7 +281,8 @@ def activations(
     Args:
         step: of a checkpoint; None: the last.
         layers: names of modules, such as `enc0` (a stage, after its last ReLU) or `enc0.conv1`; None: all stages.
-        images: (n, 1, h, w) in [0, 1], or a list of (1, h, w); standardized as in training.
+        images: (n, 1, h, w) in [0, 1], or a list of (1, h, w), standardized as in training; for a reconstruction
+            network its inputs as they are (see `lib.reconstruction`).
         reduce: see `Reduction`.
         budget_mb: the most that the result may take.
 
@@ -289,7 +290,8 @@ def activations(
         StudyError: see `capture`; or there is no such checkpoint.
     """
     model = run.model(step).to(torch.device(device))
-    return capture(model, layers, standardized(images), reduce=reduce, batch=batch, budget_mb=budget_mb)
+    given = standardized(images) if run.spec.goal == "segmentation" else images
+    return capture(model, layers, given, reduce=reduce, batch=batch, budget_mb=budget_mb)
 
 
 def standardized(images: Images) -> Images:

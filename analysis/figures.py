@@ -115,7 +115,7 @@ def learning_curves(
     ax.set(xlabel="step", ylabel=_name(rows, "val_score"))
     volume = rows.volume.dropna()
     images = looks.volume_text(volume_label, float(volume.mean()) if len(volume) else float("nan"))
-    looks.head(ax, f"{looks.task_title(rows)}, {images} images", note)
+    looks.head(ax, f"{looks.task_title(rows)}, {looks.amount(rows, images)}", note)
     looks.legend_beside(ax)
     return ax
 
@@ -194,7 +194,9 @@ def strategies(
         least = 0.02 if metric != "hd95" else 1.0
         beyond = looks.limits(ax.set_xlim, rows[rows.status == "done"][metric], cells.low, cells.high, least=least)
     volume = looks.volume_text(volume_label, float(cells.volume.iloc[0]))
-    looks.head(ax, f"{looks.task_title(cells)}, {volume} images", f"{looks.INTERVAL}; dots: single seeds{beyond}")
+    looks.head(
+        ax, f"{looks.task_title(cells)}, {looks.amount(cells, volume)}", f"{looks.INTERVAL}; dots: single seeds{beyond}"
+    )
     return ax
 
 

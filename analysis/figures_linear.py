@@ -32,17 +32,18 @@ def lead_by_volume(pairs: pd.DataFrame, target: str, *, ax: Axes | None = None) 
     rows = pairs[(pairs.images == target) & pairs.lead.notna()]
     if not len(rows):
         return looks.empty(ax, target, "no pair of runs on this target")
-    rates = sorted(rows.rate.unique())
+    rates, bounds = sorted(rows.rate.unique()), [0.0]
     for place, rate in enumerate(rates):
         own = rows[rows.rate == rate]
         volumes = own.groupby("volume_label").volume.mean().astype("float64").sort_values()
         look = looks.Look(RATE_COLORS.get(rate, "#444444"), "osD^"[place % 4])
         shift = 1.05 ** (place - (len(rates) - 1) / 2)
-        means = []
+        means: list[float] = []
         for label, volume in volumes.items():
             values = own[own.volume_label == label].lead
             each = stats.mean_interval(values)
             means.append(each.estimate)
+            bounds += [each.low, each.high]
             looks.mean_mark(ax, volume * shift, each.estimate, each.low, each.high, look, across=False)
             looks.dots(ax, np.full(len(values), volume * shift), values, look.color, across=False)
         ax.plot(volumes * shift, means, color=look.color, marker=look.marker, label=f"rate {rate:g}")
@@ -52,7 +53,7 @@ def lead_by_volume(pairs: pd.DataFrame, target: str, *, ax: Axes | None = None) 
     ax.set_xticks(volumes.tolist(), [looks.volume_text(str(label), volume) for label, volume in volumes.items()])
     ax.minorticks_off()
     ax.set_xlim(volumes.min() / 1.4, volumes.max() * 1.4)
-    beyond = looks.limits(ax.set_ylim, [*rows.lead, 0.0], rows.lead, rows.lead, least=0.2)
+    beyond = looks.limits(ax.set_ylim, [*rows.lead, 0.0], bounds, bounds, least=0.2)
     ax.set(xlabel="training subjects (log scale)", ylabel="lead of linear fine-tuning (dB)")
     title = str(rows.title.iloc[0]).rpartition(", rate")[0]
     looks.head(ax, title, f"{looks.INTERVAL}; dots: single seeds; above 0 linear fine-tuning is ahead{beyond}")
@@ -88,7 +89,11 @@ def gain_and_loss(table: pd.DataFrame, task: str, volume_label: str, *, ax: Axes
     ax.set(
         xlabel="PSNR on source slices, after less before (dB)", ylabel="PSNR on target slices,\nafter less before (dB)"
     )
-    looks.head(ax, f"{looks.task_title(rows)}, {volume_label} subjects", f"{looks.INTERVAL}; 0, 0: the source network")
+    looks.head(
+        ax,
+        f"{looks.task_title(rows)}, {looks.amount(rows, volume_label)}",
+        f"{looks.INTERVAL}; 0, 0: the source network",
+    )
     looks.legend_beside(ax)
     return ax
 
@@ -119,7 +124,9 @@ def gaps(curves: pd.DataFrame, task: str, volume_label: str, *, ax: Axes | None 
     ax.axhline(0, color="black", linewidth=1, zorder=1)
     ax.set(xlabel="step", ylabel="growth of the gap\ntraining - validation (dB)")
     band = f"{looks.INTERVAL} (band)" if len(rows.arm.unique()) <= 3 else "mean over seeds"
-    looks.head(ax, f"{looks.task_title(rows)}, {volume_label} subjects", f"{band}; 0: where the transfer began")
+    looks.head(
+        ax, f"{looks.task_title(rows)}, {looks.amount(rows, volume_label)}", f"{band}; 0: where the transfer began"
+    )
     looks.legend_beside(ax)
     return ax
 

@@ -32,7 +32,7 @@ from analysis.verdicts import (
     unpaired,
     verdict,
 )
-from lib.adapters import FACTORS
+from lib.adapters import without_factors
 from lib.runs import Run, run_dir
 
 _CONDITIONS = ["task", "volume_label"]
@@ -196,7 +196,7 @@ def only_factors_change(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataF
     for run in frozen:
         assert run.spec.source is not None
         before, after = Run(run_dir(run.spec.source)).weights(), run.weights()
-        kept = {name: value for name, value in after.items() if name.rpartition(".")[2] not in FACTORS}
+        kept = without_factors(after)
         changed += sum(name not in before or not torch.equal(before[name], value) for name, value in kept.items())
         tensors += len(kept)
     exact = stats.Interval(float(changed), math.nan, math.nan, len(frozen), "exact")

@@ -120,6 +120,12 @@ def volume_text(label: str, volume: float) -> str:
     return f"all ({volume:.0f})" if label == "all" else label
 
 
+def amount(rows: pd.DataFrame, volume: str) -> str:
+    """A volume with what it counts, as titles call it: "20 images", "1 subject"."""
+    what = "subject" if "goal" in rows and rows.goal.iloc[0] == "reconstruction" else "image"
+    return f"{volume} {what}" if volume == "1" else f"{volume} {what}s"
+
+
 def arm_labels(rows: pd.DataFrame) -> list[str]:
     """Label of each row's arm; with its source where an arm comes from several."""
     several = rows[rows.source != ""].groupby("arm").source.nunique() > 1
@@ -194,4 +200,4 @@ def percent(fraction: float) -> str:
 def row_name(rows: pd.DataFrame) -> str:
     """Task and volume of a row of a figure, wrapped; the rows given share both."""
     volume = volume_text(str(rows.volume_label.iloc[0]), float(rows.volume.astype("float64").mean()))
-    return "\n".join(textwrap.wrap(f"{task_title(rows)}, {volume} images", 38))
+    return "\n".join(textwrap.wrap(f"{task_title(rows)}, {amount(rows, volume)}", 38))

@@ -23,7 +23,7 @@ def present_tasks() -> list[str]:
 
 def embedded_tasks() -> list[str]:
     """Names of the simulated sets, without the many variants of one."""
-    return [name for name, task in TASKS.items() if not task.variant]
+    return [name for name, task in TASKS.items() if not task.variant and task.goal == "segmentation"]
 
 
 def set_table() -> pd.DataFrame:

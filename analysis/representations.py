@@ -221,7 +221,8 @@ def represent(
     model = run.model(step).to(torch.device(device))
     if run.spec.norm in ("batch", "none"):  # as in training: other normalizations are slower with channels last
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    found = represent_model(model, layers, probe.standardized, run=run.path.name, step=step, budget_mb=budget_mb)
+    given = probe.standardized if run.spec.goal == "segmentation" else probe  # measurements go in as they are
+    found = represent_model(model, layers, given, run=run.path.name, step=step, budget_mb=budget_mb)
     found = replace(found, probe=probe.digest)  # of the images as they were given
     if cache:
         _write(file, key, found)

@@ -4,7 +4,10 @@ A convolution gets further parameters beside its `weight` and `bias`, under thei
 so that names stay the join key between checkpoints. What the LFT paper (Bi et al. 2023, doi 10.3389/fnins.2023.1202143)
 leaves open is our choice and follows its likely ancestor (Sun et al., arXiv 1812.02391): the scale multiplies the
 frozen weight, one scalar per kernel unless another granularity is asked for; the shift is added to the frozen bias,
-one per output channel; both start as the identity (1 and 0).
+one per output channel; both start as the identity (1 and 0); every convolution has them, transposed ones and the last
+too. What normalization layers may do is a policy of its own (`norm` of the strategy `scale_shift`): `frozen` (default)
+keeps their affine parameters and running statistics, `affine` trains the parameters, `statistics` both. That ancestor
+trains them, and so does not keep to "only the factors change".
 """
 
 from __future__ import annotations
@@ -126,9 +129,19 @@ def add_low_rank(model: nn.Module, rank: int, draw: torch.Generator) -> list[str
     return names
 
 
+def without_factors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of the network as it was before it got factors: what is left when they are switched off."""
+    return {name: value for name, value in weights.items() if name.rpartition(".")[2] not in FACTORS}
+
+
+def factors_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The factors alone: all that must be stored beside the network that they move."""
+    return {name: value for name, value in weights.items() if name.rpartition(".")[2] in FACTORS}
+
+
 def merged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of a network without factors that computes what the network of these tensors, factors and all, does."""
-    plain = {name: value for name, value in weights.items() if name.rpartition(".")[2] not in FACTORS}
+    plain = without_factors(weights)
     for name, value in weights.items():
         layer, _, factor = name.rpartition(".")
         if factor == "scale":
