@@ -26,11 +26,11 @@ def total_variation(kspace: Tensor, maps: Tensor, mask: Tensor, weight: float, *
         kspace: (n, c, h, w). maps, mask: as `lib.mri.forward` takes them, with maps of unit power.
         weight: of the total variation, in units of the image.
     """
-    image = mri.adjoint(kspace, maps, mask)
+    image = start = mri.adjoint(kspace, maps, mask)
     dual = torch.zeros(2, *image.shape, dtype=image.dtype, device=image.device)
     rise, fall = 0.25, 0.4  # 1 / fall - 8 rise >= 1 / 2, as |forward| <= 1 and |gradient|^2 <= 8
     for _ in range(steps):
-        slope = mri.adjoint(mri.forward(image, maps, mask) - kspace, maps, mask)
+        slope = mri.normal(image, maps, mask) - start
         moved = image - fall * (slope + _gradient_adjoint(dual))
         dual = dual + rise * _gradient(2 * moved - image)
         length = (dual.real**2 + dual.imag**2).sum(dim=0).sqrt()

@@ -36,9 +36,9 @@ ORDER = {
         "randomness", "calibration", "reuse",
         # outcomes, claims, figures, reports
         "records", "outcomes", "leads", "verdicts", "transfer_value", "filter_claims", "frozen_encoder",
-        "linear_finetuning", "reconstructions", "compressed_sensing", "coil_calibration", "claims", "overview",
-        "looks", "pictures", "figures", "figures_value", "figures_linear", "figures_mri", "explore", "parameters",
-        "execution", "pages", "reports", "__main__",
+        "linear_finetuning", "reconstructions", "compressed_sensing", "coil_calibration", "classical",
+        "mri_examples", "claims", "overview", "looks", "pictures", "figures", "figures_value", "figures_linear",
+        "figures_mri", "explore", "parameters", "execution", "pages", "reports", "__main__",
     ],
 }  # fmt: skip
 # What `lib` may import at module level, so that a bare GPU machine with PyTorch can train.

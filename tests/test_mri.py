@@ -80,6 +80,16 @@ def test_forward_is_what_a_loop_gives():
     assert torch.equal(mri.forward(image, maps, plane), mri.forward(image, maps, mask))
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_normal_is_the_adjoint_of_the_forward_operator(shape: tuple[int, int]):
+    for coils in (1, 4):
+        maps, mask = case(coils, shape, torch.complex128)
+        image = noise(3, *shape)
+        for samples in (mask, mask[0], torch.rand(3, 1, *shape).gt(0.5)):
+            expected = mri.adjoint(mri.forward(image, maps, samples), maps, samples)
+            assert torch.allclose(mri.normal(image, maps, samples), expected)
+
+
 @pytest.mark.parametrize("kind", list(mri.SAMPLING))
 @pytest.mark.parametrize("acceleration", [1, 2.5, 3, 4, 6, 8])
 @pytest.mark.parametrize("lines", [64, 101])
