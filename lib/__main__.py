@@ -142,7 +142,8 @@ def _status(run: Run) -> str:
     if result["status"] != "done":
         return f"{result['status']}: {result['reason']}"
     score = SCORE[run.spec.goal]
-    return f"test {score} {result['test'][score]:.3f} in {clock(result['seconds'])}"
+    name = {"dice": "Dice", "psnr": "PSNR"}[score]
+    return f"test {name} {result['test'][score]:.3f} in {clock(result['seconds'])}"
 
 
 def _print_result(run: Run) -> None:

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lib import simulate, tasks
-from lib.batches import augment, batch_order
+from lib import batches, simulate, tasks
+from lib.batches import Batches, augment, batch_order
 from lib.errors import StudyError
 from lib.tasks import TASKS, Task, get_task, load, peek, split, standardize
 
@@ -371,7 +371,7 @@ def test_every_pass_is_a_permutation(count: int, batch: int) -> None:
 
 def test_the_order_is_a_pure_function_of_seed_and_step() -> None:
     forward = [batch_order(50, seed=2, step=step, batch=8) for step in range(40)]
-    tasks._shuffle.cache_clear()
+    batches._shuffle.cache_clear()
     backward = [batch_order(50, seed=2, step=step, batch=8) for step in reversed(range(40))]
     np.testing.assert_array_equal(forward, backward[::-1])
     assert not np.array_equal(forward[0], batch_order(50, seed=3, step=0, batch=8))
@@ -387,11 +387,11 @@ def test_passes_differ_and_the_batch_size_does_not_change_the_stream() -> None:
 
 def test_batches_are_those_of_the_order_and_reproducible() -> None:
     images, masks = scene(7)
-    plain = tasks.Batches(images, masks, seed=3, batch=4, augmented=False)
+    plain = Batches(images, masks, seed=3, batch=4, augmented=False)
     index = torch.from_numpy(batch_order(7, seed=3, step=5, batch=4))
     assert torch.equal(plain.at(5)[0], images[index])
     assert torch.equal(plain.at(5)[1], masks[index])
-    moved = tasks.Batches(images, masks, seed=3, batch=4, augmented=True)
+    moved = Batches(images, masks, seed=3, batch=4, augmented=True)
     expected = augment(images[index], masks[index], seed=3, step=5)
     assert all(torch.equal(a, b) for a, b in zip(moved.at(5), expected, strict=True))
 

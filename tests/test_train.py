@@ -22,6 +22,7 @@ import torch
 
 from lib import objective, paths, tasks
 from lib import train as training
+from lib.batches import batch_order
 from lib.errors import StudyError
 from lib.objective import checkpoint_steps, learning_rate, mean_dice, segmentation_loss
 from lib.runs import Run, read_tensors, run_dir, write_tensors
@@ -491,7 +492,7 @@ def test_an_image_that_is_not_a_number(part: str, step: int | None, monkeypatch:
     spec = tiny.spec(augment=False, volume=18, batch=4)  # 18 images: steps 0 to 3 see sixteen of them
     data = tasks.load("blobs", spec.size)
     chosen = tasks.split("blobs", data.groups, fold=0, volume=18, seed=0)
-    order = tasks.batch_order(18, seed=0, step=2, batch=4)
+    order = batch_order(18, seed=0, step=2, batch=4)
     images = data.images.clone()
     images[{"train": chosen.train[order[0]], "val": chosen.val[0], "test": chosen.test[0]}[part]] = math.nan
     monkeypatch.setattr(training, "load", lambda *_: tasks.Data(images, data.masks, data.ids, data.groups, "planted"))
