@@ -17,7 +17,7 @@ from analysis.records import record
 from lib.cascade import unpack, zero_filled
 from lib.image_metrics import summarize_images
 from lib.reconstruction import Reconstruction, reconstruction
-from lib.runs import Run
+from lib.runs import Run, run_dir
 
 TUNED_ON = 8  # validation slices, evenly spread
 METRICS = ("psnr", "ssim", "nmse")
@@ -32,14 +32,16 @@ def beside_networks(runs: Iterable[Run]) -> pd.DataFrame:
     the mean over the seeds that were tested on it.
 
     Args:
-        runs: finished runs; those of another strategy, goal or volume are left out.
+        runs: finished runs; with the runs they start from, as far as these were trained so.
 
     Returns:
         One row per task, fold, method and slice: task (with its rate), title, kind, fold, method, seeds, weight,
         subject, id, and psnr (dB), ssim, nmse with the range of the slice's volume.
     """
     groups: dict[tuple[str, int], list[Run]] = {}
-    for run in runs:
+    given = list(runs)
+    sources = [Run(run_dir(run.spec.source)) for run in given if run.spec.source is not None]
+    for run in {run.path.name: run for run in [*given, *sources]}.values():
         spec, about = run.spec, record(run)
         whole = spec.goal == "reconstruction" and spec.strategy == "scratch" and spec.volume is None
         if whole and about["status"] == "done":
