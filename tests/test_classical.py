@@ -75,6 +75,7 @@ def test_every_method_on_the_same_slices(home: Path, monkeypatch: pytest.MonkeyP
     assert row.psnr_low < row.psnr < row.psnr_high
     assert (row.slices, row.subjects) == (2 * SLICES, 2)
     assert not len(classical.beside_networks(trained[3:]))
+    assert classical.method_table(classical.beside_networks([])).columns.tolist() == classical.MEANS
     moved = dataclasses.replace(trained[3].spec, strategy="scale_shift", source=trained[0].spec)
     from_source = classical.beside_networks([train(moved), train(moved)])
     assert from_source.groupby("method").seeds.first().to_dict() == {
