@@ -20,6 +20,7 @@ PAIRS = (
     ("brain", "FLAIR", "axial", "patient12"),
     ("knee", "PD", "sagittal", "knee_sag"),
 )
+BRAIN = "brain_8coil_undersampled.npz"
 PLACE = 0.5  # of the way through the slices that tasks are made of
 
 
@@ -51,6 +52,11 @@ def embedded_beside_real(size: int) -> list[tuple[str, np.ndarray, np.ndarray | 
     return found
 
 
+def kspace_at_hand() -> bool:
+    """Whether the data root holds the measured brain."""
+    return (manifests.find("kspace").path / BRAIN).is_file()
+
+
 def measured_brain() -> tuple[Measured, Reconstructions]:
     """The 8-coil brain of the card `kspace`, of which one sample in eight was measured, and what can be made of it.
 
@@ -58,7 +64,7 @@ def measured_brain() -> tuple[Measured, Reconstructions]:
         StudyError: the data root does not hold it; says how to get it.
     """
     card = manifests.find("kspace")
-    file = card.path / "brain_8coil_undersampled.npz"
+    file = card.path / BRAIN
     if not file.is_file():
         raise StudyError(f"no {file}; {' '.join(card.manual.split())}; {manifests.root_note()}")
     measured = read_kspace(file)

@@ -30,6 +30,17 @@ def comparable(runs: Iterable[Run], task: str, volume: str, seed: int) -> dict[s
     return found
 
 
+def with_sources(runs: Iterable[Run]) -> list[Run]:
+    """The runs, and the runs that they started from, each once."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        found[run.path.name] = run
+        if run.spec.source is not None:
+            source = Run(run_dir(run.spec.source))
+            found.setdefault(source.path.name, source)
+    return list(found.values())
+
+
 @torch.no_grad()
 def pictures(runs: Mapping[str, Run], place: int = 0) -> dict[str, np.ndarray]:
     """One test slice (h, w) as it is, zero-filled, from the source network as it was, and from each run, by name.

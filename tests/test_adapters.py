@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.adapters import GRANULARITIES, add_low_rank, add_scale_shift, merged
+from lib.adapters import GRANULARITIES, add_low_rank, add_scale_shift, factors_of, merged, without_factors
 from lib.errors import StudyError
 from lib.models import build
 from lib.provenance import generator
@@ -247,3 +247,23 @@ def test_merging_leaves_weights_without_factors_and_the_given_ones_alone() -> No
     before = model[0].weight.clone()
     merged(model.state_dict())
     assert torch.equal(model[0].weight, before)
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_factors_alone_and_the_network_without_them_make_up_the_whole(how: str) -> None:
+    source = build(width=2, depth=1, norm="batch", seed=0)
+    before = {name: value.clone() for name, value in source.state_dict().items()}
+    model = copy.deepcopy(source)
+    names = adapt(model, how)
+    stir(model, names)
+    weights = model.state_dict()
+    factors, rest = factors_of(weights), without_factors(weights)
+    assert sorted(factors) == sorted(names)
+    assert rest.keys() == before.keys()
+    assert all(torch.equal(rest[name], value) for name, value in before.items())
+    assert {**rest, **factors}.keys() == weights.keys()
+    x = torch.randn(2, 1, 8, 8)
+    plain = build(width=2, depth=1, norm="batch", seed=1)
+    plain.load_state_dict(rest)
+    assert not torch.equal(model.eval()(x), source.eval()(x))
+    assert torch.equal(plain.eval()(x), source(x)), "switched off, the source is back bit for bit"
