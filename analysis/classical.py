@@ -17,7 +17,7 @@ from analysis.records import record
 from lib.cascade import unpack, zero_filled
 from lib.image_metrics import summarize_images
 from lib.reconstruction import Reconstruction, reconstruction
-from lib.runs import Run, run_dir
+from lib.runs import Run
 
 TUNED_ON = 8  # validation slices, evenly spread
 METRICS = ("psnr", "ssim", "nmse")
@@ -27,24 +27,22 @@ COLUMNS = ["task", "title", "kind", "fold", "method", "seeds", "weight", "subjec
 NETWORKS = {"cascade": "cascade", "unet": "U-Net"}
 
 
-def beside_networks(runs: Iterable[Run], *, folds: int | None = None) -> pd.DataFrame:
+def beside_networks(runs: Iterable[Run], *, folds: int | None = 1) -> pd.DataFrame:
     """Scores of every test slice by method: zero-filled, total variation, networks trained from scratch on all data.
 
     The weight of the total variation is tuned on validation slices of the same fold. A network's score of a slice is
     the mean over the seeds that were tested on it.
 
     Args:
-        runs: finished runs; with the runs they start from, as far as these were trained so.
-        folds: take so many folds of every task, the lowest ones; None for all.
+        runs: finished runs; those of another strategy, goal or volume are left out.
+        folds: take so many folds of every task, the lowest ones, as total variation takes its time; None for all.
 
     Returns:
         One row per task, fold, method and slice: task (with its rate), title, kind, fold, method, seeds, weight,
         subject, id, and psnr (dB), ssim, nmse with the range of the slice's volume.
     """
     groups: dict[tuple[str, int], list[Run]] = {}
-    given = list(runs)
-    sources = [Run(run_dir(run.spec.source)) for run in given if run.spec.source is not None]
-    for run in {run.path.name: run for run in [*given, *sources]}.values():
+    for run in runs:
         spec, about = run.spec, record(run)
         whole = spec.goal == "reconstruction" and spec.strategy == "scratch" and spec.volume is None
         if whole and about["status"] == "done":
