@@ -21,11 +21,13 @@ from lib.runs import Run
 
 TUNED_ON = 8  # validation slices, evenly spread
 METRICS = ("psnr", "ssim", "nmse")
+MEANS = ["task", "title", "kind", "method", "psnr", "psnr_low", "psnr_high", "ssim", "ssim_low", "ssim_high", "nmse"]
+MEANS += ["slices", "subjects", "networks", "weight"]
 COLUMNS = ["task", "title", "kind", "fold", "method", "seeds", "weight", "subject", "id", *METRICS]
 NETWORKS = {"cascade": "cascade", "unet": "U-Net"}
 
 
-def beside_networks(runs: Iterable[Run]) -> pd.DataFrame:
+def beside_networks(runs: Iterable[Run], *, folds: int | None = 1) -> pd.DataFrame:
     """Scores of every test slice by method: zero-filled, total variation, networks trained from scratch on all data.
 
     The weight of the total variation is tuned on validation slices of the same fold. A network's score of a slice is
@@ -33,6 +35,7 @@ def beside_networks(runs: Iterable[Run]) -> pd.DataFrame:
 
     Args:
         runs: finished runs; those of another strategy, goal or volume are left out.
+        folds: take so many folds of every task, the lowest ones, as total variation takes its time; None for all.
 
     Returns:
         One row per task, fold, method and slice: task (with its rate), title, kind, fold, method, seeds, weight,
@@ -44,7 +47,8 @@ def beside_networks(runs: Iterable[Run]) -> pd.DataFrame:
         whole = spec.goal == "reconstruction" and spec.strategy == "scratch" and spec.volume is None
         if whole and about["status"] == "done":
             groups.setdefault((about["task"], spec.fold), []).append(run)
-    tables = [_fold_table(found) for _, found in sorted(groups.items())]
+    kept = {task: sorted(fold for name, fold in groups if name == task)[:folds] for task, _ in groups}
+    tables = [_fold_table(found) for (task, fold), found in sorted(groups.items()) if fold in kept[task]]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
 
@@ -93,4 +97,4 @@ def method_table(table: pd.DataFrame) -> pd.DataFrame:
             row |= {metric: each.estimate, f"{metric}_low": each.low, f"{metric}_high": each.high}
         row |= {"nmse": own.nmse.mean(), "slices": len(own), "subjects": own.subject.nunique()}
         rows.append(row | {"networks": int(own.groupby("fold").seeds.first().sum()), "weight": own.weight.mean()})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=MEANS)

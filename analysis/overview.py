@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lib import manifests
+from lib.scans import scan_files
 from lib.study import Suite
 from lib.tasks import TASKS, get_task, load, split
 
@@ -31,7 +32,7 @@ def set_table() -> pd.DataFrame:
     at_hand = present_tasks()
     return pd.DataFrame(
         {"set": card.name, "what": card.title, "kind": card.kind, "licence": card.licence}
-        | {"at hand": card.kind == "simulated" or card.name in at_hand}
+        | {"at hand": card.kind == "simulated" or card.name in at_hand or bool(scan_files(card))}
         for card in manifests.cards().values()
     )
 
