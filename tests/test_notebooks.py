@@ -27,7 +27,8 @@ def test_the_smoke_suite_from_nothing_to_the_gallery(study_home: Path, capfd: py
     results = pd.read_csv(folder / "results.csv")
     assert len(results) == len(suite.cells) * len(suite.seeds)
     assert set(results.status) == {"done"}
-    assert results.dice.between(0, 1).all()
+    assert results[results.goal == "segmentation"].dice.between(0, 1).all()
+    assert results[results.goal == "reconstruction"].psnr.between(0, 60).all()
 
     ledger = json.loads((folder / "claims.json").read_text())
     assert {row["id"] for row in ledger} >= {"K1", "K2", "K3"}
