@@ -32,10 +32,11 @@ ORDER = {
         "prepared", "compare", "resampling", "anatome_backend",
         # filters
         "kernels", "wishart", "matching", "patterns", "filters", "factors", "randomness_tests", "two_sample",
-        "randomness", "calibration", "reuse",
+        "randomness", "calibration", "foreign", "riddle", "reuse",
         # outcomes, claims, figures, reports
-        "outcomes", "verdicts", "transfer_value", "filter_claims", "frozen_encoder", "claims", "overview", "looks",
-        "pictures", "figures", "figures_value", "explore", "parameters", "execution", "pages", "reports", "__main__",
+        "outcomes", "verdicts", "transfer_value", "filter_claims", "frozen_encoder", "claims", "filter_views",
+        "records", "overview", "looks", "pictures", "figures", "figures_value", "figures_filters", "figures_random",
+        "explore", "parameters", "execution", "pages", "reports", "__main__",
     ],
 }  # fmt: skip
 # What `lib` may import at module level, so that a bare GPU machine with PyTorch can train.
