@@ -38,11 +38,8 @@ def changes(runs: Sequence[Run], *, trajectory: bool = False) -> pd.DataFrame:
         return pd.DataFrame(columns=[*CELL, "stage", "step"])
     measured = [filters.trajectory(run, by="stage") if trajectory else filters.of_run(run, by="stage") for run in used]
     table = pd.concat(measured, ignore_index=True)
-    rows = outcomes.table(used).rename(columns={"kind": "data"})
-    identity = rows[["run_id", "task", "title", "data", *CELL[4:]]]
-    return table[table["kind"] == "convolution"].drop(columns="kind").merge(
-        identity.rename(columns={"data": "kind"}), on="run_id"
-    )  # fmt: skip
+    identity = outcomes.table(used)[CELL]  # whose `kind` says whether the data are simulated, not what a layer is
+    return table[table["kind"] == "convolution"].drop(columns="kind").merge(identity, on="run_id")
 
 
 def between_seeds(runs: Sequence[Run], *, draws: int = 19) -> pd.DataFrame:

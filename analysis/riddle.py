@@ -40,7 +40,8 @@ def riddles(trained: Mapping[str, Tensor], layers: Sequence[str], *, seed: int =
         weight = trained[name]
         fresh = torch.from_numpy(rng.normal(size=tuple(weight.shape))).to(weight)
         across = tuple(range(1, weight.dim()))
-        fresh = fresh * (weight.norm(dim=across, keepdim=True) / fresh.norm(dim=across, keepdim=True))
+        lengths = [torch.linalg.vector_norm(each, dim=across, keepdim=True) for each in (weight, fresh)]
+        fresh = fresh * (lengths[0] / lengths[1])
         answer = "AB"[int(rng.integers(2))]
         other = "B" if answer == "A" else "A"
         made.append(Riddle(layer, {key: {name: {answer: weight, other: fresh}[key]} for key in "AB"}, answer))
