@@ -1,6 +1,6 @@
 """Our battery beside other people's tools on the same layers: false alarms, power and seconds, as a record.
 
-    python tests/benchmarks/randomness_peers.py --layers 100 --out analysis/measured/randomness_peers.csv
+    python tests/benchmarks/randomness_peers.py --layers 40 --slow 5 --shapes 16x16x3x3 --out analysis/measured/randomness_peers.csv
 
 Needs torchconvquality 0.3.0 and weightwatcher 0.7.7, which are no part of the study: install them (and powerlaw and
 scikit-learn) into an environment of their own beside PyTorch, and put this repository on its path.
@@ -43,7 +43,7 @@ from analysis.randomness import TESTS, examine
 from analysis.randomness_tests import Nulls
 from analysis.stats import holm
 
-SHAPES = [(16, 16, 3, 3), (64, 32, 3, 3)]
+SHAPES = ["16x16x3x3", "64x32x3x3"]
 PLANTED = [("smooth", 0.0), ("smooth", 0.2), ("gabor", 0.2), ("low_rank", 0.2), ("sparse", 0.2)]
 
 
@@ -80,6 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=100, help="layers per cell (default 100)")
     parser.add_argument("--slow", type=int, default=20, help="of them for weightwatcher (default 20)")
+    parser.add_argument("--shapes", nargs="+", default=SHAPES, metavar="16x16x3x3", help="filters x inputs x 3 x 3")
     parser.add_argument("--out", type=Path, help="CSV file to write")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -90,7 +91,8 @@ def main() -> None:
         f"weightwatcher {version('weightwatcher')}": by_weightwatcher,
     }
     rows = []
-    for shape in SHAPES:
+    for named in arguments.shapes:
+        shape = tuple(map(int, named.split("x")))
         for structure, strength in PLANTED:
             layers = [
                 planted(structure, shape, strength, np.random.default_rng([number, *shape]))
@@ -108,9 +110,8 @@ def main() -> None:
                 print(*rows[-1], flush=True)
     columns = ["shape", "layers drawn", "tool", "layers", "called structured", "seconds a layer"]
     if arguments.out:
-        records.write(
-            arguments.out, pd.DataFrame(rows, columns=columns), f"randomness_peers.py --layers {arguments.layers}"
-        )
+        told = f"--layers {arguments.layers} --slow {arguments.slow} --shapes {' '.join(arguments.shapes)}"
+        records.write(arguments.out, pd.DataFrame(rows, columns=columns), f"randomness_peers.py {told}")
 
 
 if __name__ == "__main__":
