@@ -1,6 +1,6 @@
 """Our battery beside other people's tools on the same layers: false alarms, power and seconds, as a record.
 
-    python tests/benchmarks/randomness_peers.py --layers 40 --slow 5 --shapes 16x16x3x3 --out analysis/measured/randomness_peers.csv
+    python tests/benchmarks/randomness_peers.py --layers 40 --slow 5 --shapes 16x16x3x3 --out randomness_peers.csv
 
 Needs torchconvquality 0.3.0 and weightwatcher 0.7.7, which are no part of the study: install them (and powerlaw and
 scikit-learn) into an environment of their own beside PyTorch, and put this repository on its path.
