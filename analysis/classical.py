@@ -13,7 +13,7 @@ import torch
 
 from analysis import stats
 from analysis.compressed_sensing import total_variation, tune
-from analysis.records import record
+from analysis.rows import run_row
 from lib.cascade import unpack, zero_filled
 from lib.image_metrics import summarize_images
 from lib.reconstruction import Reconstruction, reconstruction
@@ -43,7 +43,7 @@ def beside_networks(runs: Iterable[Run], *, folds: int | None = 1) -> pd.DataFra
     """
     groups: dict[tuple[str, int], list[Run]] = {}
     for run in runs:
-        spec, about = run.spec, record(run)
+        spec, about = run.spec, run_row(run)
         whole = spec.goal == "reconstruction" and spec.strategy == "scratch" and spec.volume is None
         if whole and about["status"] == "done":
             groups.setdefault((about["task"], spec.fold), []).append(run)
@@ -55,7 +55,7 @@ def beside_networks(runs: Iterable[Run], *, folds: int | None = 1) -> pd.DataFra
 @torch.no_grad()
 def _fold_table(runs: list[Run]) -> pd.DataFrame:
     """Every method on the test slices of runs that share task, rate and fold."""
-    about = record(runs[0])
+    about = run_row(runs[0])
     what = reconstruction(runs[0].spec, torch.device("cpu"))
     weight = best_weight(what)
     measured = what.inputs(what.split.test)

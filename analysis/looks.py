@@ -50,6 +50,10 @@ LOOKS = {
     "low_rank": Look("#44AA99", "*"),
     "l2_sp": Look("#332288", "d"),
     "transplant": Look("#661100", "8"),
+    "frozen_drawn_encoder": Look("#DDCC77", "H"),
+    "without_skips": Look("#6A3D9A", "1"),
+    "frozen_random_decoder": Look("#A6761D", "2"),
+    "shuffled_labels": Look("#888888", "3"),
 }
 
 

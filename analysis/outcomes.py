@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.records import EVALUATION, IDENTITY, OUTCOMES, RECONSTRUCTION, SETTINGS, record
+from analysis.rows import EVALUATION, IDENTITY, OUTCOMES, RECONSTRUCTION, SETTINGS, run_row
 from analysis.stats import mean_interval
 from lib.errors import StudyError
 from lib.runs import Run
@@ -44,7 +44,7 @@ def table(runs: Iterable[Run]) -> pd.DataFrame:
     Raises:
         StudyError: a finished run on all images does not say how many they were.
     """
-    frame = pd.DataFrame([record(run) for run in runs], columns=IDENTITY + SETTINGS + OUTCOMES)
+    frame = pd.DataFrame([run_row(run) for run in runs], columns=IDENTITY + SETTINGS + OUTCOMES)
     whole = ["volume", "seed", "fold", "budget", "batch", "size", "width", "depth", "steps", "trainable"]
     whole += ["parameters", "misses", "empty", "images", "source_seed"]
     numbers = ["lr", "seconds", "dice", "hd95", "peak_mb", *RECONSTRUCTION, "zero_filled_psnr", "start_psnr"]
@@ -57,7 +57,7 @@ def curves(runs: Iterable[Run]) -> pd.DataFrame:
     """Evaluations during training, one row each: IDENTITY, status, EVALUATION, seconds and lr."""
     frames = []
     for run in runs:
-        row = record(run)
+        row = run_row(run)
         rows = pd.DataFrame(run.metrics()).reindex(columns=[*EVALUATION, "seconds", "lr"])
         rows["val_score"] = rows[f"val_{SCORE[run.spec.goal]}"]
         frames.append(rows.astype("float64").assign(**{key: row[key] for key in [*IDENTITY, "status"]}))

@@ -82,6 +82,13 @@ def densest_cells(table: pd.DataFrame) -> list[tuple[str, str]]:
     return sorted(zip(best.task, best.volume_label, strict=True))
 
 
+def fullest_cell(table: pd.DataFrame) -> tuple[str, str]:
+    """The task and volume with the most arms (of equals the smallest volume, then the first name); ("", "") if none."""
+    counts = table.groupby(["task", "volume_label"], sort=False).agg(arms=("arm", "nunique"), volume=("volume", "min"))
+    ordered = counts.reset_index().sort_values(["arms", "volume", "task"], ascending=[False, True, True])
+    return (str(ordered.task.iloc[0]), str(ordered.volume_label.iloc[0])) if len(ordered) else ("", "")
+
+
 def smallest_volume(table: pd.DataFrame, task: str) -> str:
     """The label of a task's smallest volume."""
     rows = table[table.task == task]

@@ -165,7 +165,7 @@ def spectrum(layer: Layer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
     """Share of energy beyond the Marchenko-Pastur edge, 0 to 1: the sum of how far singular values squared exceed it.
 
     Of the matrix (filters, inputs * taps). The null is simulated at the same shape, as in a finite matrix some energy
-    lies beyond the edge by chance.
+    lies beyond the edge by chance; where none does, p is by what the largest singular value lacks (`wishart.beyond`).
     """
     matrix = layer.rows()
     n, p = sorted(matrix.shape)
@@ -179,9 +179,9 @@ def spectrum(layer: Layer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
         return wishart.beyond(diagonal, beside, edge * energy) / energy
 
     own = wishart.squared_singular_values(matrix)
-    statistic = float(np.maximum(own / own.sum() - edge, 0.0).sum())
+    exceeding = wishart.exceeding(own / own.sum(), edge)
     null = nulls.get(f"spectrum {n} {p}", simulate)
-    return Outcome(statistic, float(null.mean()), upper_p(null, statistic))
+    return Outcome(max(exceeding, 0.0), float(np.maximum(null, 0.0).mean()), upper_p(null, exceeding))
 
 
 def variance_entropy(layer: Layer, rng: np.random.Generator, nulls: Nulls) -> Outcome:

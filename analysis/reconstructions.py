@@ -13,7 +13,7 @@ import torch
 
 from analysis import factors
 from analysis.leads import FULL, LINEAR
-from analysis.records import record
+from analysis.rows import run_row
 from lib.cascade import to_channels, zero_filled
 from lib.errors import StudyError
 from lib.reconstruction import magnitude, reconstruction
@@ -24,7 +24,7 @@ def comparable(runs: Iterable[Run], task: str, volume: str, seed: int) -> dict[s
     """The finished runs on a target (as tables name it, `task@rate`) with one volume label and seed, by arm."""
     found = {}
     for run in runs:
-        row = record(run)
+        row = run_row(run)
         if (row["task"], row["volume_label"], row["seed"], row["status"]) == (task, volume, seed, "done"):
             found[row["arm"]] = run
     return found
@@ -79,7 +79,7 @@ def factor_table(runs: Iterable[Run]) -> pd.DataFrame:
     """
     pairs: dict[tuple, dict[str, Run]] = {}
     for run in runs:
-        row = record(run)
+        row = run_row(run)
         if row["status"] == "done" and row["arm"] in (LINEAR, FULL):
             key = (row["task"], row["source"], row["volume_label"], row["seed"], row["fold"])
             pairs.setdefault(key, {})[row["arm"]] = run
@@ -99,7 +99,7 @@ def adapter_sizes(runs: Iterable[Run]) -> pd.DataFrame:
     """
     rows = []
     for run in runs:
-        row = record(run)
+        row = run_row(run)
         if row["status"] == "done" and row["source"]:
             rows.append({"arm": row["arm"], "trainable": row["trainable"], "parameters": row["parameters"]})
     if not rows:

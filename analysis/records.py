@@ -1,98 +1,51 @@
-"""One run as one row: what it is, how it was set, and what came of it."""
+"""Measurements that take too long, or need packages that are not installed here: small tables, and how each was made.
+
+    calibration_level, _power, _controls   the tests of `analysis.randomness` on layers whose answer is known
+    randomness_peers                       the same layers through other people's tools
+    similarity_conformance                 checks of `analysis.compare` that each similarity package passes
+    similarity_cost, similarity_series     what layers, images and checkpoints cost, and beside a peer
+
+Each is a CSV in `analysis/measured` whose first lines are comments: the command under tests/benchmarks that makes it,
+the versions, the machine.
+"""
 
 from __future__ import annotations
 
-import json
-from typing import Any
+import platform
+from pathlib import Path
 
-from lib.errors import StudyError
-from lib.runs import Run
-from lib.spec import RunSpec
-from lib.strategies import STRATEGIES
-from lib.tasks import SCORE, get_task
+import numpy as np
+import pandas as pd
+import scipy
 
-SCENARIOS = ("anatomy", "direction", "contrast")
-IDENTITY = ["run_id", "task", "title", "modality", "kind", "goal", "strategy", "options", "arm", "source"]
-IDENTITY += ["source_seed", "scenario", "volume", "volume_label", "seed", "fold"]
-SETTINGS = ["lr", "budget", "batch", "size", "width", "depth", "norm", "model"]
-OUTCOMES = ["steps", "seconds", "trainable", "parameters", "status", "reason"]
-OUTCOMES += ["val_dice", "dice", "hd95", "misses", "empty", "images", "peak_mb", "device", "data"]
-RECONSTRUCTION = ["psnr", "ssim", "nmse", "artifacts"]
-OUTCOMES += [*RECONSTRUCTION, "zero_filled_psnr", "start_psnr", "source_before", "source_after"]
-OUTCOMES += ["val_psnr", "score", "val_score"]
-EVALUATION = ["step", "train_loss", "val_dice", "val_loss", "val_psnr", "train_psnr", "val_score"]
+from lib.errors import StudyError, nearest
+from lib.paths import write_atomic
+
+RECORDS = Path(__file__).with_name("measured")
 
 
-def record(run: Run) -> dict[str, Any]:
-    """The columns IDENTITY + SETTINGS + OUTCOMES of a run; None where it has no such value.
+def names() -> list[str]:
+    """Names of the records there are."""
+    return sorted(path.stem for path in RECORDS.glob("*.csv"))
+
+
+def read(name: str) -> pd.DataFrame:
+    """The table of that record; `about` in its `attrs` says what made it, and with which versions.
 
     Raises:
-        StudyError: a finished run on all images does not say how many they were.
+        StudyError: there is no such record.
     """
-    spec, result = run.spec, run.result or {}
-    task, label, title = get_task(spec.task), spec.task, get_task(spec.task).title
-    test, val = result.get("test") or {}, result.get("val") or {}
-    if task.goal == "reconstruction":  # the same slices at another rate are another task
-        label, title = f"{label}@{spec.acceleration:g}", f"{title}, rate {spec.acceleration:g}"
-    counted = "subjects" if task.goal == "reconstruction" else "images"
-    volume = spec.volume if spec.volume is not None else (result.get(counted) or {}).get("train")
-    if result and volume is None:
-        raise StudyError(
-            f"{run.path}/result.json must say how many training {counted} there were ({counted}.train); "
-            "delete the folder to train the run again"
-        )
-    return {
-        "run_id": run.path.name,
-        "task": label,
-        "title": title,
-        "modality": task.modality,
-        "kind": task.kind,
-        "goal": task.goal,
-        "strategy": spec.strategy,
-        "options": json.dumps(dict(spec.options), sort_keys=True),
-        "arm": _arm(spec),
-        "source": _source(spec),
-        "scenario": _scenario(spec),
-        "source_seed": spec.source.seed if spec.source else None,
-        "volume": volume,
-        "volume_label": "all" if spec.volume is None else str(spec.volume),
-        "budget": spec.steps,
-        **{name: getattr(spec, name) for name in ("seed", "fold", "lr", *SETTINGS[2:])},
-        **{
-            name: result.get(name)
-            for name in ("steps", "seconds", "trainable", "parameters", "peak_mb", "device", "data")
-        },
-        "status": result.get("status", "unfinished"),
-        "reason": result.get("reason") or "",
-        "val_dice": val.get("dice"),
-        "val_psnr": val.get("psnr"),
-        **{name: test.get(name) for name in ("dice", "hd95", "misses", "empty", "images", *RECONSTRUCTION)},
-        "zero_filled_psnr": (test.get("zero_filled") or {}).get("psnr"),
-        "start_psnr": (result.get("start") or {}).get("psnr"),
-        **{name: (result.get(name) or {}).get("psnr") for name in ("source_before", "source_after")},
-        "score": test.get(SCORE[task.goal]),
-        "val_score": val.get(SCORE[task.goal]),
-    }
+    path = RECORDS / f"{name}.csv"
+    if not path.is_file():
+        raise StudyError(nearest("record", name, names()))
+    table = pd.read_csv(path, comment="#")
+    lines = path.read_text().splitlines()
+    table.attrs["about"] = "; ".join(line.removeprefix("# ") for line in lines if line.startswith("#"))
+    return table
 
 
-def _arm(spec: RunSpec) -> str:
-    """The strategy and those of its options that are not the default, as one label; a reconstructor's kind, too."""
-    default = STRATEGIES[spec.strategy].options
-    told = [f"{key}={value}" for key, value in sorted(spec.options.items()) if value != default[key]]
-    if spec.goal == "reconstruction":
-        told += ["U-Net"] * (spec.model == "unet") + ["early stopping"] * (spec.patience is not None)
-    return f"{spec.strategy} ({', '.join(told)})" if told else spec.strategy
-
-
-def _scenario(spec: RunSpec) -> str:
-    """What differs between source and target of a reconstruction: `anatomy`, else `direction`, else `contrast`."""
-    if spec.source is None:
-        return ""
-    source, target = get_task(spec.source.task), get_task(spec.task)
-    return next((name for name in SCENARIOS if getattr(source, name) != getattr(target, name)), "")
-
-
-def _source(spec: RunSpec) -> str:
-    if spec.source is None:
-        return ""
-    return spec.source.task + (f" (seed {spec.source.seed})" if spec.source.seed != spec.seed else "")
+def write(path: Path, table: pd.DataFrame, command: str) -> None:
+    """Write a record: the table, and in the first line the command, a file of the repository, that made it."""
+    versions = ", ".join(f"{name} {module.__version__}" for name, module in (("numpy", np), ("scipy", scipy)))
+    line = f"# {command}; Python {platform.python_version()}, {versions}, {platform.machine()}\n"
+    write_atomic(path, line + table.to_csv(index=False))

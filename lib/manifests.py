@@ -49,7 +49,7 @@ def cards() -> dict[str, Card]:
         StudyError: a card is malformed, or a user's card takes a name or folder that a card before it has.
     """
     found: dict[str, Card] = {}
-    own = sorted(manifest_dir().glob("*.toml"))
+    own = sorted(file for file in manifest_dir().glob("*.toml") if file.name != "weights.toml")
     theirs = sorted(paths.data_root().glob("*/card.toml"))
     for file in own + theirs:
         card = load_card(file)

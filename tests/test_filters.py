@@ -441,6 +441,18 @@ def test_eigenvalues_of_few_large_matrices_and_of_many_small_ones_are_one_thing(
     assert wishart.largest(diagonal[:, :1], beside[:, :0], 3) == pytest.approx(diagonal[:, :1].T)
 
 
+def test_energy_beyond_an_edge_or_what_it_lacks():
+    diagonal, beside = wishart.tridiagonal(6, 9, 200, np.random.default_rng(1))
+    values = wishart.eigenvalues(6, 9, 200, np.random.default_rng(1))
+    edge = np.full(200, np.median(values[:, -1]))
+    over = values - edge[:, None]
+    expected = np.where(over[:, -1] > 0, np.maximum(over, 0).sum(axis=1), over[:, -1])
+    assert 50 < (expected > 0).sum() < 150
+    np.testing.assert_allclose(wishart.beyond(diagonal, beside, edge), expected, atol=1e-4)
+    assert wishart.exceeding(values[0], edge[0]) == pytest.approx(expected[0])
+    assert (wishart.beyond(diagonal, beside, 10 * edge) < 0).all()
+
+
 def test_marchenko_pastur_edges_hold_the_eigenvalues_of_a_large_matrix():
     values = wishart.eigenvalues(300, 900, 1, np.random.default_rng(2))[0] / 900
     low, high = wishart.marchenko_pastur_edges(900, 300)

@@ -33,12 +33,13 @@ ORDER = {
         "prepared", "compare", "resampling", "anatome_backend",
         # filters
         "kernels", "wishart", "matching", "patterns", "filters", "factors", "randomness_tests", "two_sample",
-        "randomness", "calibration", "reuse",
+        "randomness", "calibration", "foreign", "riddle", "reuse",
         # outcomes, claims, figures, reports
-        "records", "outcomes", "leads", "verdicts", "transfer_value", "filter_claims", "frozen_encoder",
+        "rows", "outcomes", "leads", "verdicts", "transfer_value", "filter_claims", "frozen_encoder",
         "linear_finetuning", "reconstructions", "compressed_sensing", "coil_calibration", "classical",
-        "mri_examples", "claims", "overview", "looks", "pictures", "figures", "figures_value", "figures_linear",
-        "figures_mri", "explore", "parameters", "execution", "pages", "reports", "__main__",
+        "mri_examples", "claims", "filter_views", "records", "overview", "looks", "pictures", "figures",
+        "figures_value", "figures_filters", "figures_random", "figures_linear", "figures_mri", "explore",
+        "parameters", "execution", "pages", "reports", "__main__",
     ],
 }  # fmt: skip
 # What `lib` may import at module level, so that a bare GPU machine with PyTorch can train.

@@ -57,6 +57,11 @@ def test_p_values_are_spread_over_the_whole_interval_and_not_only_right_at_one_l
         assert sps.kstest(p, "uniform").pvalue > 1e-4, name
 
 
+def test_a_matrix_too_small_for_anything_to_lie_beyond_the_edge_is_tested_at_its_level():
+    p = [examine(layer(8, 1, 3, 3, seed=seed), "spectrum", Nulls(199, seed), seed).p for seed in range(400)]
+    assert sps.kstest(p, "uniform").pvalue > 1e-4
+
+
 def test_the_scale_of_a_layer_does_not_matter():
     kernels = layer(16, 4, 3, 3).kernels
     for name in ALL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import itertools
 import json
@@ -682,3 +683,21 @@ def test_an_interrupted_run_goes_on_on_a_gpu():
     again = train(spec.but(seed=1), device="cuda")
     assert again.result is not None
     assert again.result["status"] == "done"
+
+
+def test_shuffled_labels_train_on_the_same_images_with_other_masks(blobs: Path, study_home: Path) -> None:
+    """And on nothing else that differs: where all masks are alike, shuffling them changes nothing."""
+    plain, shuffled = (train(tiny.spec(strategy=name)) for name in ("scratch", "shuffled_labels"))
+    first, second = (run.weights(0) for run in (plain, shuffled))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert tiny.fingerprint(plain) != tiny.fingerprint(shuffled)
+
+
+def test_shuffling_masks_that_are_all_alike_changes_nothing(
+    blobs: Path, study_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = training.load("blobs", 16)
+    alike = dataclasses.replace(data, masks=data.masks[:1].expand_as(data.masks).clone())
+    monkeypatch.setattr(training, "load", lambda task, size: alike)
+    plain, shuffled = (train(tiny.spec(strategy=name)) for name in ("scratch", "shuffled_labels"))
+    assert tiny.fingerprint(plain) == tiny.fingerprint(shuffled)

@@ -1,13 +1,13 @@
-"""Calibration, power, controls and speed of the filter statistics and the randomness battery, as JSON.
+"""Calibration, power, controls and speed of the filter statistics and the randomness battery, as CSV.
 
     python tests/benchmarks/bench_filters.py level --layers 1000   # a quarter of an hour
     python tests/benchmarks/bench_filters.py power --layers 200
     python tests/benchmarks/bench_filters.py controls
     python tests/benchmarks/bench_filters.py speed
 
-Each prints its table and writes it to `--out`. Numbers of `level` and `power` depend on the seed alone, so that they
-can be made again anywhere; those of `speed` on the machine: they are CPU seconds of one core, each the best of
-`--rounds`, beside one pass over the same numbers in numpy as a yardstick.
+Each prints its table and writes it to `--out` as a record (see `analysis/records.py`). Numbers of `level` and `power`
+depend on the seed alone, so that they can be made again anywhere; those of `speed` on the machine: they are CPU seconds
+of one core, each the best of `--rounds`, beside one pass over the same numbers in numpy as a yardstick.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -32,10 +31,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis import calibration, filters, kernels, matching, randomness
+from analysis import calibration, filters, kernels, matching, randomness, records
 from lib import paths
 from lib.models import build
-from lib.provenance import stamp
 from lib.runs import Run, write_tensors
 from lib.spec import RunSpec, canonical, run_id
 
@@ -100,9 +98,10 @@ def main() -> None:
     )
     parser.add_argument("--draws", type=int, default=4999, help="draws per null distribution (default 4999)")
     parser.add_argument("--rounds", type=int, default=3, help="repeats of each timing (default 3)")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--seed", type=int, default=0, help="of level and power (default 0)")
+    parser.add_argument("--out", type=Path, help="CSV file to write")
     arguments = parser.parse_args()
-    options: dict[str, Any] = {"layers": arguments.layers, "draws": arguments.draws}
+    options: dict[str, Any] = {"layers": arguments.layers, "draws": arguments.draws, "seed": arguments.seed}
     if arguments.shapes:
         options["shapes"] = [tuple(map(int, shape.split("x"))) for shape in arguments.shapes]
     work: dict[str, Callable[[], pd.DataFrame]] = {
@@ -114,8 +113,8 @@ def main() -> None:
     table = work[arguments.what]()
     print(table.to_string(index=False))
     if arguments.out:
-        record = {"what": arguments.what, "provenance": stamp(), "rows": table.to_dict("records")}
-        paths.write_atomic(arguments.out, json.dumps(record, indent=1, default=str) + "\n")
+        command = " ".join(["tests/benchmarks/bench_filters.py", *(each for each in sys.argv[1:] if not each.endswith(".csv"))])
+        records.write(arguments.out, table, command.removesuffix(" --out"))
 
 
 if __name__ == "__main__":

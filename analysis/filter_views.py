@@ -1,0 +1,60 @@
+"""Filters of many runs as tables for figures: how far they moved, by stage and step, and between seeds."""
+
+# pandas types every selection as "a table or a series", which no annotation can mend.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+import pandas as pd
+
+from analysis import filters, matching, outcomes
+from lib.errors import StudyError
+from lib.runs import Run
+
+CELL = ["run_id", "task", "title", "kind", "arm", "source", "volume", "volume_label", "seed", "fold"]
+
+
+def chosen(runs: Iterable[Run], task: str, volume_label: str, arms: Sequence[str]) -> list[Run]:
+    """Those of the runs that were trained to their end on a task and volume, of some arms."""
+    rows = outcomes.table(list(runs))
+    rows = rows[(rows.task == task) & (rows.volume_label == volume_label) & rows.arm.isin(arms)]
+    wanted = set(rows[rows.status == "done"].run_id)
+    return [run for run in runs if run.path.name in wanted]
+
+
+def changes(runs: Sequence[Run], *, trajectory: bool = False) -> pd.DataFrame:
+    """How far convolutions moved, one row per run and stage (and step): `filters.between` and what the run is.
+
+    Upsampling and pointwise layers are left out, as a stage should stand for filters of one shape.
+
+    Args:
+        trajectory: every checkpoint after the first, of the runs that have any between the first and the last.
+    """
+    used = [run for run in runs if not trajectory or len(run.steps()) > 2]
+    if not used:
+        return pd.DataFrame(columns=[*CELL, "stage", "step"])
+    measured = [filters.trajectory(run, by="stage") if trajectory else filters.of_run(run, by="stage") for run in used]
+    table = pd.concat(measured, ignore_index=True)
+    identity = outcomes.table(used)[CELL]  # whose `kind` says whether the data are simulated, not what a layer is
+    return table[table["kind"] == "convolution"].drop(columns="kind").merge(identity, on="run_id")
+
+
+def between_seeds(runs: Sequence[Run], *, draws: int = 19) -> pd.DataFrame:
+    """Filters of two seeds of one arm matched one to one at the end of training: a row per pair and layer.
+
+    Columns of `matching.matched`, and arm, seeds ("0 and 1").
+
+    Raises:
+        StudyError: the runs are of different arms.
+    """
+    arms = set(outcomes.table(list(runs)).arm)
+    if len(arms) > 1:
+        raise StudyError(f"filters are matched between seeds of one arm, got {', '.join(sorted(arms))}")
+    found = []
+    for first, second in combinations(sorted(runs, key=lambda run: run.spec.seed), 2):
+        table = matching.matched(first.weights(), second.weights(), draws=draws)
+        found.append(table.assign(arm=min(arms), seeds=f"{first.spec.seed} and {second.spec.seed}"))
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
