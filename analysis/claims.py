@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import filter_claims, frozen_encoder, transfer_value  # noqa: F401  they register their tests
+from analysis import filter_claims, frozen_encoder, reuse_claims, transfer_value  # noqa: F401  they register tests
 from analysis.outcomes import own_source
 from analysis.verdicts import TESTS, Claim, Threshold
 from lib.errors import StudyError, nearest

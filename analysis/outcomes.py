@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.arms import arm_name
 from analysis.stats import mean_interval
 from lib.errors import StudyError
 from lib.runs import Run
 from lib.spec import RunSpec
-from lib.strategies import STRATEGIES
 from lib.tasks import get_task
 
 PLATEAU_EVALUATIONS = 3
@@ -88,7 +88,7 @@ def _row(run: Run) -> dict[str, Any]:
         "kind": task.kind,
         "strategy": spec.strategy,
         "options": json.dumps(dict(spec.options), sort_keys=True),
-        "arm": _arm(spec.strategy, spec.options),
+        "arm": arm_name(spec.strategy, spec.options),
         "source": _source(spec),
         "source_seed": spec.source.seed if spec.source else None,
         "volume": volume,
@@ -103,13 +103,6 @@ def _row(run: Run) -> dict[str, Any]:
         "val_dice": val.get("dice"),
         **{name: test.get(name) for name in ("dice", "hd95", "misses", "empty", "images")},
     }
-
-
-def _arm(strategy: str, options: Any) -> str:
-    """The strategy and those of its options that are not the default, as one label."""
-    default = STRATEGIES[strategy].options
-    told = [f"{key}={value}" for key, value in sorted(options.items()) if value != default[key]]
-    return f"{strategy} ({', '.join(told)})" if told else strategy
 
 
 def _source(spec: RunSpec) -> str:

@@ -32,10 +32,12 @@ ORDER = {
         "prepared", "compare", "resampling", "anatome_backend",
         # filters
         "kernels", "wishart", "matching", "patterns", "filters", "factors", "randomness_tests", "two_sample",
-        "randomness", "calibration", "reuse",
+        "randomness", "calibration",
         # outcomes, claims, figures, reports
-        "outcomes", "verdicts", "transfer_value", "filter_claims", "frozen_encoder", "claims", "overview", "looks",
-        "pictures", "figures", "figures_value", "explore", "parameters", "execution", "pages", "reports", "__main__",
+        "arms", "outcomes", "verdicts", "transfer_value", "filter_claims", "frozen_encoder", "series", "variability",
+        "evolution", "reuse", "reuse_claims", "claims", "overview", "looks", "pictures", "figures", "figures_value",
+        "figures_layers", "figures_runs", "records", "teaching", "explore", "parameters", "execution", "pages",
+        "reports", "__main__",
     ],
 }  # fmt: skip
 # What `lib` may import at module level, so that a bare GPU machine with PyTorch can train.
