@@ -113,9 +113,9 @@ def separation(found: Separation, title: str, *, ax: Axes | None = None) -> Axes
     for column, group, label in lines:
         look = GROUP_LOOKS[group]
         ax.plot(x, table[column], color=look.color, marker=look.marker, label=label)
-    ax.plot(x, table.between, color="#D55E00", marker="^", linestyle="--", label="between the two")
+    ax.plot(x, table["between"], color="#D55E00", marker="^", linestyle="--", label="between the two")
     for at, row in enumerate(table.itertuples()):
-        if row.holm < 0.05:
+        if row.adjusted < 0.05:
             ax.annotate("*", (at, 1.0), ha="center", fontsize=16, xycoords=("data", "axes fraction"))
     mark_stages(ax, list(table.layer))
     ax.set_ylim(-0.05, 1.1)
@@ -123,7 +123,7 @@ def separation(found: Separation, title: str, *, ax: Axes | None = None) -> Axes
     mean = found.difference
     note = (
         f"within - between, mean over stages: {mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}] ({mean.method}); "
-        f"permutation p = {found.p:.3g}; star: p < 0.05 by Holm over stages; dotted: bottleneck"
+        f"permutation p = {found.p:.3g}; star: p < 0.05, adjusted over stages; dotted: bottleneck"
     )
     looks.head(ax, title, note)
     looks.legend_beside(ax)

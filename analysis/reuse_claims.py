@@ -41,7 +41,7 @@ def _per_task(
         maps = compared(frame, runs, task, arms=claim.compare)
         assert maps is not None
         volume = f"{there.volume_label.iloc[0]} training images"
-        rows.append(judge(claim, task, maps, (f"{maps.measure}, {maps.about}; {volume}", kinds(there))))
+        rows.append(judge(claim, task, maps, (f"similarity: {maps.measure}, {maps.about}; {volume}", kinds(there))))
     return rows or [verdict(claim, "all", "not tested", "No finished run")]
 
 
@@ -97,13 +97,13 @@ def _separation(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]
         word = "contradicted"
     elif found.p < alpha and found.difference.estimate >= least:
         word = "supported"
-    apart = found.layers[found.layers.holm < alpha].layer.tolist()
+    apart = found.layers[found.layers.adjusted < alpha].layer.tolist()
     widest = found.layers.loc[found.layers.difference.idxmax()]
     note = sentence(
         f"permutation p = {found.p:.3g} over {found.labellings} labellings; {found.difference.method} (jackknife)",
-        f"{len(apart)} of {len(found.layers)} layers differ by themselves (Holm)"
+        f"{len(apart)} of {len(found.layers)} layers differ by themselves (adjusted for their number)"
         + (f": {', '.join(apart)}" if apart else ""),
-        f"widest in {widest.layer}: {widest.within:.2f} and {widest.within_random:.2f} within, {widest.between:.2f} "
+        f"widest in {widest.layer}: {widest.within:.2f} and {widest.within_random:.2f} within, {widest['between']:.2f} "
         "between",
         *about,
     )

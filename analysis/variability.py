@@ -27,7 +27,8 @@ class Separation(NamedTuple):
 
     difference: of the layers' mean, mean similarity within - between, with interval. p: of the permutation test.
     labellings: how many assignments of runs to groups it went through. pseudo: jackknife pseudo-values. layers: one
-    row a layer: layer, within_random, within, between, difference, low, high, p, holm.
+    row a layer: layer, within, within_random, between, difference, low, high, p, adjusted (p for
+    all layers together).
     """
 
     difference: stats.Interval
@@ -54,8 +55,7 @@ def _excess(values: np.ndarray, seeds: np.ndarray, labels: np.ndarray) -> np.nda
     sides = [labels.astype(np.float64), (~labels).astype(np.float64)]
 
     def mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        total = np.einsum("pi,lij,ij,pj->lp", a, values, apart, b, optimize=True)
-        return total / np.einsum("pi,ij,pj->p", a, apart, b, optimize=True)
+        return ((a @ (values * apart)) * b).sum(-1) / ((a @ apart) * b).sum(-1)
 
     return (mean(sides[0], sides[0]) + mean(sides[1], sides[1])) / 2 - mean(*sides)
 
@@ -75,7 +75,8 @@ def separation(maps: LayerMaps, a: str = "own", b: str = "random", *, seed: int 
 
     The statistic is the mean similarity within both groups minus that between them, averaged over layers: 0 on
     average if the label means nothing, and above 0 wherever representations of the groups differ. Layers are also
-    tested one by one, with Holm's correction.
+    tested one by one; their p-values are adjusted by the distribution of the largest standardized difference of all
+    layers (Westfall and Young 1993), because with 252 divisions Holm's correction over nine layers cannot reject.
 
     Raises:
         ValueError: fewer than three seeds have a run in both groups.
@@ -120,9 +121,16 @@ def separation(maps: LayerMaps, a: str = "own", b: str = "random", *, seed: int 
             }
         )  # fmt: skip
     table = pd.DataFrame(rows)
-    table["holm"] = stats.holm(table.p.to_numpy())
+    table["adjusted"] = _over_layers(found)
     pseudo = pseudo_values(estimate(range(len(maps.layers))), count)
     return Separation(stats.mean_interval(pseudo), p_value(found.mean(0)), len(labels), pseudo, table)
+
+
+def _over_layers(found: np.ndarray) -> np.ndarray:
+    """P-values of layers (layers, labellings), the given labelling first, adjusted for there being several."""
+    spread = found.std(1, keepdims=True)
+    standardized = found / np.where(spread > 0, spread, 1)
+    return (standardized.max(0) >= standardized[:, :1] - 1e-12).mean(1)
 
 
 def spreads(maps: LayerMaps, group: str, reference: str = "random", *, ratio: float = 1.25) -> pd.DataFrame:
