@@ -155,3 +155,35 @@ def spread_ratios(table: pd.DataFrame, title: str, *, factor: float = 1.25, ax: 
                f"within a factor of {factor:g}")  # fmt: skip
     looks.legend_beside(ax)
     return ax
+
+
+@styled
+def parts_of_a_source(parts: pd.DataFrame) -> Axes:
+    """What stages of a source are worth: gain in test Dice, and time to the plateau, a row per task and arm.
+
+    Args:
+        parts: of `reuse.transplants`.
+    """
+    rows = parts.reset_index(drop=True)
+    figure, grid = plt.subplots(1, 2, figsize=(12, 2.0 + 0.5 * len(rows)), sharey=True)
+    for ax, name, neutral in zip(grid, ("gain", "ratio"), (0, 1), strict=True):
+        ax.axvline(neutral, color="black", linewidth=1)
+        for row in rows.itertuples():
+            look = looks.look(row.arm.split(" ")[0])
+            value, low, high = (getattr(row, each) for each in (name, f"{name}_low", f"{name}_high"))
+            looks.mean_mark(ax, value, row.Index, low, high, look, across=True)
+        shown = rows[name].dropna()
+        if len(shown):
+            reach = [*shown, neutral]
+            looks.limits(ax.set_xlim, reach, rows[f"{name}_low"], rows[f"{name}_high"], least=0.1)
+    several = rows.task.nunique() > 1
+    labels = [f"{row.arm}\n{row.task}" if several else row.arm for row in rows.itertuples()]
+    grid[0].set_yticks(range(len(rows)), labels)
+    grid[0].set_ylim(len(rows) - 0.5, -0.5)
+    grid[0].set_xlabel("gain in test Dice over scratch")
+    grid[1].set_xlabel("time to 95 % of the scratch plateau,\nover that of scratch")
+    title = looks.task_title(rows) if not several else "Parts of a source"
+    figure.suptitle(f"{title}: what parts of a source are worth", x=0.01, ha="left", fontsize=13, fontweight="bold")
+    seeds = f"{int(rows.seeds.min())} seeds; wide intervals run out of the picture"
+    figure.supxlabel(f"{looks.INTERVAL}; {seeds}", fontsize=11, color=looks.NOTE_COLOR)
+    return grid[0]

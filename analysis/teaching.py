@@ -7,24 +7,19 @@ from typing import Any
 import numpy as np
 
 
-def check(answer: Any, expected: Any, hint: str = "") -> bool:
+def check(answer: Any, expected: Any, hint: str = "") -> None:
     """Say whether an answer is right: equal words, or numbers (arrays of them) that agree to a thousandth.
 
     Args:
         answer: `...` where the reader has not answered yet.
         hint: shown beside a wrong answer.
-
-    Returns:
-        Whether it is right, for the tests of the solutions.
     """
     if answer is ...:
         print("Not answered yet: put your answer in the place of the three dots, and run the cell again.")
-        return False
-    if _agree(answer, expected):
+    elif _agree(answer, expected):
         print("Right.")
-        return True
-    print("Not yet." + (f" Hint: {hint}" if hint else ""))
-    return False
+    else:
+        print("Not yet." + (f" Hint: {hint}" if hint else ""))
 
 
 def _agree(answer: Any, expected: Any) -> bool:

@@ -9,6 +9,7 @@ from fakes import climb, evaluations, frame, row
 from planted import LAYERS, planted
 
 from analysis import arms, reuse, series
+from analysis.figures_runs import parts_of_a_source
 from lib.tasks import split
 
 EARLY = {"enc0", "enc1"}
@@ -80,6 +81,8 @@ def test_transplants_have_the_planted_gain_and_speed():
     assert found.ratio.loc[list(reach)[1:]].tolist() == pytest.approx([0.2, 0.8, 0.5])
     assert (found.never == 0).all()
     assert reuse.transplants(table, curves, "elsewhere").empty
+    ax = parts_of_a_source(found.reset_index())
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == list(found.index)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ TEACHING = Path(__file__).parent.parent / "notebooks" / "teaching"
     ],
 )
 def test_an_answer_is_checked(answer: object, expected: object, word: str, capsys: pytest.CaptureFixture[str]):
-    assert check(answer, expected, "count them") == (word == "Right")
+    check(answer, expected, "count them")
     printed = capsys.readouterr().out
     assert printed.startswith(word)
     assert ("Hint: count them" in printed) == (word == "Not yet")
