@@ -69,27 +69,26 @@ def by_seed(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["seed", "slope", "early", "later"])
 
 
-def transplants(frame: pd.DataFrame, curves: pd.DataFrame, task: str) -> pd.DataFrame:
-    """What the parts of a source are worth on a task: one row per volume and arm, `transplant` and full fine-tuning.
+def transplants(frame: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """What the parts of a source are worth: one row per task, volume and arm, `transplant` and full fine-tuning.
 
     The gain in test Dice over scratch, and the steps to 95 % of the scratch plateau over those of scratch itself, both
-    paired by seed, with t intervals. Runs that never get there count with their whole budget.
+    paired by seed, with t intervals. Runs that never get there count with their whole budget. Only tasks and volumes
+    that have transplants.
 
     Columns: task, title, kind, volume_label, arm, gain, gain_low, gain_high, ratio, ratio_low, ratio_high, never and
     seeds.
     """
-    rows = outcomes.own_source(frame)
-    rows = rows[rows.task == task]
-    volumes = set(rows.volume_label[rows.strategy == "transplant"])
-    rows = rows[rows.volume_label.isin(volumes)]
+    rows, cell = outcomes.own_source(frame), ["task", "volume_label"]
+    rows = rows.merge(rows.loc[rows.strategy == "transplant", cell].drop_duplicates(), on=cell)
     gains = pd.concat([outcomes.gain(rows, name) for name in ("full_finetuning", "transplant")])
     times = outcomes.time_to_plateau(rows, curves, [0.95])
     base = times[times.strategy == "scratch"].set_index(outcomes.PAIR).steps
     found = []
-    for (volume, arm), own in gains.groupby(["volume_label", "arm"], sort=False):
+    for (task, volume, arm), own in gains.groupby([*cell, "arm"], sort=False):
         gain = stats.mean_interval(own.gain.dropna())
-        own_times = times[(times.volume_label == volume) & (times.arm == arm)].set_index(outcomes.PAIR)
-        both = own_times.assign(base=base).dropna(subset=["steps", "base"])
+        same = (times.task == task) & (times.volume_label == volume) & (times.arm == arm)
+        both = times[same].set_index(outcomes.PAIR).assign(base=base).dropna(subset=["steps", "base"])
         ratio = stats.time_ratio(both.steps.astype("float64"), both.base.astype("float64"))
         never = int((~both.reached.astype(bool)).sum())
         about = (task, own.title.iloc[0], own.kind.iloc[0], volume, arm)

@@ -70,17 +70,20 @@ def test_transplants_have_the_planted_gain_and_speed():
             for name, dice in (("early", 0.62), ("rest", 0.68))
         ]
         rows.append(row("busi", "scratch", seed, 0.9))  # a volume without transplants
+        rows.append(row("usgra", "scratch", seed, 0.9, volume=20))  # a task without
     table = frame(rows)
     reach = {"scratch": 200, "full_finetuning": 40, "transplant (early)": 160, "transplant (rest)": 100}
     curves = evaluations(table, lambda run: climb(0.8, reach[run.arm]))
-    found = reuse.transplants(table, curves, "busi").set_index("arm")
+    found = reuse.transplants(table, curves).set_index("arm")
     assert set(found.volume_label) == {"20"}
     assert found.gain["transplant (early)"] == pytest.approx(0.02)
     assert found.gain["transplant (rest)"] == pytest.approx(0.08)
     assert found.gain["full_finetuning"] == pytest.approx(0.1)
     assert found.ratio.loc[list(reach)[1:]].tolist() == pytest.approx([0.2, 0.8, 0.5])
     assert (found.never == 0).all()
-    assert reuse.transplants(table, curves, "elsewhere").empty
+    assert set(found.task) == {"busi"}
+    assert reuse.transplants(table[table.strategy != "transplant"], curves).empty
+    assert reuse.transplants(frame([]), curves.iloc[:0]).empty
     ax = parts_of_a_source(found.reset_index())
     assert [tick.get_text() for tick in ax.get_yticklabels()] == list(found.index)
 
