@@ -172,6 +172,7 @@ def parts_of_a_source(parts: pd.DataFrame) -> Axes:
             look = looks.look(row.arm.split(" ")[0])
             value, low, high = (getattr(row, each) for each in (name, f"{name}_low", f"{name}_high"))
             looks.mean_mark(ax, value, row.Index, low, high, look, across=True)
+        ax.locator_params(axis="x", nbins=5)
         shown = rows[name].dropna()
         if len(shown):
             reach = [*shown, neutral]
@@ -184,6 +185,6 @@ def parts_of_a_source(parts: pd.DataFrame) -> Axes:
     grid[1].set_xlabel("time to 95 % of the scratch plateau,\nover that of scratch")
     title = looks.task_title(rows) if not several else "Parts of a source"
     figure.suptitle(f"{title}: what parts of a source are worth", x=0.01, ha="left", fontsize=13, fontweight="bold")
-    seeds = f"{int(rows.seeds.min())} seeds; wide intervals run out of the picture"
+    seeds = f"{looks.count_text(int(rows.seeds.min()), 0)} at least; wide intervals run out of the picture"
     figure.supxlabel(f"{looks.INTERVAL}; {seeds}", fontsize=11, color=looks.NOTE_COLOR)
     return grid[0]
