@@ -10,7 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import filter_claims, frozen_encoder, linear_finetuning, transfer_value  # noqa: F401  they register tests
+from analysis import (  # noqa: F401  they register tests
+    filter_claims,
+    frozen_encoder,
+    linear_finetuning,
+    reuse_claims,
+    transfer_value,
+)
 from analysis.outcomes import own_source
 from analysis.verdicts import TESTS, Claim, Threshold
 from lib.errors import StudyError, nearest

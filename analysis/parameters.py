@@ -96,7 +96,9 @@ def _plain(value: Any) -> bool:
 
 
 def plan(suite: str, names: Sequence[str] = (), overrides: Mapping[str, Any] | None = None) -> list[Job]:
-    """The jobs of a suite in the order of their names; `names` picks some, `overrides` sets parameters in each.
+    """The jobs of a suite in the order of their names, those for teaching last.
+
+    `names` picks some, `overrides` sets parameters in each.
 
     Raises:
         StudyError: an unknown suite, notebook or parameter, or a value of the wrong type.
@@ -105,7 +107,9 @@ def plan(suite: str, names: Sequence[str] = (), overrides: Mapping[str, Any] | N
 
     chosen = study.load(suite)
     settings = chosen.notebooks
-    known = {path.stem: path for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
+    known = {
+        path.stem: path for folder in (NOTEBOOKS, NOTEBOOKS / "teaching") for path in sorted(folder.glob("*.ipynb"))
+    }
     for name in [*settings, *(Path(name).stem for name in names)]:
         if name not in known:
             raise StudyError(nearest("notebook", name, known))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from analysis.arms import arm_name
 from lib.errors import StudyError
 from lib.runs import Run
 from lib.spec import RunSpec
-from lib.strategies import STRATEGIES
 from lib.tasks import SCORE, get_task
 
 SCENARIOS = ("anatomy", "direction", "contrast")
@@ -76,12 +76,11 @@ def run_row(run: Run) -> dict[str, Any]:
 
 
 def _arm(spec: RunSpec) -> str:
-    """The strategy and those of its options that are not the default, as one label; a reconstructor's kind, too."""
-    default = STRATEGIES[spec.strategy].options
-    told = [f"{key}={value}" for key, value in sorted(spec.options.items()) if value != default[key]]
+    """The name of the run's arm; a reconstructor's kind and early stopping belong to it."""
+    also = []
     if spec.goal == "reconstruction":
-        told += ["U-Net"] * (spec.model == "unet") + ["early stopping"] * (spec.patience is not None)
-    return f"{spec.strategy} ({', '.join(told)})" if told else spec.strategy
+        also = ["U-Net"] * (spec.model == "unet") + ["early stopping"] * (spec.patience is not None)
+    return arm_name(spec.strategy, spec.options, also)
 
 
 def _scenario(spec: RunSpec) -> str:

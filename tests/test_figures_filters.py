@@ -194,20 +194,6 @@ def test_losses_are_drawn_with_the_margin() -> None:
 # ---- records ------------------------------------------------------------------------------------------------------
 
 
-def test_every_record_can_be_read_and_says_how_it_was_made() -> None:
-    assert set(records.names()) == {
-        "calibration_controls",
-        "calibration_level",
-        "calibration_power",
-        "randomness_peers",
-    }
-    for name in records.names():
-        assert len(records.read(name)) > 10
-        assert "Python 3" in records.read(name).attrs["about"]
-    with pytest.raises(StudyError, match="unknown record 'calibration_levels'; did you mean 'calibration_level'"):
-        records.read("calibration_levels")
-
-
 def test_a_record_comes_back_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "RECORDS", tmp_path)
     table = pd.DataFrame({"a": [1, 2], "b": ["x", "y, z"]})

@@ -33,13 +33,14 @@ ORDER = {
         "prepared", "compare", "resampling", "anatome_backend",
         # filters
         "kernels", "wishart", "matching", "patterns", "filters", "factors", "randomness_tests", "two_sample",
-        "randomness", "calibration", "foreign", "riddle", "reuse",
+        "randomness", "calibration", "foreign", "riddle",
         # outcomes, claims, figures, reports
-        "rows", "outcomes", "leads", "verdicts", "transfer_value", "filter_claims", "frozen_encoder",
-        "linear_finetuning", "reconstructions", "compressed_sensing", "coil_calibration", "classical",
-        "mri_examples", "claims", "filter_views", "records", "overview", "looks", "pictures", "figures",
-        "figures_value", "figures_filters", "figures_random", "figures_linear", "figures_mri", "explore",
-        "parameters", "execution", "pages", "reports", "__main__",
+        "arms", "rows", "outcomes", "leads", "verdicts", "transfer_value", "filter_claims", "frozen_encoder", "series",
+        "variability", "evolution", "reuse", "reuse_claims", "linear_finetuning", "reconstructions",
+        "compressed_sensing", "coil_calibration", "classical", "mri_examples", "claims", "filter_views", "records",
+        "overview", "looks", "pictures", "figures", "figures_value", "figures_filters", "figures_random",
+        "figures_linear", "figures_mri", "figures_layers", "figures_runs", "teaching", "explore", "parameters",
+        "execution", "pages", "reports", "__main__",
     ],
 }  # fmt: skip
 # What `lib` may import at module level, so that a bare GPU machine with PyTorch can train.

@@ -113,7 +113,9 @@ def main() -> None:
     table = work[arguments.what]()
     print(table.to_string(index=False))
     if arguments.out:
-        command = " ".join(["tests/benchmarks/bench_filters.py", *(each for each in sys.argv[1:] if not each.endswith(".csv"))])
+        command = " ".join(
+            ["tests/benchmarks/bench_filters.py", *(each for each in sys.argv[1:] if not each.endswith(".csv"))]
+        )
         records.write(arguments.out, table, command.removesuffix(" --out"))
 
 

@@ -111,7 +111,9 @@ def main() -> None:
     columns = ["shape", "layers drawn", "tool", "layers", "called structured", "seconds a layer"]
     if arguments.out:
         told = f"--layers {arguments.layers} --slow {arguments.slow} --shapes {' '.join(arguments.shapes)}"
-        records.write(arguments.out, pd.DataFrame(rows, columns=columns), f"tests/benchmarks/randomness_peers.py {told}")
+        records.write(
+            arguments.out, pd.DataFrame(rows, columns=columns), f"tests/benchmarks/randomness_peers.py {told}"
+        )
 
 
 if __name__ == "__main__":

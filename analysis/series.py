@@ -1,0 +1,195 @@
+"""Which runs of a task are compared, on which images, and how alike they are layer by layer.
+
+The runs of a comparison share task, volume and source; what differs is where they started. *Random* runs start from
+random weights, *own* from a source run of their own seed, *shared* all from one source run; *shuffled* runs start at
+random and learn from shuffled labels, which is a control. Layers are the stages of the U-Net without the head, whose
+output is the answer itself.
+"""
+
+# pandas types every selection as "a table or a series", which no annotation can mend.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from analysis.activations import Reduction
+from analysis.compare import Map, compare
+from analysis.outcomes import finished
+from analysis.representations import Probe, represent_all
+from lib.errors import StudyError
+from lib.runs import Run
+from lib.tasks import load, split
+
+RANDOM_STARTS = {"random": "scratch", "shuffled": "shuffled_labels"}
+IMAGES = 96
+MEASURE = "cka_debiased"
+
+
+@dataclass(frozen=True)
+class LayerMaps:
+    """How alike checkpoints are, layer by layer.
+
+    Args:
+        checkpoints: one row each: run_id, strategy, seed, source_seed, step, point ("start", "end" or "between").
+        layers: in order along the data path. values: (layers, checkpoints, checkpoints).
+        measure, about: the measure and the probe, for notes in figures.
+    """
+
+    checkpoints: pd.DataFrame
+    layers: tuple[str, ...]
+    values: np.ndarray
+    measure: str
+    about: str
+
+    def places(self, group: str, point: str = "end") -> dict[int, int]:
+        """Where the checkpoints of a group are: seed -> row, for seeds in ascending order.
+
+        The seed whose own source run is the shared one belongs to *own* and to *shared*.
+        """
+        rows = self.checkpoints[self.checkpoints.point == point]
+        start = rows.source_seed
+        if group in RANDOM_STARTS:
+            rows = rows[rows.strategy == RANDOM_STARTS[group]]
+        elif group == "own":
+            rows = rows[(start == rows.seed).fillna(value=False)]
+        else:
+            common = start[start.notna() & (start != rows.seed)]
+            rows = rows[start == common.iloc[0]] if len(common) else rows.iloc[:0]
+        return {int(seed): int(place) for place, seed in rows.sort_values("seed").seed.items()}
+
+    @property
+    def depth(self) -> np.ndarray:
+        """Position of each layer along the data path: 0 for the first, 1 for the last."""
+        return np.linspace(0, 1, len(self.layers))
+
+    @property
+    def bottleneck(self) -> int:
+        """Which layer lies deepest in the U: the last of the encoder."""
+        return max(at for at, name in enumerate(self.layers) if name.startswith("enc"))
+
+    @property
+    def early(self) -> int:
+        """How many layers are the first half of the encoder, rounded up."""
+        return (self.bottleneck + 1) // 2
+
+
+def cell(frame: pd.DataFrame, task: str, arms: Sequence[str] = ("full_finetuning", "scratch")) -> pd.DataFrame:
+    """The runs of a task to be compared: both arms, done, at the smallest volume that has both, from one source.
+
+    Runs on shuffled labels at that volume come along, where there are any. Of several sources the one with the most
+    runs is taken. Empty where an arm is missing.
+    """
+    rows = finished(frame)
+    rows = rows[(rows.task == task) & rows.strategy.isin([*arms, "shuffled_labels"]) & (rows.status == "done")]
+    counts = rows[rows.strategy.isin(arms)].groupby("volume_label").strategy.nunique()
+    rows = rows[rows.volume_label.isin(counts.index[counts == len(arms)])]
+    if not len(rows):
+        return rows
+    rows = rows[rows.volume_label == rows.loc[rows.volume.astype("float64").idxmin(), "volume_label"]]
+    origin = rows.source.str.replace(r" \(seed \d+\)$", "", regex=True)
+    return rows[(rows.source == "") | (origin == origin[rows.source != ""].mode().iloc[0])]
+
+
+def probe_images(task: str, size: int, runs: Sequence[Run], count: int = IMAGES, seed: int = 0) -> torch.Tensor:
+    """Images of a task (count, 1, size, size) on which runs are compared, drawn by `seed`, in order.
+
+    They come from groups (patients) of which none of the runs saw an image in training. Where those are too few, as
+    when the runs of several folds trained on all images, they come from the whole task.
+    """
+    data = load(task, size)
+    seen = set[str]()
+    for run in runs:
+        spec = run.spec
+        train = split(task, data.groups, fold=spec.fold, volume=spec.volume, seed=spec.seed).train
+        seen |= {data.groups[at] for at in train}
+    unseen = np.array([at for at, group in enumerate(data.groups) if group not in seen], dtype=np.int64)
+    among = unseen if len(unseen) >= count else np.arange(len(data.groups))
+    chosen = np.random.default_rng([seed, 0x9B0]).permutation(among)[:count]
+    return data.images[torch.from_numpy(np.sort(chosen))]
+
+
+def layers_of(run: Run) -> list[str]:
+    """The stages of a run's network without its head."""
+    return [stage for stage in run.model(0).stages if stage != "head"]
+
+
+def flat_probe(images: torch.Tensor) -> Probe:
+    """Whole maps of these images, whose Gram matrices serve every measure."""
+    return Probe(images, Reduction("flatten"))
+
+
+def whole_map(
+    checkpoints: Sequence[tuple[Run, int | None]],
+    images: torch.Tensor,
+    measure: str = MEASURE,
+    report: Callable[[str], None] | None = None,
+) -> Map:
+    """Every layer of every checkpoint against every other, on whole maps of these images.
+
+    Raises:
+        StudyError: there is no such checkpoint, or the networks differ in their stages.
+    """
+    layers = [layers_of(run) for run, _ in checkpoints]
+    if any(each != layers[0] for each in layers):
+        raise StudyError(f"networks to be compared must have the same stages, got {sorted(set(map(tuple, layers)))}")
+    return compare(represent_all(checkpoints, layers[0], flat_probe(images), report=report), None, measure)
+
+
+def layer_maps(found: Map, runs: Mapping[str, Run]) -> LayerMaps:
+    """Of a whole map, what compares a layer with the same layer elsewhere."""
+    layers = tuple(dict.fromkeys(label.layer for label in found.rows))
+    count = len(found.rows) // len(layers)
+    rows = []
+    for label in found.rows[:: len(layers)]:
+        spec, steps = runs[label.run].spec, runs[label.run].steps()
+        rows.append(
+            {
+                "run_id": label.run,
+                "strategy": spec.strategy,
+                "seed": spec.seed,
+                "source_seed": spec.source.seed if spec.source else None,
+                "step": label.step,
+                "point": {0: "start", steps[-1]: "end"}.get(label.step, "between"),
+            }
+        )
+    values = np.einsum("albl->lab", found.values.reshape(count, len(layers), count, len(layers)))
+    checkpoints = pd.DataFrame(rows).astype({"source_seed": "Int64"})
+    return LayerMaps(checkpoints, layers, values, found.measure, found.about)
+
+
+def compared(
+    frame: pd.DataFrame,
+    runs: Mapping[str, Run],
+    task: str,
+    *,
+    arms: Sequence[str] = ("full_finetuning", "scratch"),
+    measure: str = MEASURE,
+    images: int = IMAGES,
+    report: Callable[[str], None] | None = None,
+) -> LayerMaps | None:
+    """The runs of `cell` before and after training, layer by layer; those with a shared source after it only.
+
+    Representations are kept in the runs' folders, so that a second call only reads them.
+
+    Args:
+        frame: of `outcomes.table`, runs with a shared source included. runs: by `run_id`; others are left out.
+
+    Returns:
+        None where fewer than two runs are there.
+    """
+    rows = cell(frame, task, arms)
+    rows = rows[rows.run_id.isin(list(runs))]
+    if len(rows) < 2:
+        return None
+    chosen = [runs[name] for name in rows.run_id]
+    shared = dict(zip(rows.run_id, (rows.source_seed.notna() & (rows.source_seed != rows.seed)), strict=True))
+    points = [(run, step) for run in chosen for step in ([None] if shared[run.path.name] else [0, None])]
+    probe = probe_images(task, chosen[0].spec.size, chosen, images)
+    return layer_maps(whole_map(points, probe, measure, report), runs)

@@ -1,0 +1,184 @@
+"""Comparing real (tiny) runs: the right checkpoints, the numbers as by hand, evolution, and the figures of both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from planted import planted
+from tiny import make_blobs, spec
+
+from analysis import evolution, figures_layers, figures_runs, outcomes, records, reuse, series, variability
+from analysis.activations import activations
+from analysis.measures import cka_debiased
+from lib.errors import StudyError
+from lib.runs import Run
+from lib.train import train
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """Three seeds from scratch and fine-tuned, and one more fine-tuned run, from the first seed's source."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDY_HOME", str(home))
+        patch.setenv("STUDY_DATA", str(make_blobs(home / "data")))
+        sources = [spec(seed=seed, fold=seed, volume=None, steps=4) for seed in range(3)]
+        specs = [spec(seed=seed, fold=seed) for seed in range(3)]
+        tuned = [(0, 0), (1, 1), (2, 2), (1, 0)]
+        specs += [spec(seed=s, fold=s, strategy="full_finetuning", source=sources[start]) for s, start in tuned]
+        for each in sources:
+            train(each)
+        trained = [train(each) for each in specs]
+    return {run.path.name: run for run in trained}
+
+
+@pytest.fixture(autouse=True)
+def same_home(runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    home = next(iter(runs.values())).path.parent.parent
+    monkeypatch.setenv("STUDY_HOME", str(home))
+    monkeypatch.setenv("STUDY_DATA", str(home / "data"))
+
+
+@pytest.fixture
+def frame(runs: dict[str, Run]) -> pd.DataFrame:
+    return outcomes.table(runs.values())
+
+
+@pytest.fixture
+def maps(frame: pd.DataFrame, runs: dict[str, Run]) -> series.LayerMaps:
+    found = series.compared(frame, runs, "blobs")
+    assert found is not None
+    return found
+
+
+def test_the_right_checkpoints_are_compared(maps: series.LayerMaps):
+    assert maps.layers == ("enc0", "enc1", "dec0")
+    assert (maps.bottleneck, maps.early, maps.depth.tolist()) == (1, 1, [0, 0.5, 1])
+    assert len(maps.checkpoints) == 6 * 2 + 1
+    for group, point, seeds in (
+        ("random", "start", [0, 1, 2]), ("random", "end", [0, 1, 2]), ("own", "start", [0, 1, 2]),
+        ("own", "end", [0, 1, 2]), ("shared", "end", [0, 1]), ("shuffled", "end", []),
+    ):  # fmt: skip
+        assert list(maps.places(group, point)) == seeds, (group, point)
+    assert maps.places("own")[0] == maps.places("shared")[0]
+    assert maps.places("own")[1] != maps.places("shared")[1]
+    assert maps.values.shape == (3, 13, 13)
+    assert np.diagonal(maps.values, axis1=1, axis2=2) == pytest.approx(1)
+
+
+def test_values_are_those_computed_by_hand(maps: series.LayerMaps, runs: dict[str, Run]):
+    names = maps.checkpoints.run_id
+    images = series.probe_images("blobs", 16, list(runs.values()))
+    assert len(images) == 30
+    a, b = maps.places("own", "start")[2], maps.places("random")[1]
+    for at, layer in enumerate(maps.layers):
+        x, y = (
+            activations(runs[names[place]], int(maps.checkpoints.step[place]), [layer], images, reduce="flatten")[layer]
+            for place in (a, b)
+        )
+        assert maps.values[at, a, b] == pytest.approx(cka_debiased(x, y), abs=1e-6)
+
+
+def test_runs_that_are_not_at_hand_are_left_out(frame: pd.DataFrame, runs: dict[str, Run]):
+    few = dict(list(runs.items())[:2])
+    found = series.compared(frame, few, "blobs")
+    assert found is not None
+    assert set(found.checkpoints.run_id) == set(few)
+    assert series.compared(frame, {}, "blobs") is None
+    assert series.compared(frame, runs, "elsewhere") is None
+
+
+def test_evolution_begins_and_ends_at_one(frame: pd.DataFrame, runs: dict[str, Run]):
+    found = evolution.subject(frame, runs)
+    assert found is not None
+    task, chosen = found
+    assert task == "blobs"
+    assert {group: run.spec.strategy for group, run in chosen.items()} == {
+        "own": "full_finetuning",
+        "random": "scratch",
+    }
+    assert {run.spec.seed for run in chosen.values()} == {0}
+    every = evolution.every_checkpoint(chosen)
+    table = evolution.against_ends(every, chosen)
+    steps = chosen["random"].steps()
+    assert len(steps) > 2
+    assert len(table) == 2 * 3 * len(steps)
+    assert table.start[table.step == 0].to_numpy() == pytest.approx(1)
+    assert table.end[table.step == steps[-1]].to_numpy() == pytest.approx(1)
+    crossed = table.set_index(["group", "layer", "step"])
+    for group in ("own", "random"):  # the same pair, seen from both of its ends
+        assert crossed.start[group, "enc1", steps[-1]] == pytest.approx(crossed.end[group, "enc1", 0])
+    pairs = evolution.layer_pairs(every, chosen)
+    assert np.diagonal(pairs["untrained | with itself"].values) == pytest.approx(1)
+    assert not np.allclose(np.diagonal(pairs["source (rows) | with random (columns)"].values), 1)
+    assert {label.run for label in pairs["source (rows) | with random (columns)"].rows} == {chosen["own"].path.name}
+    ax = figures_layers.evolution(table, "Disks", every.about)
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["enc0", "enc1", "dec0"]
+    assert figures_layers.layer_by_layer(pairs, "Disks", every.about).images[0].get_clim() == (0, 1)
+    plt.close("all")
+
+
+def test_no_subject_without_both_arms(frame: pd.DataFrame, runs: dict[str, Run]):
+    assert evolution.subject(frame[frame.strategy == "scratch"], runs) is None
+    assert evolution.subject(outcomes.table([]), {}) is None
+
+
+def test_figures_draw_every_group(maps: series.LayerMaps):
+    order = figures_runs.by_group(maps)
+    assert [group for group, _, _ in order] == ["own"] * 3 + ["shared"] + ["random"] * 3 + ["untrained"] * 3
+    assert len({place for _, _, place in order}) == len(order)
+    figures_runs.run_by_run(maps, "Disks")
+    ax = figures_runs.embedding(maps, "Disks")
+    assert sum(len(np.asarray(line.get_xdata())) for line in ax.lines) == len(order)
+    found = variability.separation(maps)
+    ax = figures_runs.separation(found, "Disks")
+    assert len(ax.lines) == 4  # two groups, between, the bottleneck
+    table = variability.spreads(maps, "own")
+    figures_runs.spread_ratios(table, "Disks")
+    profile = reuse.profile(reuse.before_after(maps)).assign(task="Disks")
+    untrained = reuse.untrained(maps).assign(task="Disks")
+    top = figures_layers.reuse_profiles(profile, untrained)
+    assert top.get_legend_handles_labels()[1] == ["from a source", "from random weights", "two untrained networks"]
+    plt.close("all")
+
+
+def test_an_embedding_in_a_plane_keeps_distances():
+    angle = np.random.default_rng(0).uniform(0, np.pi / 2, 7)
+    points = np.stack([np.cos(angle), np.sin(angle)], 1)
+    found = figures_runs.coordinates(points @ points.T)
+    distances = [np.linalg.norm(each[:, None] - each, axis=-1) for each in (points, found)]
+    assert distances[1] == pytest.approx(distances[0], abs=1e-6)
+
+
+def test_shared_runs_are_none_where_no_run_shares_a_source():
+    assert planted(lambda *_: 0.5, 3).places("shared") == {}
+
+
+def test_records_are_read_with_what_made_them():
+    table = records.read("similarity_conformance")
+    ours = table[table.package == "palimpsest"]
+    assert len(ours) >= 8
+    assert (ours.passed == ours.checks).all()
+    assert "bench_similarity.py conformance; Python" in table.attrs["about"]
+    costs = records.read("similarity_cost")
+    assert set(costs.axis) == {"layers", "images", "checkpoints"}
+    assert figures_layers.cost(costs, costs.attrs["about"]).get_xlabel() == "layers"
+    plt.close("all")
+    with pytest.raises(StudyError, match="unknown record 'similarity_costs'; did you mean 'similarity_cost'"):
+        records.read("similarity_costs")
+
+
+def test_every_record_names_a_benchmark_that_is_there():
+    root = Path(__file__).parent.parent
+    files = sorted(records.RECORDS.glob("*.csv"))
+    assert files
+    for file in files:
+        about = records.read(file.stem).attrs["about"]
+        named = [word.rstrip(";:") for word in about.split() if word.startswith("tests/")]
+        assert named, file
+        assert all((root / name).is_file() for name in named), named
+        assert "Python 3" in about, file

@@ -1,0 +1,165 @@
+"""Spread within and between groups of runs: planted differences, and every level by simulation."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from planted import planted
+
+from analysis import variability
+from analysis.series import LayerMaps
+from analysis.variability import labellings, pseudo_values, separation, spreads
+
+ONE = ("enc0",)
+
+
+def same(a: dict, b: dict) -> bool:
+    return a["strategy"] == b["strategy"]
+
+
+def test_a_planted_separation_is_found_in_the_layers_that_have_it():
+    maps = planted(lambda layer, a, b: 0.8 if layer == 4 or same(a, b) else 0.5, noise=0.01)
+    found = separation(maps)
+    assert found.p == pytest.approx(2 / 252)  # the division itself, and its mirror image
+    assert found.labellings == 252
+    assert found.difference.low < 0.3 * 8 / 9 < found.difference.high
+    by_layer = found.layers.set_index("layer")
+    assert (by_layer.adjusted < 0.1).sum() == 8
+    assert by_layer.p["enc4"] > 0.1
+    assert by_layer.within["enc0"] == pytest.approx(0.8, abs=0.02)
+    assert by_layer.within_random["enc0"] == pytest.approx(0.8, abs=0.02)
+    assert by_layer.between["enc0"] == pytest.approx(0.5, abs=0.02)
+    assert by_layer.low["enc0"] < 0.3 < by_layer.high["enc0"]
+
+
+def test_one_group_that_is_tighter_is_told_from_two_that_lie_apart():
+    def tight(layer: int, a: dict, b: dict) -> float:
+        return {0: 0.4, 1: 0.6, 2: 0.8}[(a["strategy"] != "scratch") + (b["strategy"] != "scratch")]
+
+    assert separation(planted(tight, layers=ONE)).difference.estimate == pytest.approx(0)
+
+
+def test_runs_of_one_seed_are_never_compared():
+    def value(layer: int, a: dict, b: dict) -> float:
+        return 0.8 if same(a, b) else 0.5
+
+    maps = planted(value, noise=0.05, layers=ONE)
+    changed = maps.values.copy()
+    for seed in range(5):
+        a, b = maps.places("own")[seed], maps.places("random")[seed]
+        changed[:, a, b] = changed[:, b, a] = 17.0
+    for before, after in zip(
+        separation(maps)[:3], separation(dataclasses.replace(maps, values=changed))[:3], strict=True
+    ):
+        assert before == after
+
+
+def random_maps(draw: int, *, seeds: int = 5) -> LayerMaps:
+    """Networks as points: a part that runs of one seed share, and a part of each run's own; no group effect."""
+    rng = np.random.default_rng(draw)
+    common, own = rng.standard_normal((seeds, 6)), rng.standard_normal((2, seeds, 6))
+    points = (common + own).reshape(-1, 6)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    maps = planted(lambda *_: 0.0, seeds, layers=ONE)  # scratch comes first, seeds in order
+    return dataclasses.replace(maps, values=(points @ points.T)[None])
+
+
+def test_the_permutation_test_holds_its_level_also_where_seeds_share_their_images():
+    p = np.array([separation(random_maps(draw)).p for draw in range(200)])
+    assert (p < 0.05).mean() < 0.08  # 0.05 and two standard errors of 200 draws
+    assert (p < 0.5).mean() > 0.35  # and it is no test that never rejects
+
+
+def test_the_interval_of_the_difference_covers():
+    covers = [found.low < 0 < found.high for found in (separation(random_maps(draw)).difference for draw in range(150))]
+    assert np.mean(covers) > 0.92
+
+
+def test_pseudo_values_average_to_the_estimate_of_a_mean_over_pairs():
+    values = np.random.default_rng(0).standard_normal((6, 6))
+    values += values.T
+
+    def mean_over_pairs(kept: list[int]) -> float:
+        among = values[np.ix_(kept, kept)]
+        return float(among[~np.eye(len(kept), dtype=bool)].mean())
+
+    assert pseudo_values(mean_over_pairs, 6).mean() == pytest.approx(mean_over_pairs(list(range(6))))
+
+
+def test_labellings_are_all_or_a_choice_and_begin_with_the_given_one():
+    few = labellings(2, 2, np.random.default_rng(0))
+    assert few.shape == (6, 4)
+    assert few[0].tolist() == [True, True, False, False]
+    assert len(np.unique(few, axis=0)) == 6
+    many = labellings(10, 10, np.random.default_rng(0))
+    assert len(many) == variability.MOST_LABELLINGS
+    assert many[0].tolist() == [True] * 10 + [False] * 10
+    assert (many.sum(1) == 10).all()
+
+
+def test_two_seeds_are_too_few():
+    maps = planted(lambda *_: 0.5, 2)
+    with pytest.raises(ValueError, match=r"three seeds with a run in both groups are needed, got \[0, 1\]"):
+        separation(maps)
+    assert spreads(maps, "own").empty
+    assert spreads(planted(lambda *_: 0.5, 4), "shared").empty
+
+
+def spread_maps(own: float, random: float, shared: float = 0.1, **options) -> LayerMaps:
+    """Pairs of one group at 1 - its spread."""
+
+    def value(layer: int, a: dict, b: dict) -> float:
+        if a["strategy"] == b["strategy"] == "scratch":
+            return 1 - random
+        both = a["source_seed"] == b["source_seed"] == 0
+        return 1 - (shared if both else own)
+
+    return planted(value, shared=True, layers=("enc0", "enc1"), **options)
+
+
+@pytest.mark.parametrize(
+    ("own", "as_high", "equal", "lower"),
+    [(0.2, True, True, False), (0.4, True, False, False), (0.1, False, False, True)],
+)
+def test_a_planted_ratio_of_spreads_is_found(own: float, as_high: bool, equal: bool, lower: bool):
+    table = spreads(spread_maps(own, 0.2, noise=0.002), "own")
+    assert table.layer.tolist() == ["enc0", "enc1"]
+    for row in table.itertuples():
+        assert row.low < own / 0.2 < row.high
+        assert (row.as_high < 0.05, row.equal < 0.05, row.lower < 0.05) == (as_high, equal, lower)
+        assert (row.seeds, row.reference) == (5, pytest.approx(0.2, abs=0.01))
+        assert math.log(row.ratio) == pytest.approx(row.pseudo.mean())
+
+
+def test_runs_with_one_source_are_a_group_that_includes_that_source_s_own_run():
+    maps = spread_maps(own=0.3, random=0.3, shared=0.15)
+    assert sorted(maps.places("shared")) == sorted(maps.places("own")) == [0, 1, 2, 3, 4]
+    assert maps.places("shared")[0] == maps.places("own")[0]
+    assert spreads(maps, "shared").ratio.tolist() == pytest.approx([0.5, 0.5])
+    assert spreads(maps, "own").ratio.tolist() == pytest.approx([1, 1])
+
+
+def test_networks_that_are_all_alike_have_a_least_spread_and_no_nan():
+    table = spreads(planted(lambda *_: 1.0, layers=ONE), "own")
+    assert np.isfinite(table[["ratio", "low", "high"]].to_numpy(dtype=float)).all()
+
+
+def test_the_interval_of_a_ratio_covers():
+    covers = []
+    for draw in range(150):
+        row = spreads(random_maps(draw), "own").iloc[0]
+        covers.append(row.low < 1 < row.high)
+    assert np.mean(covers) > 0.9
+
+
+def test_adjusted_p_values_hold_for_the_whole_family_of_layers():
+    """Unrelated layers without a group effect: one map in twenty has a star, not every third."""
+    starred = 0
+    for draw in range(60):
+        parts = [random_maps(9 * draw + at).values for at in range(9)]
+        maps = dataclasses.replace(planted(lambda *_: 0.0), values=np.concatenate(parts))
+        starred += bool((separation(maps).layers.adjusted < 0.05).any())
+    assert starred / 60 < 0.12
