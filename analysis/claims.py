@@ -10,7 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import filter_claims, frozen_encoder, transfer_value  # noqa: F401  they register their tests
+from analysis import (  # noqa: F401  they register their tests
+    filter_claims,
+    frozen_encoder,
+    layer_speed,
+    texture,
+    transfer_value,
+    which_layers,
+)
 from analysis.outcomes import own_source
 from analysis.verdicts import TESTS, Claim, Threshold
 from lib.errors import StudyError, nearest

@@ -34,8 +34,9 @@ ORDER = {
         "kernels", "wishart", "matching", "patterns", "filters", "factors", "randomness_tests", "two_sample",
         "randomness", "calibration", "reuse",
         # outcomes, claims, figures, reports
-        "outcomes", "verdicts", "transfer_value", "filter_claims", "frozen_encoder", "claims", "overview", "looks",
-        "pictures", "figures", "figures_value", "explore", "parameters", "execution", "pages", "reports", "__main__",
+        "outcomes", "verdicts", "transfer_value", "filter_claims", "frozen_encoder", "layer_sets", "layer_speed",
+        "which_layers", "texture", "recommend", "claims", "overview", "looks", "pictures", "figures", "figures_value",
+        "figures_layers", "explore", "parameters", "execution", "pages", "reports", "__main__",
     ],
 }  # fmt: skip
 # What `lib` may import at module level, so that a bare GPU machine with PyTorch can train.
