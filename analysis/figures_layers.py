@@ -207,17 +207,20 @@ def speed(summary: pd.DataFrame, *, fraction: float = 0.95, ax: Axes | None = No
     ax.set_yticks(range(len(rows)), names)
     ax.set_ylim(len(rows) - 0.5, -1.1)
     ax.set_xlabel("steps, set / whole network (log scale)")
-    looks.head(ax, title, "geometric mean and 95 % t interval of log ratios over seeds; at the right: ratios of "
-               "seconds, of seconds per step, and test Dice lost")  # fmt: skip
+    note = "geometric mean and 95 % t interval of log ratios over seeds, some run out of the picture; runs that never "
+    looks.head(ax, title, note + "get there count with their budget; at the right: ratios, and test Dice lost")
     return ax
 
 
 @styled
-def recommendation(table: pd.DataFrame, truth: pd.Series | None = None, *, ax: Axes | None = None) -> Axes:
+def recommendation(
+    table: pd.DataFrame, truth: pd.Series | None = None, *, title: str = "", ax: Axes | None = None
+) -> Axes:
     """Sets of layers by what their first step promises, best at the top; `table` of `recommend.recommend`.
 
     Args:
         truth: test Dice by name of the set, where such runs were trained; stands at the right.
+        title: what the recommendation is for.
     """
     ax = looks.axes(ax, width=9, height=1.9 + 0.45 * len(table))
     best = float(table.gain.abs().max()) or 1.0
@@ -234,5 +237,6 @@ def recommendation(table: pd.DataFrame, truth: pd.Series | None = None, *, ax: A
     ax.set_yticks(range(len(table)), table["set"].tolist())
     ax.set_ylim(len(table) - 0.5, -1.1)
     ax.set_xlabel("gain of a first step on unseen target images, relative to the largest")
-    looks.head(ax, "Which layers promise most", "before any training; no interval: one set of target images")
+    note = "before any training; no interval: one set of target images"
+    looks.head(ax, title or "Which layers promise most", note)
     return ax

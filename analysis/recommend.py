@@ -169,13 +169,7 @@ def agreement(frame: pd.DataFrame, runs: Iterable[Run]) -> pd.DataFrame:
     for key, own in sets.groupby([*CONDITION, *REPLICATE]):
         if len(own) < 4:
             continue
-        some = by_id[own.run_id.iloc[0]].spec
-        assert some.source is not None
-        source = Run(run_dir(some.source))
-        model = source.model()
-        members = {row.label: _members(model, row) for row in own.itertuples()}
-        place = {"volume": some.volume, "seed": some.seed, "fold": some.fold}
-        table = recommend(source, some.task, sets=members, **place).set_index("set")
+        table = _recommended(own, by_id).set_index("set")
         truth = own.set_index("label").dice.astype("float64")
         for signal in SIGNALS:
             value = table[signal].reindex(truth.index)
@@ -193,12 +187,41 @@ def agreement(frame: pd.DataFrame, runs: Iterable[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def _recommended(own: pd.DataFrame, by_id: Mapping[str, Run]) -> pd.DataFrame:
+    """The recommendation for the runs of `layer_sets` of one condition and replicate."""
+    some = by_id[own.run_id.iloc[0]].spec
+    assert some.source is not None
+    source = Run(run_dir(some.source))
+    model = source.model()
+    members = {row.label: _members(model, row) for row in own.itertuples()}
+    return recommend(source, some.task, volume=some.volume, seed=some.seed, fold=some.fold, sets=members)
+
+
 def _members(model: UNet, row: object) -> list[str]:
     """The stages of a row of `layer_sets`."""
     stages = row.stages.split("+") if row.stages else None
     order, side = (row.order, row.side) if row.order else ("path", "shallow")
     options = {"order": order, "side": side, "count": max(1, int(row.count)), "stages": stages}
     return subset_stages(model, check_options("layer_subset", options))
+
+
+def example(frame: pd.DataFrame, runs: Iterable[Run]) -> tuple[pd.DataFrame, pd.Series, str] | None:
+    """One recommendation to look at: that for the first seed of the condition with the most sets, the smallest first.
+
+    Returns:
+        The table of `recommend`, test Dice by name of the set, and the condition in words; None without such runs.
+    """
+    sets = layer_sets(frame)
+    sets = sets[(sets.matched == 0) & (sets.side != "whole") & (sets.status == "done")]
+    if not len(sets):
+        return None
+    sizes = sets.groupby([*CONDITION, *REPLICATE]).agg(number=("label", "size"), volume=("volume", "min")).reset_index()
+    first = sizes.sort_values(["number", "volume", "seed"], ascending=[False, True, True], kind="stable").iloc[0]
+    keys = [*CONDITION, *REPLICATE]
+    own = sets[(sets[keys] == first[keys]).all(axis=1)]
+    table = _recommended(own, {run.path.name: run for run in runs})
+    words = f"{first.task}, {first.volume_label} training images, from {first.source}, seed {first.seed}"
+    return table, own.set_index("label").dice.astype("float64"), words
 
 
 def agreement_summary(rows: pd.DataFrame) -> pd.DataFrame:
