@@ -37,7 +37,7 @@ def layer_sets(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = finished(frame)
     found = [_set_of(row) for row in rows[["strategy", "options", "depth"]].itertuples(index=False)]
-    keep = [each is not None for each in found]
+    keep = np.array([each is not None for each in found], dtype=bool)
     described = pd.DataFrame([each for each in found if each], columns=[*SET, "groups", "label"])
     return pd.concat([rows[keep][KEPT].reset_index(drop=True), described], axis=1)
 
