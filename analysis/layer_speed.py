@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from analysis import stats
 from analysis.layer_sets import CONDITION, WHOLE, layer_sets
 from analysis.outcomes import PAIR, time_to_plateau
 from analysis.verdicts import TESTS, Claim, ClaimTest, balanced, by_replicate, kinds, sentence, verdict
+from lib.runs import Run
 
+Runs = Mapping[str, Run]
 FRACTIONS = (0.95, 0.99)
 
 
@@ -83,7 +86,7 @@ def _typical(ratios: pd.Series) -> float:
     return float(np.exp(np.log(ratios.astype("float64")).mean()))
 
 
-def shallow_faster(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame) -> list[dict[str, Any]]:
+def shallow_faster(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
     """Per ultrasound task on all images: steps of shallow sets / steps of the whole network to its plateau (A4).
 
     `supported`: the interval lies below the threshold, and few enough runs never got there; `contradicted`: above.

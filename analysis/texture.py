@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ import pandas as pd
 from analysis import stats
 from analysis.layer_sets import advantages
 from analysis.verdicts import REPLICATE, TESTS, Claim, ClaimTest, balanced, kinds, sentence, verdict
+from lib.runs import Run
 from lib.tasks import TASKS
 
+Runs = Mapping[str, Run]
 DIALS = {"grain": "speckle", "shape": "lesion"}  # the name here, and the simulator's dial that says how far
 CELL = ["grain", "shape"]
 
@@ -55,7 +58,7 @@ def map_cells(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=[*keys, "mean", "low", "high", "seeds"])
 
 
-def follows_texture(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame) -> list[dict[str, Any]]:
+def follows_texture(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
     """On the map: does the shallow advantage grow with the distance in grain, and more than with that in shape (A8)?
 
     Per source, a plane is fitted to each replicate's map: advantage ~ 1 + grain + shape. The effect is the slope over

@@ -11,6 +11,7 @@ What the paper calls shallow was not at hand, so shallow and deep stand for both
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,14 @@ from scipy import stats as sps
 from analysis import stats
 from analysis.layer_sets import CONDITION, advantages, areas, layer_sets, worst_is_last
 from analysis.verdicts import REPLICATE, TESTS, Claim, ClaimTest, balanced, by_replicate, kinds, sentence, verdict
+from lib.runs import Run
 
+Runs = Mapping[str, Run]
 ULTRASOUND = "ultrasound"
 PLACE = ["volume_label", "source"]
 
 
-def sets_matter(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame) -> list[dict[str, Any]]:
+def sets_matter(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
     """Per ultrasound task: how far apart sets of layers end, beyond what seeds do to them (A1).
 
     Replicates by sets, the mean over volumes and sources, is a complete block design. The effect is the spread (tau,
@@ -73,7 +76,7 @@ def _spread(table: np.ndarray, *, confidence: float = 0.95) -> tuple[stats.Inter
     return stats.Interval(tau, low, high, blocks, "95 % interval from F"), ratio
 
 
-def last_is_worst(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame) -> list[dict[str, Any]]:
+def last_is_worst(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
     """Over all tasks: how much more often than by chance the lowest set of a cell is one of the last layers (A2)."""
     rows = worst_is_last(frame)
     if not len(rows):
@@ -88,7 +91,7 @@ def last_is_worst(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame) 
     return [_one(claim, "all", wide.mean(axis=1), claim.value("excess"), words, left_out, kinds(rows))]
 
 
-def shallow_better(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame) -> list[dict[str, Any]]:
+def shallow_better(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
     """Per ultrasound task: paired difference shallow - deep at equal count, raw and at equal size, both orders (A3).
 
     The effect is the raw difference. `supported` needs the one at equal size, where there is one, above the threshold
@@ -121,14 +124,18 @@ def shallow_better(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame)
     return rows or [_untested(claim, "no pair of shallow and deep sets of an ultrasound task")]
 
 
-def contracting_better(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame) -> list[dict[str, Any]]:
+def contracting_better(
+    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs
+) -> list[dict[str, Any]]:
     """Per ultrasound task: contracting part tuned and the rest fixed, against the reverse (A5)."""
     pairs = advantages(frame)
     halves = (pairs.order == "path") & (pairs["count"] * 2 == pairs.groups) & (pairs.matched == 0)
     return _per_task(claim, pairs[halves], "advantage", "contracting against expanding part")
 
 
-def shallow_first_better(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame) -> list[dict[str, Any]]:
+def shallow_first_better(
+    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs
+) -> list[dict[str, Any]]:
     """Per ultrasound task: area between the cumulative curves along the path, interior points only (A6)."""
     rows = areas(frame)
     points = rows.groupby("task").points.max()
@@ -137,7 +144,9 @@ def shallow_first_better(claim: Claim, frame: pd.DataFrame, evaluations: pd.Data
     return _per_task(claim, rows, "area", words or "no cumulative curve")
 
 
-def only_in_ultrasound(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame) -> list[dict[str, Any]]:
+def only_in_ultrasound(
+    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs
+) -> list[dict[str, Any]]:
     """Ultrasound against chest X-ray: does the advantage of shallow sets depend on the modality (A7)?
 
     The effect is the mean advantage over ultrasound tasks minus that over X-ray tasks, per replicate, at orders,
@@ -160,7 +169,7 @@ def only_in_ultrasound(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFr
     return rows or [_untested(claim, "no set of layers trained alike on ultrasound and on X-ray")]
 
 
-def orders_differ(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame) -> list[dict[str, Any]]:
+def orders_differ(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
     """Per ultrasound task: does the advantage of shallow sets depend on what is called shallow (A9)?
 
     The effect is the advantage along the path minus that by level. `supported`: it differs from 0, and by at least

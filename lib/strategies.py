@@ -266,15 +266,8 @@ STRATEGIES.add(
     "scale_shift",
     Strategy("scale and shift", "source", _scale_shift, {"granularity": "kernel", "norm": "frozen"}),
 )
-STRATEGIES.add(
-    "layer_subset",
-    Strategy(
-        "layer subset",
-        "source",
-        _layer_subset,
-        {"order": "path", "side": "shallow", "count": 1, "stages": None, "parameters": None},
-    ),
-)
+_SUBSET = {"order": "path", "side": "shallow", "count": 1, "stages": None, "parameters": None}
+STRATEGIES.add("layer_subset", Strategy("layer subset", "source", _layer_subset, _SUBSET))
 STRATEGIES.add("encoder_only", Strategy("encoder only", "source", _starting_with("enc")))
 STRATEGIES.add("decoder_only", Strategy("decoder only", "source", _starting_with("dec", "head")))
 STRATEGIES.add("head_only", Strategy("head only", "source", _starting_with("head")))

@@ -264,9 +264,10 @@ def on_the_map(grain: float, shape: float) -> list[dict[str, Any]]:
             octaves = (np.log2((1.0, 1.6, 2.5)[number]), -np.log2((1.0, 0.7, 0.5)[place]))
             gap = grain * octaves[0] + shape * octaves[1]
             for seed in range(SEEDS):
-                more = {"task": f"sim_{size}_{form}", "source": "sim_other_fine"}
-                rows.append(subset("path", 2, seed, 0.5 + gap + wobble(seed, size, form), **more))
-                rows.append(subset("path", -2, seed, 0.5 + wobble(seed, form, size), **more))
+                task, source = f"sim_{size}_{form}", "sim_other_fine"
+                shallow, deep = 0.5 + gap + wobble(seed, size, form), 0.5 + wobble(seed, form, size)
+                rows.append(subset("path", 2, seed, shallow, task=task, source=source))
+                rows.append(subset("path", -2, seed, deep, task=task, source=source))
     return rows
 
 
