@@ -118,7 +118,7 @@ def test_agreement_is_one_where_the_ranking_is_right(
     assert gain.best.tolist() == [sign == 1] * 3
     summary = recommend.agreement_summary(rows)
     assert summary[(summary.task == "all") & (summary.signal == "gain")].rho.tolist() == [sign]
-    assert recommend.agreement_summary(recommend.agreement(frame[frame.arm.str.contains("level")], runs)).empty
+    assert recommend.agreement_summary(recommend.agreement(frame.loc[frame.arm.str.contains("level")], runs)).empty
     example = recommend.example(frame, runs)
     assert example is not None
     assert set(example[1].index) == set(example[0]["set"])
