@@ -60,7 +60,12 @@ def _name(row: object, rows: pd.DataFrame) -> str:
 
 
 def _legend(ax: Axes, sides: pd.Series) -> None:
-    words = {"shallow": "from the shallow end", "deep": "from the deep end", "single": "single", "whole": "all layers"}
+    words = {
+        "shallow": "from the shallow end",
+        "deep": "from the deep end",
+        "single": "chosen stages",
+        "whole": "all layers",
+    }
     for side, look in SIDES.items():
         if (sides == side).any():
             ax.plot([], [], color=look.color, marker=look.marker, linestyle="none", label=words[side])
@@ -149,14 +154,20 @@ def advantage_forest(pairs: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 @styled
-def texture_heatmap(cells: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """The advantage of shallow layers over distance in grain and in shape; `cells` of `texture.map_cells`."""
+def texture_heatmap(cells: pd.DataFrame, count: int | None = None, *, ax: Axes | None = None) -> Axes:
+    """The advantage of shallow layers over distance in grain and in shape; `cells` of `texture.map_cells`.
+
+    Args:
+        count: of stages on either side; default: the smallest there is.
+    """
     title = "Where shallow layers pay (simulated ultrasound)"
     rows = cells[cells.on_map & (cells.seeds > 0)] if len(cells) else cells
     if not len(rows):
         return looks.empty(looks.axes(ax), title, "no run on the map of grain and shape; the suite texture trains it")
     widest = rows.groupby("source").task.nunique().idxmax()
     rows = rows[rows.source == widest]
+    count = int(rows["count"].min()) if count is None else count
+    rows = rows[rows["count"] == count]
     wide = rows.pivot_table(index="shape", columns="grain", values="mean").sort_index(ascending=False)
     ax = looks.axes(ax, width=7.5, height=5.0)
     reach = max(0.02, float(np.nanmax(np.abs(wide.to_numpy()))))
@@ -173,7 +184,6 @@ def texture_heatmap(cells: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     figure = ax.get_figure(root=True)
     assert figure is not None
     figure.colorbar(image, ax=ax, label="Dice, shallow - deep", shrink=0.9)
-    count = rows["count"].iloc[0]
     looks.head(ax, title, f"{count} first stages - {count} last, source {widest}; mean [95 % t interval over seeds]")
     return ax
 

@@ -140,8 +140,8 @@ def shallow_first_better(
     rows = areas(frame)
     points = rows.groupby("task").points.max()
     rows = rows[(rows.points >= claim.value("min_points")) & (rows.order == "path")]
-    words = ", ".join(f"{task}: {count} interior points" for task, count in points.items())
-    return _per_task(claim, rows, "area", words or "no cumulative curve")
+    few = ", ".join(f"{task}: {count} interior points" for task, count in points.items())
+    return _per_task(claim, rows, "area", "interior points only" if len(rows) else few or "no cumulative curve")
 
 
 def only_in_ultrasound(
