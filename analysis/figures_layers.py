@@ -170,7 +170,7 @@ def texture_heatmap(cells: pd.DataFrame, count: int | None = None, *, ax: Axes |
     rows = rows[rows["count"] == count]
     wide = rows.pivot_table(index="shape", columns="grain", values="mean").sort_index(ascending=False)
     ax = looks.axes(ax, width=7.5, height=5.0)
-    reach = max(0.02, float(np.nanmax(np.abs(wide.to_numpy()))))
+    reach = max(0.1, float(np.nanmax(np.abs(wide.to_numpy()))))  # noise of some hundredths stays pale
     image = ax.imshow(wide.to_numpy(), cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto")
     for row in rows.itertuples():
         x, y = wide.columns.get_loc(row.grain), wide.index.get_loc(row.shape)
@@ -181,10 +181,10 @@ def texture_heatmap(cells: pd.DataFrame, count: int | None = None, *, ax: Axes |
     ax.set_yticks(range(wide.shape[0]), [f"{each:.2g}" for each in wide.index])
     ax.set(xlabel="grain: speckle coarser than the source's (octaves)", ylabel="shape: lesions smaller (octaves)")
     ax.grid(False)
+    looks.head(ax, title, f"{count} first stages - {count} last, source {widest}; mean [95 % t interval over seeds]")
     figure = ax.get_figure(root=True)
     assert figure is not None
     figure.colorbar(image, ax=ax, label="Dice, shallow - deep", shrink=0.9)
-    looks.head(ax, title, f"{count} first stages - {count} last, source {widest}; mean [95 % t interval over seeds]")
     return ax
 
 

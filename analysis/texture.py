@@ -89,6 +89,7 @@ def follows_texture(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame
     note = sentence(
         f"{effect.method}; {len(octaves)} cells from {source}",
         f"slope over grain {_text(grain)}, over shape {_text(shape)}",
+        f"largest mean advantage on the map {wide.mean().max():+.3f}, smallest {wide.mean().min():+.3f}",
         _control(rows, source),
         left_out,
         kinds(rows),
