@@ -44,10 +44,11 @@ def prepared(
     model = build(width=width, depth=4, norm="batch", seed=0)
     freeze(model, name, options, generator(0))
     passed: list[str] = []
-    hooks = [
-        stage.register_forward_hook(lambda _, __, output, at=at: passed.append(at) if output.requires_grad else None)
-        for at, stage in model.named_children()
-    ]
+
+    def watch(at: str) -> Callable[..., None]:
+        return lambda _, __, output: passed.append(at) if output.requires_grad else None
+
+    hooks = [stage.register_forward_hook(watch(at)) for at, stage in model.named_children()]
     set_training(model)
     model(images)
     for hook in hooks:
