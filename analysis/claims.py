@@ -10,12 +10,15 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import (  # noqa: F401  they register tests
+from analysis import (  # noqa: F401  they register their tests
     filter_claims,
     frozen_encoder,
+    layer_speed,
     linear_finetuning,
     reuse_claims,
+    texture,
     transfer_value,
+    which_layers,
 )
 from analysis.outcomes import own_source
 from analysis.verdicts import TESTS, Claim, Threshold

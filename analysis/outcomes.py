@@ -165,15 +165,18 @@ def difficulty(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def time_to_plateau(
-    frame: pd.DataFrame, evaluations: pd.DataFrame, fractions: Sequence[float] = (0.90, 0.95, 0.99)
+    frame: pd.DataFrame,
+    evaluations: pd.DataFrame,
+    fractions: Sequence[float] = (0.90, 0.95, 0.99),
+    reference: str = "scratch",
 ) -> pd.DataFrame:
-    """When each run first comes up to a fraction of the scratch plateau: one row per run and fraction.
+    """When each run first comes up to a fraction of the plateau of `reference`: one row per run and fraction.
 
-    The plateau is the mean validation Dice of the last three evaluations of the scratch run of the same
-    task, volume, seed and fold. The time is where the straight lines between the run's evaluations first
-    cross fraction * plateau; a run that is there at its first evaluation gets the step of that one, at
-    least 1: the longest it can have taken. A later dip is not held against it, for transfer and scratch
-    alike.
+    The plateau is the mean validation Dice of the last three evaluations of the reference run of the same
+    task, volume, seed and fold; where that has a source, pass the runs of one source. The time is where the
+    straight lines between the run's evaluations first cross fraction * plateau; a run that is there at its
+    first evaluation gets the step of that one, at least 1: the longest it can have taken. A later dip is not
+    held against it, for transfer and reference alike.
 
     A run that never gets there, or diverges, is *censored*: `reached` is false and its steps are the budget
     of its spec, even where early stopping ended it before (it gave up, it was not faster); its seconds grow
@@ -190,11 +193,11 @@ def time_to_plateau(
         for name, rows in ordered.groupby("run_id")
     }
     records = ended.to_dict("records")
-    scratch = {tuple(run[key] for key in PAIR): run for run in records if run["strategy"] == "scratch"}
+    plateaus = {tuple(run[key] for key in PAIR): run for run in records if run["strategy"] == reference}
     described = [*PAIR, "run_id", "title", "kind", "strategy", "arm", "source", "volume"]
     rows = []
     for run in records:
-        plateau, why = _plateau(scratch.get(tuple(run[key] for key in PAIR)), by_run)
+        plateau, why = _plateau(plateaus.get(tuple(run[key] for key in PAIR)), by_run, reference)
         curve = by_run.get(run["run_id"], np.empty((3, 0)))
         for fraction in fractions:
             there = None if why or run["status"] == "diverged" else _first_reach(curve, fraction * plateau)
@@ -205,17 +208,17 @@ def time_to_plateau(
     return pd.DataFrame(rows, columns=columns).astype({"reached": "bool"})
 
 
-def _plateau(scratch: dict[str, Any] | None, by_run: dict[str, np.ndarray]) -> tuple[float, str]:
+def _plateau(run: dict[str, Any] | None, by_run: dict[str, np.ndarray], name: str) -> tuple[float, str]:
     """The plateau and "", or NaN and why there is none."""
-    if scratch is None:
-        return math.nan, "no scratch run"
-    if scratch["status"] == "diverged":
-        return math.nan, "scratch diverged"
-    values = by_run.get(scratch["run_id"], np.empty((3, 0)))[2]
+    if run is None:
+        return math.nan, f"no {name} run"
+    if run["status"] == "diverged":
+        return math.nan, f"{name} diverged"
+    values = by_run.get(run["run_id"], np.empty((3, 0)))[2]
     if len(values) < PLATEAU_EVALUATIONS:
-        return math.nan, f"scratch has fewer than {PLATEAU_EVALUATIONS} evaluations"
+        return math.nan, f"{name} has fewer than {PLATEAU_EVALUATIONS} evaluations"
     plateau = float(values[-PLATEAU_EVALUATIONS:].mean())
-    return (plateau, "") if plateau >= LEAST_PLATEAU else (math.nan, f"scratch plateau below {LEAST_PLATEAU}")
+    return (plateau, "") if plateau >= LEAST_PLATEAU else (math.nan, f"{name} plateau below {LEAST_PLATEAU}")
 
 
 def _first_reach(curve: np.ndarray, level: float) -> tuple[float, float] | None:

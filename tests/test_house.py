@@ -36,11 +36,12 @@ ORDER = {
         "randomness", "calibration", "foreign", "riddle",
         # outcomes, claims, figures, reports
         "arms", "rows", "outcomes", "leads", "verdicts", "transfer_value", "filter_claims", "frozen_encoder", "series",
-        "variability", "evolution", "reuse", "reuse_claims", "linear_finetuning", "reconstructions",
-        "compressed_sensing", "coil_calibration", "classical", "mri_examples", "claims", "filter_views", "records",
-        "overview", "looks", "pictures", "figures", "figures_value", "figures_filters", "figures_random",
-        "figures_linear", "figures_mri", "figures_layers", "figures_runs", "teaching", "explore", "parameters",
-        "execution", "pages", "reports", "__main__",
+        "variability", "evolution", "reuse", "reuse_claims", "layer_sets", "layer_speed", "which_layers", "texture",
+        "recommend", "linear_finetuning", "reconstructions", "compressed_sensing", "coil_calibration", "classical",
+        "mri_examples", "claims", "filter_views", "records", "overview", "looks", "pictures", "figures",
+        "figures_value", "figures_filters", "figures_random", "figures_linear", "figures_mri", "figures_layers",
+        "figures_runs", "figures_subsets", "teaching", "explore", "parameters", "execution", "pages", "reports",
+        "__main__",
     ],
 }  # fmt: skip
 # What `lib` may import at module level, so that a bare GPU machine with PyTorch can train.

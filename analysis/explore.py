@@ -1,0 +1,127 @@
+"""Trying things out by clicking, each view with a static twin for reports: which stages of a small U-Net to tune.
+
+The twin of `layer_chooser` is `tune` with `u_diagram`: the same runs, the same picture, without a click. Training
+happens only where `tune` is called or a button is pressed; a run that was trained before is returned at once.
+"""
+
+# pandas types every selection as "a table or a series", which no annotation can mend.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from analysis import layer_sets, looks, outcomes
+from analysis.looks import styled
+from lib.errors import StudyError, nearest
+from lib.models import UNet, parameters_by_stage
+from lib.provenance import generator
+from lib.runs import Run
+from lib.spec import RunSpec
+from lib.strategies import freeze
+from lib.train import train
+
+DEPTH = 3
+STAGES = [*(f"enc{level}" for level in range(DEPTH + 1)), *(f"dec{level}" for level in reversed(range(DEPTH))), "head"]
+MOVES, FROZEN = "#009E73", "#E3E3E3"
+
+
+def source(seed: int = 0) -> RunSpec:
+    """A small network trained on simulated natural scenes: some seconds on a laptop."""
+    small: dict[str, Any] = {"width": 4, "depth": DEPTH, "size": 64, "batch": 8, "checkpoints": "ends"}
+    return RunSpec(task="sim_natural", steps=200, lr=0.01, evaluations=4, seed=seed, **small)
+
+
+def tune(task: str, stages: Sequence[str], *, steps: int = 100, volume: int = 20, seed: int = 0) -> Run:
+    """The run in which these stages of `source` are tuned to a task, trained now if it was not before.
+
+    Raises:
+        StudyError: no stage, or one that the network does not have.
+    """
+    for stage in stages:
+        if stage not in STAGES:
+            raise StudyError(nearest("stage", stage, STAGES))
+    chosen = [stage for stage in STAGES if stage in stages]  # the order of clicks makes no other run
+    start = source(seed)
+    arm: dict[str, Any] = {"strategy": "layer_subset", "options": {"stages": chosen}}
+    if chosen == STAGES:
+        arm = {"strategy": "full_finetuning", "options": {}}
+    return train(start.but(task=task, source=start, steps=steps, volume=volume, **arm))
+
+
+def consequences(runs: Iterable[Run]) -> pd.DataFrame:
+    """What tuning cost and brought: one row per run with stages, parameters that moved, seconds, and test Dice."""
+    frame = layer_sets.layer_sets(outcomes.table(runs))
+    seconds = outcomes.table(runs).set_index("run_id").seconds
+    frame["seconds"] = frame.run_id.map(seconds)
+    names = {"label": "tuned", "trainable": "parameters that moved", "dice": "test Dice"}
+    table = frame.rename(columns=names)[["tuned", "parameters that moved", "seconds", "test Dice"]]
+    return table.sort_values("test Dice", ascending=False, ignore_index=True)
+
+
+@styled
+def u_diagram(stages: Sequence[str], *, ax: Axes | None = None) -> Axes:
+    """The small U-Net as a U of boxes, those of `stages` in color, each with its number of parameters."""
+    model = UNet(width=source().width, depth=DEPTH)
+    if stages:
+        freeze(model, "layer_subset", {"stages": list(stages)}, generator(0))
+    counts = parameters_by_stage(model)
+    ax = looks.axes(ax, width=7.5, height=3.6)
+    for stage, count in counts.items():
+        level = 0 if stage == "head" else int(stage[3:])
+        column = level if stage.startswith("enc") else 2 * DEPTH - level + (stage == "head")
+        color = MOVES if stages and count["trainable"] else FROZEN
+        ax.add_patch(Rectangle((column - 0.45, -level - 0.36), 0.9, 0.72, facecolor=color, edgecolor="#555555"))
+        text = "white" if color == MOVES else "black"
+        ax.text(column, -level, f"{stage}\n{count['parameters']:,}", ha="center", va="center", fontsize=11, color=text)
+    for level in range(DEPTH):  # skip connections
+        ax.plot([level + 0.45, 2 * DEPTH - level - 0.45], [-level, -level], color="#AAAAAA", linewidth=1, zorder=0)
+    ax.set(xlim=(-0.7, 2 * DEPTH + 1.7), ylim=(-DEPTH - 0.6, 0.6))
+    ax.set_axis_off()
+    moving = sum(row["trainable"] for row in counts.values()) if stages else 0
+    total = sum(row["parameters"] for row in counts.values())
+    looks.head(ax, "What moves", f"{moving:,} of {total:,} parameters; gray lines: skip connections")
+    return ax
+
+
+def layer_chooser(task: str) -> Any:
+    """A widget: click the stages that may move, press the button, and see what came of it beside earlier choices."""
+    import ipywidgets as widgets
+    import matplotlib.pyplot as plt
+    from IPython.display import display
+
+    buttons = [widgets.ToggleButton(value=False, description=stage, layout={"width": "76px"}) for stage in STAGES]
+    go = widgets.Button(description="Tune these", button_style="success")
+    picture, result = widgets.Output(), widgets.Output()
+    tried: dict[str, Run] = {}
+
+    def chosen() -> list[str]:
+        return [button.description for button in buttons if button.value]
+
+    def draw(_: Any = None) -> None:
+        go.disabled = not chosen()
+        picture.clear_output(wait=True)
+        with picture:
+            figure = u_diagram(chosen()).get_figure(root=True)
+            display(figure)
+            plt.close(figure)
+
+    def press(_: Any) -> None:
+        go.disabled, go.description = True, "training ..."
+        run = tune(task, chosen())
+        tried[run.path.name] = run
+        result.clear_output(wait=True)
+        with result:
+            display(consequences(tried.values()).round(3))
+        go.disabled, go.description = False, "Tune these"
+
+    for button in buttons:
+        button.observe(draw, names="value")
+    go.on_click(press)
+    draw()
+    return widgets.VBox([widgets.HBox(buttons), picture, go, result])

@@ -1,0 +1,242 @@
+"""Which layers should move? Sets of layers ranked before any training, by how a network takes a few target images.
+
+Three cheap signals per set, each from one or a few passes over the images: how large its gradients are beside its
+weights, how far the two domains lie apart in its activations, and what a first step of it would gain on images that
+the step did not see. `agreement` holds the ranking against runs that were trained.
+"""
+
+# pandas types every selection as "a table or a series", which no annotation can mend.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats as sps
+from torch import Tensor
+
+from analysis.layer_sets import CONDITION, layer_sets, set_label
+from analysis.stats import mean_interval
+from analysis.verdicts import REPLICATE
+from lib.models import UNet, stage_of
+from lib.objective import segmentation_loss
+from lib.runs import Run, run_dir
+from lib.strategies import check_options, subset_stages
+from lib.tasks import load, split, standardize
+
+SIGNALS = ("gain", "gradient", "shift")
+HALVES = 4  # random halvings of the target images
+IMAGES = 40  # of either domain are looked at, at most
+
+
+def usual_sets(model: UNet) -> dict[str, list[str]]:
+    """The sets a practitioner would pick from, by name: both ends of both orderings, and both halves."""
+    half, groups = model.depth + 1, {"path": 2 * model.depth + 2, "level": model.depth + 1}
+    wanted = [("path", 2), ("path", half), ("level", min(2, model.depth))]
+    sets = {}
+    for order, count in wanted:
+        for side in ("shallow", "deep"):
+            options = check_options("layer_subset", {"order": order, "side": side, "count": count})
+            sets[set_label(order, side, count, groups[order])] = subset_stages(model, options)
+    return sets
+
+
+def recommend(
+    source: Run,
+    task: str,
+    *,
+    volume: int | None = 20,
+    seed: int = 0,
+    fold: int = 0,
+    sets: Mapping[str, Sequence[str]] | None = None,
+) -> pd.DataFrame:
+    """Sets of layers of a source network, the most promising first, from the training images of a target task.
+
+    Args:
+        volume, seed, fold: choose the training images, as in a run's spec.
+        sets: names of stages by a name of the set; default: `usual_sets`.
+
+    Returns:
+        One row per set: set, stages, parameters, and the signals. gain (ranks the table): by how much the loss on one
+        half of the images falls, to first order, per unit of learning rate, when the set takes Adam's first step (the
+        sign of its gradient) on the other half; a mean over random halvings. gradient: norm of the set's gradient /
+        norm of its weights. shift: distance of the source's and the target's channel means in the set's activations,
+        in standard deviations, a mean over channels and stages. rank: 1 is the highest gain.
+
+    Raises:
+        StudyError: an unknown task or too large a volume, or no checkpoint.
+    """
+    model = source.model()
+    chosen = usual_sets(model) if sets is None else sets
+    target = _images(task, source.spec.size, volume, seed, fold)
+    from_source = _images(source.spec.task, source.spec.size, None, source.spec.seed, source.spec.fold)
+    stages = _stages(model, *target, seed).join(_shifts(model, from_source[0], target[0]))
+    rows = []
+    for name, members in chosen.items():
+        own = stages.loc[list(members)]
+        rows.append(
+            {
+                "set": name,
+                "stages": " ".join(members),
+                "parameters": int(own.parameters.sum()),
+                "gain": float(own.gain.sum()),
+                "gradient": math.sqrt(own.gradient2.sum() / own.weight2.sum()),
+                "shift": float(own["shift"].mean()),
+            }
+        )
+    table = pd.DataFrame(rows).sort_values("gain", ascending=False, ignore_index=True)
+    return table.assign(rank=np.arange(1, len(table) + 1))
+
+
+def _images(task: str, size: int, volume: int | None, seed: int, fold: int) -> tuple[Tensor, Tensor]:
+    """Training images (n, 1, s, s), standardized, and masks (n, s, s) of a task, at most IMAGES."""
+    data = load(task, size)
+    index = torch.from_numpy(split(task, data.groups, fold=fold, volume=volume, seed=seed).train[:IMAGES])
+    return standardize(data.images[index]), data.masks[index]
+
+
+def _gradients(model: UNet, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    """Gradient of the training loss, by parameter, with normalizations as in training; leaves the model as it is."""
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    parameters = dict(model.named_parameters())
+    loss = segmentation_loss(model(images)[:, 0], masks)
+    found = torch.autograd.grad(loss, list(parameters.values()))
+    model.load_state_dict(kept)  # a pass in training mode moved the running statistics
+    return dict(zip(parameters, found, strict=True))
+
+
+def _stages(model: UNet, images: Tensor, masks: Tensor, seed: int) -> pd.DataFrame:
+    """Per stage: parameters, weight2 and gradient2 (squared norms), and gain."""
+    model.requires_grad_(True)
+    whole = _gradients(model, images, masks)
+    rows = pd.DataFrame(0.0, index=model.stages, columns=["parameters", "weight2", "gradient2", "gain"])
+    for name, weight in model.named_parameters():
+        stage = stage_of(name)
+        rows.loc[stage, "parameters"] += weight.numel()
+        rows.loc[stage, "weight2"] += float(weight.detach().square().sum())
+        rows.loc[stage, "gradient2"] += float(whole[name].square().sum())
+    draw = np.random.default_rng([seed, 0x6A1])
+    for _ in range(HALVES):
+        order = torch.from_numpy(draw.permutation(len(images)))
+        first, second = (_gradients(model, images[half], masks[half]) for half in order.tensor_split(2))
+        for name in first:
+            gained = (first[name].sign() * second[name]).sum() + (second[name].sign() * first[name]).sum()
+            rows.loc[stage_of(name), "gain"] += float(gained) / (2 * HALVES)
+    return rows
+
+
+@torch.no_grad()
+def _shifts(model: UNet, source: Tensor, target: Tensor) -> pd.Series:
+    """Per stage, `shift` of `recommend`: the mean over channels of the standardized difference of means."""
+    model.eval()
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {stage: [] for stage in model.stages}
+    hooks = [
+        module.register_forward_hook(
+            lambda _, __, output, stage=stage: found[stage].append((output.mean((0, 2, 3)), output.var((0, 2, 3))))
+        )
+        for stage, module in model.named_children()
+    ]
+    for images in (source, target):
+        model(images)
+    for hook in hooks:
+        hook.remove()
+    shifts = {}
+    for stage, ((mean, spread), (moved, other)) in found.items():
+        shifts[stage] = float(((mean - moved).abs() / ((spread + other) / 2).sqrt().clamp_min(1e-6)).mean())
+    return pd.Series(shifts, name="shift")
+
+
+def agreement(frame: pd.DataFrame, runs: Iterable[Run]) -> pd.DataFrame:
+    """Ranking before training against test Dice after it: one row per condition, replicate and signal.
+
+    Columns: CONDITION, REPLICATE, title, kind, signal, sets, rho (Spearman's rank correlation over the whole sets of
+    layers that were trained; conditions with fewer than four are left out), best (whether the signal's first choice
+    had the highest test Dice).
+
+    Args:
+        frame: from `outcomes.table`. runs: the same runs.
+    """
+    by_id = {run.path.name: run for run in runs}
+    sets = layer_sets(frame)
+    sets = sets[(sets.matched == 0) & (sets.side != "whole") & (sets.status == "done")]
+    rows = []
+    for key, own in sets.groupby([*CONDITION, *REPLICATE]):
+        if len(own) < 4:
+            continue
+        table = _recommended(own, by_id).set_index("set")
+        truth = own.set_index("label").dice.astype("float64")
+        for signal in SIGNALS:
+            value = table[signal].reindex(truth.index)
+            rows.append(
+                {
+                    **dict(zip([*CONDITION, *REPLICATE], key, strict=True)),
+                    **{name: own[name].iloc[0] for name in ("title", "kind")},
+                    "signal": signal,
+                    "sets": len(own),
+                    "rho": float(sps.spearmanr(value, truth).statistic),
+                    "best": value.idxmax() == truth.idxmax(),
+                }
+            )
+    columns = [*CONDITION, *REPLICATE, "title", "kind", "signal", "sets", "rho", "best"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _recommended(own: pd.DataFrame, by_id: Mapping[str, Run]) -> pd.DataFrame:
+    """The recommendation for the runs of `layer_sets` of one condition and replicate."""
+    some = by_id[own.run_id.iloc[0]].spec
+    assert some.source is not None
+    source = Run(run_dir(some.source))
+    model = source.model()
+    members = {row.label: _members(model, row) for row in own.itertuples()}
+    return recommend(source, some.task, volume=some.volume, seed=some.seed, fold=some.fold, sets=members)
+
+
+def _members(model: UNet, row: object) -> list[str]:
+    """The stages of a row of `layer_sets`."""
+    stages = row.stages.split("+") if row.stages else None
+    order, side = (row.order, row.side) if row.order else ("path", "shallow")
+    options = {"order": order, "side": side, "count": max(1, int(row.count)), "stages": stages}
+    return subset_stages(model, check_options("layer_subset", options))
+
+
+def example(frame: pd.DataFrame, runs: Iterable[Run]) -> tuple[pd.DataFrame, pd.Series, str] | None:
+    """One recommendation to look at: that for the first seed of the condition with the most sets, the smallest first.
+
+    Returns:
+        The table of `recommend`, test Dice by name of the set, and the condition in words; None without such runs.
+    """
+    sets = layer_sets(frame)
+    sets = sets[(sets.matched == 0) & (sets.side != "whole") & (sets.status == "done")]
+    if not len(sets):
+        return None
+    sizes = sets.groupby([*CONDITION, *REPLICATE]).agg(number=("label", "size"), volume=("volume", "min")).reset_index()
+    first = sizes.sort_values(["number", "volume", "seed"], ascending=[False, True, True], kind="stable").iloc[0]
+    keys = [*CONDITION, *REPLICATE]
+    own = sets[(sets[keys] == first[keys]).all(axis=1)]
+    table = _recommended(own, {run.path.name: run for run in runs})
+    words = f"{first.task}, {first.volume_label} training images, from {first.source}, seed {first.seed}"
+    return table, own.set_index("label").dice.astype("float64"), words
+
+
+def agreement_summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per task and signal, and over all tasks: mean rank correlation with its 95 % t interval over replicates.
+
+    A replicate counts once, with its mean over volumes and sources. Columns: task, signal, rho, low, high, seeds,
+    conditions, best (share of cells in which the signal's first choice was the best).
+    """
+    found = []
+    for task in [*dict.fromkeys(rows.task), "all"]:
+        for signal in SIGNALS:
+            own = rows[(rows.signal == signal) & ((rows.task == task) | (task == "all"))]
+            if len(own):
+                interval = mean_interval(own.groupby(REPLICATE).rho.mean())
+                values = dict(zip(("rho", "low", "high", "seeds"), interval[:4], strict=True))
+                values |= {"conditions": len(own[CONDITION].drop_duplicates()), "best": own.best.mean()}
+                found.append({"task": task, "signal": signal, **values})
+    return pd.DataFrame(found, columns=["task", "signal", "rho", "low", "high", "seeds", "conditions", "best"])

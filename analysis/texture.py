@@ -1,0 +1,119 @@
+"""Texture or shape? The advantage of shallow layers over two dials of the ultrasound simulator, and claim A8."""
+
+# pandas types every selection as "a table or a series", which no annotation can mend.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import stats
+from analysis.layer_sets import advantages
+from analysis.verdicts import REPLICATE, TESTS, Claim, ClaimTest, balanced, kinds, sentence, verdict
+from lib.runs import Run
+from lib.tasks import TASKS
+
+Runs = Mapping[str, Run]
+DIALS = {"grain": "speckle", "shape": "lesion"}  # the name here, and the simulator's dial that says how far
+CELL = ["grain", "shape"]
+
+
+def texture_map(frame: pd.DataFrame) -> pd.DataFrame:
+    """Advantages between variants of simulated ultrasound: one row per pair of runs, with the distance of the domains.
+
+    grain, shape: octaves (log2 of the ratio) by which the target's speckle is coarser, and its lesions smaller, than
+    the source's. on_map: whether nothing else differs. Further columns: those of `layer_sets.advantages`.
+    """
+    pairs = advantages(frame)
+    variants = {name: task.dials for name, task in TASKS.items() if task.variant}
+    pairs = pairs[pairs.task.isin(variants) & pairs.source.isin(variants) & (pairs.matched == 0)].reset_index(drop=True)
+    for name, dial in DIALS.items():
+        far = [
+            math.log2(variants[target].get(dial, 1.0) / variants[source].get(dial, 1.0))
+            for target, source in zip(pairs.task, pairs.source, strict=True)
+        ]
+        pairs[name] = np.abs(np.round(far, 3))
+    others = {"density", "dynamic_range"}
+    pairs["on_map"] = [not others & set(variants[target]) for target in pairs.task]
+    return pairs
+
+
+def map_cells(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per source, target and set: mean advantage with its 95 % t interval.
+
+    Columns: source, task, title, order, count, grain, shape, on_map, mean, low, high, seeds.
+    """
+    keys = ["source", "task", "title", "order", "count", *CELL, "on_map"]
+    found = []
+    for key, own in rows.groupby(keys, sort=False):
+        interval = stats.mean_interval(own.advantage.dropna())
+        values = dict(zip(("mean", "low", "high", "seeds"), interval[:4], strict=True))
+        found.append({**dict(zip(keys, key, strict=True)), **values})
+    return pd.DataFrame(found, columns=[*keys, "mean", "low", "high", "seeds"])
+
+
+def follows_texture(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
+    """On the map: does the shallow advantage grow with the distance in grain, and more than with that in shape (A8)?
+
+    Per source, a plane is fitted to each replicate's map: advantage ~ 1 + grain + shape. The effect is the slope over
+    grain minus that over shape. `supported`: its interval and that of the slope over grain lie above the margin;
+    `contradicted`: one of them lies below.
+    """
+    rows = texture_map(frame)
+    rows = rows[rows.on_map & rows.advantage.notna()] if len(rows) else rows
+    best: tuple[str, pd.DataFrame, str] | None = None
+    for source, own in rows.groupby("source"):  # the map with the most cells; the other sources are its control
+        cells = own.groupby([*REPLICATE, *CELL]).advantage.mean().unstack(CELL)
+        wide, left_out = balanced(cells, int(claim.value("min_seeds")))
+        if best is None or wide.shape[1] > best[1].shape[1]:
+            best = (str(source), wide, left_out)
+    if best is None or len(best[1]) < claim.value("min_seeds") or len(best[1].columns) < 4:
+        return [verdict(claim, "all", "not tested", "No map of grain and shape; the suite texture trains one")]
+    source, wide, left_out = best
+    octaves = np.array(list(wide.columns), dtype=np.float64)
+    design = np.column_stack([np.ones(len(octaves)), octaves])
+    grain, shape = stats.replicate_slopes(design, wide.to_numpy())[1:]
+    each = np.linalg.lstsq(design, wide.to_numpy().T, rcond=None)[0]
+    effect = stats.mean_interval(each[1] - each[2])
+    margin, word = claim.value("margin"), "inconclusive"
+    if effect.low > margin and grain.low > margin:
+        word = "supported"
+    elif effect.high < margin or grain.high < margin:
+        word = "contradicted"
+    note = sentence(
+        f"{effect.method}; {len(octaves)} cells from {source}",
+        f"slope over grain {_text(grain)}, over shape {_text(shape)}",
+        f"largest mean advantage on the map {wide.mean().max():+.3f}, smallest {wide.mean().min():+.3f}",
+        _control(rows, source),
+        left_out,
+        kinds(rows),
+    )
+    least = stats.detectable(each[1] - each[2])
+    return [verdict(claim, "simulated", word, note, interval=effect, seeds=len(wide), detectable=least)]
+
+
+def _control(rows: pd.DataFrame, source: str) -> str:
+    """What became of the advantage where another source had the target's grain already."""
+    other = rows[rows.source != source]
+    words = []
+    for task, own in other.groupby("task"):
+        first = rows[(rows.source == source) & (rows.task == task)]
+        if len(first):
+            moved = (
+                f"{first.advantage.mean():+.3f} from {source}, {own.advantage.mean():+.3f} from {own.source.iloc[0]}"
+            )
+            words.append(f"{task} {moved}")
+    return f"control, source with another grain: {'; '.join(words)}" if words else ""
+
+
+def _text(interval: stats.Interval) -> str:
+    return f"{interval.estimate:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+
+
+TESTS.add("follows_texture", ClaimTest(follows_texture, ("margin",), compares=False))
