@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from fakes import frame, row
 
-from analysis import claims, frozen_encoder
+from analysis import claims, frozen_encoder, outcomes
 from analysis.frozen_encoder import FROZEN, IMAGE, NO_SKIPS, NO_SKIPS_TRAINED
 
 LEDGER = {claim.id: claim for claim in claims.load()}
@@ -30,7 +30,7 @@ def table(dice: dict[str, float], *, seeds: int = 3, volumes=(20, None), noise: 
 
 
 def judge(name: str, data: pd.DataFrame):
-    results = claims.evaluate(data, pd.DataFrame(columns=["val_dice", "step"]), [LEDGER[name]])
+    results = claims.evaluate(data, outcomes.curves([]), [LEDGER[name]])
     assert json.loads(json.dumps(results, allow_nan=False)) == results
     return results
 

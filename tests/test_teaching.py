@@ -61,9 +61,9 @@ def test_cka_by_hand_is_solved(capsys: pytest.CaptureFixture[str]):
     assert count >= 10
 
 
-@pytest.mark.parametrize("path", sorted((TEACHING / "solutions").glob("*.ipynb")), ids=lambda path: path.stem)
-def test_a_solution_is_the_exercise_with_answers(path: Path):
-    solved, asked = (nbformat.read(each, as_version=4).cells for each in (path, TEACHING / path.name))
+def test_the_solution_of_cka_by_hand_is_the_exercise_with_answers():
+    name = "t1_cka_by_hand.ipynb"
+    solved, asked = (nbformat.read(folder / name, as_version=4).cells for folder in (TEACHING / "solutions", TEACHING))
     assert len(solved) == len(asked)
     for one, other in zip(solved, asked, strict=True):
         if other.cell_type == "code" and "..." not in other.source:
