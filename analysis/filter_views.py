@@ -18,7 +18,7 @@ CELL = ["run_id", "task", "title", "kind", "arm", "source", "volume", "volume_la
 
 
 def chosen(runs: Iterable[Run], task: str, volume_label: str, arms: Sequence[str]) -> list[Run]:
-    """Those of the runs that were trained to their end on a task and volume, of some arms, from a source of their own."""
+    """Runs of some arms that were trained to their end on a task and volume; none that shares another seed's source."""
     rows = outcomes.own_source(outcomes.table(list(runs)))
     rows = rows[(rows.task == task) & (rows.volume_label == volume_label) & rows.arm.isin(arms)]
     wanted = set(rows[rows.status == "done"].run_id)
