@@ -102,6 +102,8 @@ def interval_line(ax: Axes, x: pd.Series, rows: pd.DataFrame, group: str, label:
 def evolution(table: pd.DataFrame, title: str, note: str) -> Axes:
     """Similarity of every stage to its own start and to its own end, against step: a row of panels an arm.
 
+    A step at which an arm kept no checkpoint stays blank.
+
     Args:
         table: group, layer, step, start, end (similarity to the first and to the last checkpoint).
     """
@@ -116,7 +118,7 @@ def evolution(table: pd.DataFrame, title: str, note: str) -> Axes:
         for column, (quantity, words) in enumerate((("start", "to its start"), ("end", "to its end"))):
             ax = grid[row, column]
             own = table[table.group == group].pivot(index="layer", columns="step", values=quantity)
-            image = ax.imshow(own.loc[layers, steps], cmap=COLORS, vmin=0, vmax=1, aspect="auto")
+            image = ax.imshow(own.reindex(index=layers, columns=steps), cmap=COLORS, vmin=0, vmax=1, aspect="auto")
             ax.set_title(f"{GROUPS[group]}, {words}", loc="left", fontsize=12)
             ax.set_yticks(range(len(layers)), layers)
             ax.set_xticks(range(len(steps)), [str(step) for step in steps])

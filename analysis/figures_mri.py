@@ -55,15 +55,19 @@ def masks(lines: Mapping[str, np.ndarray], acceleration: float) -> NDArray[np.ob
 
 @styled
 def beside_real(pairs: Sequence[tuple[str, np.ndarray, np.ndarray | None]]) -> NDArray[np.object_]:
-    """Simulated slices above real ones of the same kind; axes (2, pairs). A place says where there is no real one.
+    """Simulated slices above real ones of the same kind, if there are any; a place says where there is none.
 
     Args:
         pairs: from `mri_examples.embedded_beside_real`.
+
+    Returns:
+        The axes, (1 or 2, pairs).
     """
-    figure = plt.figure(figsize=(1.75 * len(pairs), 4.9))
-    parts = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    rows = {"simulated": 1, "real": 2} if any(real is not None for _, _, real in pairs) else {"simulated": 1}
+    figure = plt.figure(figsize=(1.75 * len(pairs), 0.2 + 2.35 * len(rows)))
+    parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     grid = np.array([part.subplots(1, len(pairs), squeeze=False)[0] for part in parts])
-    for part, row, name, which in zip(parts, grid, ("simulated", "real"), (1, 2), strict=True):
+    for part, row, (name, which) in zip(parts, grid, rows.items(), strict=True):
         part.suptitle(name, x=0.01, ha="left", fontweight="bold")
         for ax, pair in zip(row, pairs, strict=True):
             ax.set_axis_off()

@@ -220,5 +220,6 @@ def ledger(rows: Sequence[dict[str, Any]], *, ax: Axes | None = None) -> Axes:
     ax.spines[:].set_visible(False)
     for word, color in VERDICT_COLORS.items():
         ax.plot([], [], marker="s", markersize=11, color=color, markeredgecolor="#CCCCCC", linestyle="none", label=word)
-    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.02 - 0.06 / len(claims)), ncols=4, borderaxespad=0)
+    columns = 4 if len(tasks) > 5 else 2  # a legend wider than the axes would squeeze them
+    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.02 - 0.06 / len(claims)), ncols=columns, borderaxespad=0)
     return ax

@@ -106,7 +106,11 @@ def head(ax: Axes, title: str, note: str, *, lift: int = 0) -> None:
 
 
 def empty(ax: Axes, title: str, reason: str) -> Axes:
-    """Axes that say why there is nothing to draw, in place of an empty frame."""
+    """Axes that say why there is nothing to draw, in place of an empty frame; a figure of their own becomes low."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    if len(figure.axes) == 1:
+        figure.set_figheight(1.4)
     ax.set_axis_off()
     ax.set_title(title, loc="left")
     ax.text(0.5, 0.5, "\n".join(textwrap.wrap(reason, 50)), ha="center", va="center", transform=ax.transAxes)

@@ -62,7 +62,7 @@ def heading_and_lead(notebook: Any, name: str) -> tuple[str, str]:
             break
         paragraph += [line] if line else []
     text = " ".join(paragraph)
-    sentence = text[: text.index(". ") + 1] if ". " in text else text
+    sentence = re.split(r"(?<=\.)(?<!et al\.) ", text, maxsplit=1)[0]
     return _plain(lines[start].lstrip("# ")), _plain(sentence)
 
 

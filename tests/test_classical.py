@@ -116,6 +116,7 @@ def test_embedded_stands_beside_real_or_says_there_is_none(monkeypatch: pytest.M
     pairs = mri_examples.embedded_beside_real(32)
     assert len(pairs) == len(mri_examples.PAIRS)
     assert all(simulated.shape == (32, 32) and real is None for _, simulated, real in pairs)
+    assert figures_mri.beside_real(pairs).shape == (1, len(pairs))
     name, simulated, _ = pairs[1]
     grid = figures_mri.beside_real([pairs[0], (name, simulated, simulated.T), *pairs[2:]])
     assert grid.shape == (2, len(pairs))

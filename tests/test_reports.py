@@ -51,7 +51,9 @@ FATES = {
 
 
 def write_notebook(path: Path, cells: list[str], parameters: str = PARAMETERS) -> None:
-    title = nbformat.v4.new_markdown_cell("# About a *thing*\n\nIt has one `lead`. And more.\n\nAnother paragraph.")
+    title = nbformat.v4.new_markdown_cell(
+        "# About a *thing*\n\nIt has, after Doe et al. (2020), one `lead`. And more.\n\nAnother paragraph."
+    )
     declared = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
     notebook = nbformat.v4.new_notebook(cells=[title, declared, *map(nbformat.v4.new_code_cell, cells)])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -177,7 +179,7 @@ def test_gallery_shows_title_lead_and_ledger(built: Built):
     gallery = built.page("index")
     assert "About a *thing*" not in gallery
     assert "About a thing" in gallery
-    assert "It has one lead." in gallery
+    assert "It has, after Doe et al. (2020), one lead." in gallery
     assert "And more" not in gallery
     assert "Transfer shortens training &lt;b&gt;" in gallery
     assert '<td>1.23</td><td class="number">[0.9, 1.5]</td>' in gallery

@@ -118,6 +118,11 @@ def test_evolution_begins_and_ends_at_one(frame: pd.DataFrame, runs: dict[str, R
     assert {label.run for label in pairs["source (rows) | with random (columns)"].rows} == {chosen["own"].path.name}
     ax = figures_layers.evolution(table, "Disks", every.about)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["enc0", "enc1", "dec0"]
+    fewer = table[(table.group == "own") | table.step.isin([0, steps[-1]])]  # an arm that kept its ends only
+    drawn = figures_layers.evolution(fewer, "Disks", every.about).figure.axes[2].images[0].get_array()
+    assert np.ma.getmaskarray(np.ma.masked_invalid(drawn)).any(axis=0).tolist() == [
+        step not in (0, steps[-1]) for step in steps
+    ]
     assert figures_layers.layer_by_layer(pairs, "Disks", every.about).images[0].get_clim() == (0, 1)
     plt.close("all")
 
