@@ -59,7 +59,7 @@ def _npz(file: Path) -> dict[str, np.ndarray]:
 
 def _hdf5(file: Path) -> dict[str, np.ndarray]:
     try:
-        import h5py
+        import h5py  # pyright: ignore[reportMissingImports]  optional, and not in the lock
     except ImportError:
         raise StudyError(
             f"{file}: reading HDF5 needs the package h5py; install it, or save the arrays as .npz"
