@@ -55,7 +55,7 @@ def _channels(model: nn.Module, stages: Sequence[str]) -> list[list[tuple[str, T
             continue
         parts = [(name, module, "weight", int(isinstance(module, _TRANSPOSED))), (name, module, "bias", 0)]
         norm = name.replace("conv", "norm")
-        if norm != name and getattr(modules[norm], "weight", None) is not None:
+        if norm != name and getattr(modules.get(norm), "weight", None) is not None:  # none follows a block's last one
             parts += [(norm, modules[norm], "weight", 0), (norm, modules[norm], "bias", 0)]
         masks = []
         for owner, each, key, dim in parts:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
+
+from lib.stages import Network
 
 
 def tracking_norms(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -20,11 +22,14 @@ def set_training(model: nn.Module) -> None:
         module.train(module.tracks)  # type: ignore[arg-type]
 
 
-def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Give frozen normalizations the statistics of these inputs, (n, 1, h, w) each, as averages over the batches.
+def calibrate(model: Network, batches: Iterable[Tensor], output: Callable[[Network, Tensor], Tensor]) -> None:
+    """Give frozen normalizations the statistics of these inputs, as averages over the batches.
 
     Weights that are frozen at random never had their running statistics estimated: left at mean 0 and variance 1,
     they would normalize nothing, and a frozen random encoder would be judged by that defect.
+
+    Args:
+        output: what the network makes of inputs, as in training: those of a goal need not be what the network takes.
     """
     frozen = [module for _, module in tracking_norms(model) if not module.tracks]
     model.eval()
@@ -32,7 +37,7 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
         module.train()
         module.momentum = None  # a plain average over the batches  # type: ignore[assignment]
     with torch.no_grad():
-        for images in batches:
-            model(images)
+        for inputs in batches:
+            output(model, inputs)
     for module in frozen:
         module.momentum = 0.1  # type: ignore[assignment]

@@ -118,7 +118,8 @@ class _Training:
         keep_at = checkpoint_steps(spec.steps, spec.checkpoints)
         if not self.resume():
             if spec.options.get("calibrate"):
-                calibrate(self.model, self.objective.inputs(self.split.train).split(EVALUATION_BATCH))
+                batches = self.objective.inputs(self.split.train).split(EVALUATION_BATCH)
+                calibrate(self.model, batches, self.objective.output)
                 self.remember_start()
             with writing(self.run.path):
                 paths.write_atomic(self.run.path / "provenance.json", json.dumps(stamp(self.device), indent=1) + "\n")

@@ -135,6 +135,18 @@ def test_every_strategy_changes_what_it_marks_and_nothing_else(name: str):
     assert moved == marked
 
 
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_part_of_a_block_moves_by_an_exact_count(norm: str):
+    model = cascade(norm=norm)
+    freeze(model, "layer_subset", {"stages": ["block0", "block2"], "parameters": 37}, generator(0))
+    assert trainable(model) == 37
+    whole = 2 * sum(each.numel() for name, each in model.named_parameters() if name.startswith("block0."))
+    freeze(cascade(norm=norm), "layer_subset", {"stages": ["block0", "block2"], "parameters": whole}, generator(0))
+    with pytest.raises(StudyError, match=f"between 1 and {whole}, as many as block0, block2 have"):
+        freeze(cascade(norm=norm), "layer_subset", {"stages": ["block0", "block2"], "parameters": whole + 1},
+               generator(0))  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["decoder_only", "frozen_source_encoder"])
 def test_a_network_of_one_stage_has_no_decoder(name: str):
     with pytest.raises(StudyError, match="stages must be a list with at least one"):

@@ -177,6 +177,15 @@ def test_a_unet_learns_what_the_zero_filled_image_lacks():
     assert rows[-1]["train_loss"] < rows[1]["train_loss"]
 
 
+def test_a_frozen_random_encoder_is_calibrated_on_what_the_network_sees():
+    run = train(spec(model="unet", blocks=3, norm="batch", steps=2, evaluations=1, strategy="frozen_random_encoder"))
+    assert run.result is not None
+    assert run.result["status"] == "done"
+    fresh = run.model(0).state_dict()["enc0.norm1.running_mean"]
+    assert fresh.abs().max() > 0, "statistics of frozen normalizations must be estimated"
+    torch.testing.assert_close(run.weights()["enc0.norm1.running_mean"], fresh, rtol=0, atol=0)
+
+
 def test_the_zero_filled_score_does_not_depend_on_the_network():
     run = train(spec(), device="cpu")
     what = reconstruction(spec(), CPU)
