@@ -105,6 +105,13 @@ class RunSpec:
                 theirs, ours = getattr(self.source, name), getattr(self, name)
                 if theirs != ours:
                     raise StudyError(f"{name} must be that of the source, {theirs!r}, got {ours!r}")
+            people = get_task(self.task).people
+            if people and people == get_task(self.source.task).people and self.source.fold != self.fold:
+                raise StudyError(
+                    f"fold must be that of the source, {self.source.fold}, got {self.fold}: {self.task!r} and "
+                    f"{self.source.task!r} show the same people, and the source would have trained on those of the "
+                    "test; in a suite, leave out source_seed"
+                )
 
     def _check_numbers(self) -> None:
         for name, least in _LEAST.items():

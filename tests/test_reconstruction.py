@@ -114,6 +114,14 @@ def test_a_test_subject_of_one_contrast_trains_no_other():
         assert not who[0] & {sets[1][each] for each in parts[1].train}
 
 
+def test_a_source_of_another_fold_would_know_the_test_subjects():
+    source = spec(seed=1, fold=1)
+    with pytest.raises(StudyError, match=r"fold must be that of the source, 1, got 0: .* same people.* source_seed"):
+        spec(task="sim_brain_t2", strategy="full_finetuning", source=source)
+    assert spec(task="sim_brain_t2", strategy="full_finetuning", source=source, fold=1).source == source
+    assert spec(task="sim_knee_pd_sagittal", strategy="full_finetuning", source=source).fold == 0  # of others
+
+
 def test_folds_that_the_data_fix_are_kept():
     groups = ["a", "a", "b", "c"]
     fixed = np.array([0, 0, 1, 2])
