@@ -120,15 +120,14 @@ def linear_transformation(
     `supported`: its interval lies above the threshold. `contradicted`: below. The note says what chance and another
     kernel's start explain, and R^2 of the weights themselves.
     """
-    seen: dict[str, list[dict[str, float]]] = {}
+    seen: dict[str, dict[str, float]] = {}
 
     def share(run: Run) -> float:
-        shares = affine_shares(run)
-        seen.setdefault(run.spec.task, []).append(shares)
-        return shares["affine_share"]
+        seen[run.path.name] = affine_shares(run)
+        return seen[run.path.name]["affine_share"]
 
     def beside(task: str) -> str:
-        means = pd.DataFrame(seen.get(task, [])).mean()
+        means = pd.DataFrame([seen[name] for name in frame.run_id[frame.task == task] if name in seen]).mean()
         if not len(means):
             return ""
         return (

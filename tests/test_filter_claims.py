@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from fakes import fake_run
@@ -154,6 +155,14 @@ def test_l7_finds_the_planted_share(tmp_path: Path, share: float, word: str) -> 
     assert result["verdict"] == word
     assert result["effect"] == pytest.approx(share, abs=0.02)
     assert "explained by chance 0.22" in result["note"].lower()
+
+
+def test_l7_tells_of_each_sampling_rate_what_chance_and_another_kernel_explain(tmp_path: Path) -> None:
+    runs = [run for run in both(tmp_path, turned(5), scaled(0.8)) if run.spec.strategy == "full_finetuning"]
+    tables = [outcomes.table(runs).assign(task=f"sim_radiograph@{rate}") for rate in (4, 8)]  # as if reconstructed
+    results = claims.evaluate(pd.concat(tables), outcomes.curves([]), [LEDGER["L7"]], runs)
+    assert [result["task"] for result in results] == ["sim_radiograph@4", "sim_radiograph@8"]
+    assert all("explained by chance 0.22" in result["note"].lower() for result in results)
 
 
 def test_l7_does_not_mistake_a_small_change_for_a_linear_one(tmp_path: Path) -> None:
