@@ -15,20 +15,21 @@ from analysis.outcomes import PAIR, finished
 LINEAR, FULL = "scale_shift", "full_finetuning"
 
 
-def leads(
-    frame: pd.DataFrame, first: str = LINEAR, second: str = FULL, metric: str = "psnr"
-) -> pd.DataFrame:  # fmt: skip
+def leads(frame: pd.DataFrame, first: str = LINEAR, second: str = FULL, metric: str = "psnr") -> pd.DataFrame:
     """How far one arm is ahead of another: one row per run of the first, in the unit of the metric.
+
+    Pairs share target, sampling rate, volume, seed and fold, and where the second arm has a source, that too.
 
     Columns: PAIR, images (the target without its sampling rate), rate, title, kind, source, scenario, volume, first,
     second, lead, status. `lead` is missing where a run diverged or has no partner; nothing is dropped.
     """
     ended = finished(frame[frame.goal == "reconstruction"])
-    base = ended[ended.arm == second][[*PAIR, metric, "status"]]
-    base = base.rename(columns={metric: "second", "status": "other"})
+    base = ended[ended.arm == second][[*PAIR, "source", metric, "status"]]
+    same = [*PAIR, "source"] if (base.source != "").any() else PAIR
+    base = base[[*same, metric, "status"]].rename(columns={metric: "second", "status": "other"})
     own = ended[ended.arm == first].rename(columns={metric: "first"})
     keep = [*PAIR, "title", "kind", "source", "scenario", "volume", "first", "status"]
-    pairs = own[keep].merge(base, on=PAIR, how="left")
+    pairs = own[keep].merge(base, on=same, how="left", validate="many_to_one")
     other = pairs.pop("other")
     pairs["status"] = np.select(
         [pairs.status == "diverged", other.isna().to_numpy(), (other == "diverged").to_numpy()],

@@ -1,7 +1,7 @@
 """Tests of the claims about linear fine-tuning (LFT): Bi et al. 2023 (doi 10.3389/fnins.2023.1202143), L1 to L6 and L8.
 
 Replicates are seeds. A *lead* is a difference in favor of the first of two arms on the same target, sampling rate,
-volume, seed and fold. Protocols are ours, as the paper's are not known: see claims.toml.
+volume, source, seed and fold. Protocols are ours, as the paper's are not known: see claims.toml.
 """
 
 # pandas types every selection as "a table or a series", which no annotation can mend.
@@ -35,7 +35,7 @@ from analysis.verdicts import (
 from lib.adapters import without_factors
 from lib.runs import Run, run_dir
 
-_CONDITIONS = ["task", "volume_label"]
+_CONDITIONS = ["task", "volume_label", "source"]
 Rows = list[dict[str, Any]]
 Runs = Mapping[str, Run]
 
@@ -50,12 +50,12 @@ def best_across_contrasts(claim: Claim, frame: pd.DataFrame, evaluations: pd.Dat
     rows = []
     moved = frame[(frame.scenario == "contrast") & (frame.arm == LINEAR)]
     for task in dict.fromkeys(moved.task):
-        own = frame[frame.task == task]
+        own = frame[(frame.task == task) & frame.scenario.isin(["contrast", ""])]
         rivals = [arm for arm in dict.fromkeys(own.arm) if not arm.startswith(LINEAR)]
         found = {}
         for arm in rivals:
             pairs = leads(own, LINEAR, arm)
-            wide, _ = balanced(by_replicate(pairs[pairs.lead.notna()], "lead", ["volume_label"]), least)
+            wide, _ = balanced(by_replicate(pairs[pairs.lead.notna()], "lead", ["volume_label", "source"]), least)
             if len(wide) >= least:
                 found[arm] = wide.mean(axis=1).to_numpy()
         if not found:
@@ -158,7 +158,7 @@ def largest_lead(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, r
     interval = stats.mean_interval(cells[best])
     word = "supported" if (above < alpha).any() else "contradicted" if (below < alpha).all() else "inconclusive"
     means = [values.mean() for values in cells.values()]
-    reference = pairs[(pairs.task == best[0]) & (pairs.volume_label == best[1])].second.mean()
+    reference = pairs[(pairs[_CONDITIONS] == list(best)).all(axis=1)].second.mean()
     note = sentence(
         f"{best[0]}, {best[1]} volumes; {interval.method}, uncorrected for being the largest of {len(cells)}",
         f"median over the grid {np.median(means):+.2f}, smallest {min(means):+.2f} dB",

@@ -113,10 +113,10 @@ def balanced(values: pd.DataFrame, least: int) -> tuple[pd.DataFrame, str]:
 
 
 def targets(frame: pd.DataFrame) -> list[str]:
-    """Tasks of the table, without those that only serve as source."""
+    """Tasks of the table, without those that only serve as source (which is named without its sampling rate)."""
     only_scratch = frame.groupby("task").strategy.agg(lambda names: set(names) == {"scratch"})
     sources = set(frame.source)
-    return [str(task) for task, alone in only_scratch.items() if not (alone and task in sources)]
+    return [str(task) for task, alone in only_scratch.items() if not (alone and str(task).split("@")[0] in sources)]
 
 
 def sentence(*parts: str) -> str:

@@ -13,7 +13,7 @@ import tiny
 from fakes import frame, row
 
 from analysis import claims, leads, linear_finetuning, outcomes
-from analysis.verdicts import TESTS, Claim
+from analysis.verdicts import TESTS, Claim, targets
 from lib.runs import Run
 
 CLAIMS = {claim.id: claim for claim in claims.load() if claim.id.startswith("L")}
@@ -80,6 +80,27 @@ def test_a_run_without_partner_or_diverged_is_told_and_not_counted():
     pairs = leads.leads(results).set_index("seed")
     assert pairs.status.to_dict() == {0: f"no {FULL} run", 1: "diverged", 2: "done", 3: "done"}
     assert pairs.lead.isna().tolist() == [True, True, False, False]
+
+
+def test_leads_are_paired_by_source_where_both_arms_have_one():
+    near, far = (table(by_arm(scale_shift=lead), volumes=(1,)) for lead in (1.0, 3.0))
+    far = far.assign(source=far.source.where(far.source == "", "sim_knee_pd_sagittal"), run_id="far" + far.run_id,
+                     psnr=far.psnr + 10 * (far.arm == FULL) + 10 * (far.arm == LINEAR))  # fmt: skip
+    both = pd.concat([near, far[far.source != ""]])
+    pairs = leads.leads(both)
+    assert len(pairs) == 8
+    assert pairs.groupby("source").lead.mean().tolist() == pytest.approx([1.0, 3.0], abs=0.15)
+    assert len(leads.leads(both, LINEAR, "scratch")) == 8
+
+
+def test_l1_and_l6_count_every_source_as_a_condition():
+    near = table(by_arm(scale_shift=1.0), source_after=by_arm(scale_shift=1.0))
+    far = table(by_arm(scale_shift=-9.0), source_after=by_arm(scale_shift=3.0), scenario="anatomy", arms=(LINEAR, FULL))
+    far = far.assign(source="sim_knee_pd_sagittal", run_id="far" + far.run_id)
+    both = pd.concat([near, far])
+    assert judge("L1", both) == judge("L1", near), "only what moved to another contrast counts"
+    found = judge("L6", both)
+    assert (found["effect"], found["seeds"]) == (pytest.approx(2.0, abs=0.1), 4)
 
 
 def test_the_lead_table_has_a_row_per_target_rate_and_volume():
@@ -209,6 +230,12 @@ def test_l8_finds_a_tensor_that_moved(monkeypatch: pytest.MonkeyPatch, tmp_path_
     write_tensors(last, moved, {"step": "4"})
     found = judge("L8", results, **{run.path.name: run})
     assert (found["verdict"], found["effect"]) == ("contradicted", 1.0)
+
+
+def test_a_source_is_no_target_at_any_sampling_rate():
+    source = frame([row(f"sim_brain_t1@{rate}", "scratch", 0, 0.5, goal="reconstruction") for rate in (4, 8)])
+    assert targets(pd.concat([table(by_arm(), rates=(4, 8)), source])) == ["sim_brain_t2@4", "sim_brain_t2@8"]
+    assert targets(source) == ["sim_brain_t1@4", "sim_brain_t1@8"]
 
 
 def test_every_reconstruction_claim_sees_reconstruction_runs_alone():
