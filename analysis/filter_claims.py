@@ -8,7 +8,7 @@ whether a scale and a shift per kernel say how they moved (Bi et al., L7). They 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,11 @@ import pandas as pd
 from analysis import filters, randomness, stats
 from analysis.outcomes import finished
 from analysis.verdicts import (
+    CONDITIONS,
     TESTS,
     Claim,
     ClaimTest,
+    Runs,
     balanced,
     by_replicate,
     diverged,
@@ -31,10 +33,8 @@ from analysis.verdicts import (
 )  # fmt: skip
 from lib.runs import Run
 
-Runs = Mapping[str, Run]
 SPATIAL = ("convolution", "transposed")  # pointwise layers have no kernels, and are left out
 BOTH = ("scratch", "full_finetuning")
-CONDITIONS = ["volume_label", "source"]
 
 
 def median_cosine(run: Run) -> float:

@@ -20,14 +20,16 @@ from analysis.verdicts import (
     TESTS,
     Claim,
     ClaimTest,
+    Runs,
     balanced,
     diverged,
     kinds,
     sentence,
+    shown,
+    side_of,
     targets,
     verdict,
 )  # fmt: skip
-from lib.runs import Run
 
 FROZEN, IMAGE = "frozen_random_encoder", "frozen_drawn_encoder (law=image)"
 NO_SKIPS, NO_SKIPS_TRAINED = "without_skips", "without_skips (encoder=trained)"
@@ -93,9 +95,7 @@ def losses(frame: pd.DataFrame, least: int = 2) -> pd.DataFrame:
             for reference in references:
                 found = difference(cell, task, arm, reference, least)
                 if found is not None:
-                    described = {
-                        name: cell[name].iloc[0] for name in ("task", "title", "kind", "volume_label", "volume")
-                    }
+                    described = {name: cell[name].iloc[0] for name in keep}
                     effect, low, high, seeds, _ = found.interval
                     rows.append(
                         {**described, "arm": arm, "what": CONTROLS[arm], "reference": reference}
@@ -107,7 +107,7 @@ def losses(frame: pd.DataFrame, least: int = 2) -> pd.DataFrame:
 
 def costs(frame: pd.DataFrame) -> pd.DataFrame:
     """Dice with its interval, trained parameters and seconds of the arms of CONTROLS, in their order, per cell."""
-    cells = summary(frame)
+    cells = summary(frame, "dice")
     cells = cells[cells.arm.isin(list(CONTROLS))]
     cells = cells.assign(what=cells.arm.map(CONTROLS), place=cells.arm.map(list(CONTROLS).index))
     ordered = cells.sort_values(["task", "volume", "place", "source"])
@@ -115,9 +115,7 @@ def costs(frame: pd.DataFrame) -> pd.DataFrame:
     return ordered[columns].rename(columns={"mean": "dice"}).reset_index(drop=True)
 
 
-def non_inferior(
-    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Mapping[str, Run]
-) -> list[dict[str, Any]]:
+def non_inferior(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
     """Per task: what the frozen random encoder loses to both networks trained as a whole; the larger loss decides (K6).
 
     `supported`: both intervals lie above minus the margin. `contradicted`: one lies below it. The note gives the
@@ -146,13 +144,13 @@ def _non_inferior_on(
     common = (*lacking, diverged(finished(own), (FROZEN, *WHOLE)), kinds(own))
     if not tested:
         return verdict(claim, task, "not tested", sentence(*common))
-    words = [_word(each.interval, -margin) for each in tested.values()]
-    word = "contradicted" if "below" in words else "inconclusive"
-    if not lacking and set(words) == {"above"}:
+    words = [side_of(each.interval, -margin, low="contradicted", high="supported") for each in tested.values()]
+    word = "contradicted" if "contradicted" in words else "inconclusive"
+    if not lacking and set(words) == {"supported"}:
         word = "supported"
     worst = min(tested, key=lambda name: tested[name].interval.estimate)
     lines = [
-        f"against {name}: {_told(each.interval)}, p of non-inferiority by Holm {adjusted[task, name]:.3g}"
+        f"against {name}: {shown(each.interval)}, p of non-inferiority by Holm {adjusted[task, name]:.3g}"
         for name, each in tested.items()
     ]
     chosen = tested[worst]
@@ -164,7 +162,7 @@ def _non_inferior_on(
 
 
 def features_not_needed(
-    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Mapping[str, Run]
+    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs
 ) -> list[dict[str, Any]]:
     """Per task: what the same decoder gains from a trained encoder, with skips and without; the larger decides (K7).
 
@@ -189,13 +187,13 @@ def features_not_needed(
         if not tested:
             rows.append(verdict(claim, task, "not tested", sentence(*common)))
             continue
-        sides = [_word(each.interval, margin) for each in tested.values()]
-        word = "contradicted" if "above" in sides else "inconclusive"
-        if not lacking and set(sides) == {"below"} and idle is not None and idle.interval.low > 0:
+        words = [side_of(each.interval, margin, low="supported", high="contradicted") for each in tested.values()]
+        word = "contradicted" if "contradicted" in words else "inconclusive"
+        if not lacking and set(words) == {"supported"} and idle is not None and idle.interval.low > 0:
             word = "supported"
         most = max(tested, key=lambda name: tested[name].interval.estimate)
-        lines = [f"gain {name}: {_told(each.interval)}" for name, each in tested.items()]
-        lines += [f"random encoder over the image alone: {_told(idle.interval)}"] if idle else []
+        lines = [f"gain {name}: {shown(each.interval)}" for name, each in tested.items()]
+        lines += [f"random encoder over the image alone: {shown(idle.interval)}"] if idle else []
         chosen = tested[most]
         note = sentence(f"{chosen.interval.method}, {most}", *lines, chosen.left_out, *common)
         rows.append(
@@ -205,16 +203,6 @@ def features_not_needed(
             )
         )  # fmt: skip
     return rows or [verdict(claim, "all", "not tested", "No finished run")]
-
-
-def _word(interval: stats.Interval, bound: float) -> str:
-    if interval.low > bound:
-        return "above"
-    return "below" if interval.high < bound else "across"
-
-
-def _told(interval: stats.Interval) -> str:
-    return f"{interval.estimate:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
 TESTS.add("non_inferior", ClaimTest(non_inferior, ("margin",), compares=False))

@@ -22,6 +22,7 @@ from analysis.stats import mean_interval
 from analysis.verdicts import REPLICATE
 
 WHOLE = "full_finetuning"
+ULTRASOUND = "ultrasound"
 SET = ["order", "side", "count", "stages", "matched"]
 CONDITION = ["task", "volume_label", "source"]
 KEPT = [*PAIR, "run_id", "title", "kind", "modality", "source", "volume", "arm", "status", "dice", "trainable"]

@@ -7,19 +7,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis import stats
-from analysis.layer_sets import CONDITION, WHOLE, layer_sets
+from analysis.layer_sets import CONDITION, ULTRASOUND, WHOLE, layer_sets
 from analysis.outcomes import PAIR, time_to_plateau
-from analysis.verdicts import TESTS, Claim, ClaimTest, balanced, by_replicate, kinds, sentence, verdict
-from lib.runs import Run
+from analysis.verdicts import TESTS, Claim, ClaimTest, Runs, balanced, by_replicate, kinds, sentence, side_of, verdict
 
-Runs = Mapping[str, Run]
 FRACTIONS = (0.95, 0.99)
 
 
@@ -93,7 +90,7 @@ def shallow_faster(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame,
     What shallow tuning loses in test Dice, and the ratio of seconds, stand in the note.
     """
     speed = layer_speed(frame, evaluations)
-    speed = speed[(speed.modality == "ultrasound") & (speed.side == "shallow") & (speed.matched == 0)]
+    speed = speed[(speed.modality == ULTRASOUND) & (speed.side == "shallow") & (speed.matched == 0)]
     speed = speed[(speed.volume_label == "all") & (speed.fraction == claim.value("fraction"))]
     rows, least = [], int(claim.value("min_seeds"))
     for task, own in speed.groupby("task"):
@@ -105,12 +102,10 @@ def shallow_faster(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame,
             continue
         logs = wide.mean(axis=1).to_numpy()
         interval = stats.time_ratio(np.exp(logs), np.ones(len(logs)))
-        word = "inconclusive"
+        word = side_of(interval, claim.value("ratio"), low="supported", high="contradicted")
         never = int((~own.reached.astype(bool)).sum())
-        if interval.high < claim.value("ratio"):
-            word = "supported" if never <= claim.value("max_censored") * len(own) else "inconclusive"
-        elif interval.low > claim.value("ratio"):
-            word = "contradicted"
+        if word == "supported" and never > claim.value("max_censored") * len(own):
+            word = "inconclusive"
         note = sentence(
             f"{interval.method}; sets: {', '.join(dict.fromkeys(own.label))}",
             f"{never} of {len(own)} runs never got there and count with their whole budget",

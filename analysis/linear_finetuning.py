@@ -11,7 +11,6 @@ volume, source, seed and fold. Protocols are ours, as the paper's are not known:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from analysis.verdicts import (
     TESTS,
     Claim,
     ClaimTest,
+    Runs,
     balanced,
     by_replicate,
     kinds,
@@ -37,7 +37,6 @@ from lib.runs import Run, run_dir
 
 _CONDITIONS = ["task", "volume_label", "source"]
 Rows = list[dict[str, Any]]
-Runs = Mapping[str, Run]
 
 
 def best_across_contrasts(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> Rows:

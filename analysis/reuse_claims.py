@@ -10,7 +10,7 @@ Each is tested per task on the runs that `analysis.series.cell` picks: both arms
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -18,15 +18,12 @@ import pandas as pd
 from analysis import reuse, stats, variability
 from analysis.outcomes import own_source
 from analysis.series import LayerMaps, cell, compared
-from analysis.verdicts import TESTS, Claim, ClaimTest, kinds, sentence, side_of, targets, verdict
-from lib.runs import Run
+from analysis.verdicts import TESTS, Claim, ClaimTest, Runs, kinds, sentence, shown, side_of, targets, verdict
 
 Judge = Callable[[Claim, str, LayerMaps, tuple[str, ...]], dict[str, Any]]
 
 
-def _per_task(
-    claim: Claim, frame: pd.DataFrame, runs: Mapping[str, Run], least: int, judge: Judge
-) -> list[dict[str, Any]]:
+def _per_task(claim: Claim, frame: pd.DataFrame, runs: Runs, least: int, judge: Judge) -> list[dict[str, Any]]:
     """The row of every task: `judge` on its compared runs, or why it is not tested."""
     rows = []
     for task in targets(own_source(frame)):
@@ -46,7 +43,7 @@ def _per_task(
 
 
 def reused_beyond_early(
-    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Mapping[str, Run]
+    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs
 ) -> list[dict[str, Any]]:
     """Per task: is reuse found beyond the first half of the encoder, and does it not fall with depth (K8)?
 
@@ -67,7 +64,7 @@ def _reuse(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> 
     word = "contradicted" if "contradicted" in words else "supported" if set(words) == {"supported"} else "inconclusive"
     means = table.groupby("layer", sort=False).reuse.mean()
     note = sentence(
-        f"{slope.method}; mean reuse beyond the early encoder {_shown(later)}, in it {_shown(early)}",
+        f"{slope.method}; mean reuse beyond the early encoder {shown(later)}, in it {shown(early)}",
         f"most in {means.idxmax()} ({means.max():.3f}), least in {means.idxmin()} ({means.min():.3f})",
         *about,
     )
@@ -75,12 +72,8 @@ def _reuse(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> 
     return verdict(claim, task, word, note, interval=slope, seeds=len(seeds), detectable=detectable)
 
 
-def _shown(interval: stats.Interval) -> str:
-    return f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-
-
 def different_representations(
-    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Mapping[str, Run]
+    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs
 ) -> list[dict[str, Any]]:
     """Per task: are fine-tuned and random-start networks more alike within their groups than between (K9)?
 
@@ -113,7 +106,7 @@ def _separation(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]
 
 
 def variability_as_high(
-    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Mapping[str, Run]
+    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs
 ) -> list[dict[str, Any]]:
     """Per task: do fine-tuned networks differ among themselves as much as random-start networks do (K10)?
 

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,9 @@ import pandas as pd
 
 from analysis import stats
 from analysis.layer_sets import advantages
-from analysis.verdicts import REPLICATE, TESTS, Claim, ClaimTest, balanced, kinds, sentence, verdict
-from lib.runs import Run
+from analysis.verdicts import REPLICATE, TESTS, Claim, ClaimTest, Runs, balanced, kinds, sentence, shown, verdict
 from lib.tasks import TASKS
 
-Runs = Mapping[str, Run]
 DIALS = {"grain": "speckle", "shape": "lesion"}  # the name here, and the simulator's dial that says how far
 CELL = ["grain", "shape"]
 
@@ -88,7 +85,7 @@ def follows_texture(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame
         word = "contradicted"
     note = sentence(
         f"{effect.method}; {len(octaves)} cells from {source}",
-        f"slope over grain {_text(grain)}, over shape {_text(shape)}",
+        f"slope over grain {shown(grain)}, over shape {shown(shape)}",
         f"largest mean advantage on the map {wide.mean().max():+.3f}, smallest {wide.mean().min():+.3f}",
         _control(rows, source),
         left_out,
@@ -110,10 +107,6 @@ def _control(rows: pd.DataFrame, source: str) -> str:
             )
             words.append(f"{task} {moved}")
     return f"control, source with another grain: {'; '.join(words)}" if words else ""
-
-
-def _text(interval: stats.Interval) -> str:
-    return f"{interval.estimate:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
 TESTS.add("follows_texture", ClaimTest(follows_texture, ("margin",), compares=False))

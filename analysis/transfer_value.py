@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,26 +15,26 @@ import pandas as pd
 from analysis import stats
 from analysis.outcomes import PAIR, difficulty, finished, gain, time_to_plateau
 from analysis.verdicts import (
+    CONDITIONS,
     REPLICATE,
     TESTS,
     Claim,
     ClaimTest,
+    Runs,
     balanced,
     by_replicate,
     diverged,
     kinds,
     sentence,
+    shown,
     side_of,
     targets,
     unpaired,
     verdict,
 )
-from lib.runs import Run
 
 
-def faster(
-    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Mapping[str, Run]
-) -> list[dict[str, Any]]:
+def faster(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
     """Per task: the ratio of times to a fraction of the scratch plateau, over volumes and sources (K1).
 
     `supported`: the interval of the ratio lies below the threshold, and few enough transfer runs never got
@@ -59,9 +58,9 @@ def faster(
 
 def _faster_on(task: str, claim: Claim, pairs: pd.DataFrame, runs: pd.DataFrame) -> tuple[dict[str, Any], float]:
     """The row of one task and its p-value, NaN if it was not tested."""
-    conditions, least = ["volume_label", "source"], int(claim.value("min_seeds"))
+    least = int(claim.value("min_seeds"))
     by_fraction = {
-        fraction: balanced(by_replicate(rows, "log_ratio", conditions), least)
+        fraction: balanced(by_replicate(rows, "log_ratio", CONDITIONS), least)
         for fraction, rows in pairs.groupby("fraction")
     }
     wide, left_out = by_fraction.get(claim.value("fraction"), (pd.DataFrame(), ""))
@@ -70,7 +69,7 @@ def _faster_on(task: str, claim: Claim, pairs: pd.DataFrame, runs: pd.DataFrame)
     if len(wide) < least:
         reason = f"{len(wide)} seeds with both {' and '.join(claim.compare)}, {least} needed"
         return verdict(claim, task, "not tested", sentence(reason, *common), seeds=len(wide)), math.nan
-    used = chosen.set_index([*REPLICATE, *conditions]).loc[[(*seed, *cell) for seed in wide.index for cell in wide]]
+    used = chosen.set_index([*REPLICATE, *CONDITIONS]).loc[[(*seed, *cell) for seed in wide.index for cell in wide]]
     never = int((~used.reached.astype(bool)).sum())
     logs = wide.mean(axis=1).to_numpy()
     interval = stats.time_ratio(np.exp(logs), np.ones(len(logs)))
@@ -96,9 +95,7 @@ def _faster_on(task: str, claim: Claim, pairs: pd.DataFrame, runs: pd.DataFrame)
     return row, stats.two_sided_p(logs)
 
 
-def heterogeneous(
-    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Mapping[str, Run]
-) -> list[dict[str, Any]]:
+def heterogeneous(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
     """Over all source-target pairs: I^2 of the gains, averaged over volumes within a seed (K2).
 
     `supported`: the test of equal gains rejects, and I^2 and the spread between pairs (tau) reach their
@@ -137,7 +134,7 @@ def heterogeneous(
 
 
 def only_hard_and_small(
-    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Mapping[str, Run]
+    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs
 ) -> list[dict[str, Any]]:
     """Over all cells (source, task, volume): do large gains occur only on hard tasks with few images (K3)?
 
@@ -209,7 +206,7 @@ def _largest(where: str, wide: pd.DataFrame, side: np.ndarray, above: np.ndarray
     interval = stats.mean_interval(wide.iloc[:, best])
     return (
         f"{where}: {int((above[side] < alpha).sum())} of {int(side.sum())} gains shown above {large:g}; largest "
-        f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}] ({source} to {task}, {volume} images)"
+        f"{shown(interval)} ({source} to {task}, {volume} images)"
     )
 
 

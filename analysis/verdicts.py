@@ -23,6 +23,8 @@ from lib.runs import Run
 
 VERDICTS = ("supported", "contradicted", "inconclusive", "not tested")
 REPLICATE = ["seed", "fold"]
+CONDITIONS = ["volume_label", "source"]  # of one task, over which a replicate is averaged
+Runs = Mapping[str, Run]  # by `run_id`
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class ClaimTest:
     for tests that look at weights.
     """
 
-    run: Callable[[Claim, pd.DataFrame, pd.DataFrame, Mapping[str, Run]], list[dict[str, Any]]]
+    run: Callable[[Claim, pd.DataFrame, pd.DataFrame, Runs], list[dict[str, Any]]]
     thresholds: tuple[str, ...]
     compares: bool
     shared_source: bool = False
@@ -143,6 +145,13 @@ def unpaired(rows: pd.DataFrame) -> str:
     """How many rows have no partner to be set against, and why, from their `status`."""
     counts = rows.status[~rows.status.isin(["done", "diverged"])].value_counts()
     return ", ".join(f"{count} runs left out: {status}" for status, count in counts.items())
+
+
+def shown(interval: stats.Interval) -> str:
+    """A mean difference with its interval in few letters, for notes."""
+    if interval.n < 2:
+        return f"{interval.estimate:+.3f} (one seed)" if interval.n else "not run"
+    return f"{interval.estimate:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
 def by_replicate(rows: pd.DataFrame, value: str, conditions: list[str]) -> pd.DataFrame:

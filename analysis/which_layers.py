@@ -11,7 +11,6 @@ What the paper calls shallow was not at hand, so shallow and deep stand for both
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,22 @@ import pandas as pd
 from scipy import stats as sps
 
 from analysis import stats
-from analysis.layer_sets import CONDITION, advantages, areas, layer_sets, worst_is_last
-from analysis.verdicts import REPLICATE, TESTS, Claim, ClaimTest, balanced, by_replicate, kinds, sentence, verdict
-from lib.runs import Run
-
-Runs = Mapping[str, Run]
-ULTRASOUND = "ultrasound"
-PLACE = ["volume_label", "source"]
+from analysis.layer_sets import CONDITION, ULTRASOUND, advantages, areas, layer_sets, worst_is_last
+from analysis.verdicts import (
+    CONDITIONS,
+    REPLICATE,
+    TESTS,
+    Claim,
+    ClaimTest,
+    Runs,
+    balanced,
+    by_replicate,
+    kinds,
+    sentence,
+    shown,
+    side_of,
+    verdict,
+)
 
 
 def sets_matter(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
@@ -39,8 +47,8 @@ def sets_matter(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, ru
     sets = sets[(sets.modality == ULTRASOUND) & (sets.matched == 0) & (sets.side != "whole") & (sets.status == "done")]
     rows = []
     for task, own in sets.groupby("task"):
-        wide = by_replicate(own, "dice", [*PLACE, "label"])
-        common = set.intersection(*(set(part.label) for _, part in own.groupby(PLACE)))
+        wide = by_replicate(own, "dice", [*CONDITIONS, "label"])
+        common = set.intersection(*(set(part.label) for _, part in own.groupby(CONDITIONS)))
         wide = wide.loc[:, wide.columns.get_level_values("label").isin(common)]
         wide, left_out = balanced(wide, int(claim.value("min_seeds")))
         table = wide.T.groupby(level="label").mean().T
@@ -54,7 +62,7 @@ def sets_matter(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, ru
         rank = f"Friedman p = {sps.friedmanchisquare(*table.to_numpy().T).pvalue:.3g}" if number > 2 else ""
         means = table.mean().sort_values()
         ends = f"lowest: {means.index[0]} ({means.iloc[0]:.3f}), highest: {means.index[-1]} ({means.iloc[-1]:.3f})"
-        word = _above(spread, claim.value("spread"))
+        word = side_of(spread, claim.value("spread"), low="contradicted", high="supported")
         note = sentence(f"{number} sets, F = {ratio:.3g}", rank, ends, left_out, kinds(own))
         rows.append(verdict(claim, str(task), word, note, interval=spread, seeds=replicates))
     return rows or [_untested(claim, "no set of layers of an ultrasound task was trained")]
@@ -105,7 +113,7 @@ def shallow_better(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame,
         for name, part in {"raw": own[own.matched == 0], "equal size": own[own.matched > 0]}.items():
             for order in ("", "path", "level"):
                 chosen = part[part.order == order] if order else part
-                found[name, order] = _replicates(chosen, "advantage", [*PLACE, "order", "count"], claim)
+                found[name, order] = _replicates(chosen, "advantage", [*CONDITIONS, "order", "count"], claim)
         parts = [
             f"{name}, {order} {_brief(found[name, order][0])}"
             for name in ("raw", "equal size")
@@ -180,7 +188,7 @@ def orders_differ(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, 
     margin, rows = claim.value("margin"), []
     for task, own in pairs.groupby("task"):
         sides = (own[own.order == order] for order in ("path", "level"))
-        both = [_replicates(side, "advantage", [*PLACE, "count"], claim)[0] for side in sides]
+        both = [_replicates(side, "advantage", [*CONDITIONS, "count"], claim)[0] for side in sides]
         difference = (both[0] - both[1]).dropna()
         row = _one(claim, str(task), difference, 0.0, f"path {_brief(both[0])}; level {_brief(both[1])}", kinds(own))
         if row["verdict"] != "not tested":
@@ -196,7 +204,7 @@ def _per_task(claim: Claim, rows: pd.DataFrame, value: str, words: str) -> list[
     rows = rows.loc[(rows.modality == ULTRASOUND) & rows[value].notna()]
     found = []
     for task, own in rows.groupby("task"):
-        values, left_out = _replicates(own, value, PLACE, claim)
+        values, left_out = _replicates(own, value, CONDITIONS, claim)
         places = ", ".join(f"{volume} images {_brief(part.set_index(REPLICATE)[value])}"
                            for volume, part in own.groupby("volume_label"))  # fmt: skip
         found.append(_one(claim, str(task), values, claim.value("margin"), words, places, left_out, kinds(own)))
@@ -218,22 +226,12 @@ def _one(claim: Claim, task: str, values: pd.Series, threshold: float, *words: s
         reason = f"{len(values)} seeds, {claim.value('min_seeds'):g} needed"
         return verdict(claim, task, "not tested", sentence(reason, *words), seeds=len(values))
     note = sentence(interval.method, *words)
-    word, least = _above(interval, threshold), stats.detectable(values)
+    word, least = side_of(interval, threshold, low="contradicted", high="supported"), stats.detectable(values)
     return verdict(claim, task, word, note, interval=interval, seeds=len(values), detectable=least)
 
 
-def _above(interval: stats.Interval, threshold: float) -> str:
-    if interval.low > threshold:
-        return "supported"
-    return "contradicted" if interval.high < threshold else "inconclusive"
-
-
 def _brief(values: pd.Series) -> str:
-    """A mean with its interval in few letters."""
-    estimate, low, high, count, _ = stats.mean_interval(values)
-    if not count:
-        return "not run"
-    return f"{estimate:+.3f} [{low:+.3f}, {high:+.3f}]" if count > 1 else f"{estimate:+.3f} (one seed)"
+    return shown(stats.mean_interval(values))
 
 
 def _untested(claim: Claim, reason: str) -> dict[str, Any]:
