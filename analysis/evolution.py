@@ -10,10 +10,10 @@ import dataclasses
 from collections.abc import Mapping
 
 import pandas as pd
-import torch
 
 from analysis.compare import Map
-from analysis.series import cell, layer_maps, probe_images, whole_map
+from analysis.outcomes import own_source
+from analysis.series import IMAGES, cell, layer_maps, probe_images, whole_map
 from lib.runs import Run
 
 GROUPS = {"full_finetuning": "own", "scratch": "random", "shuffled_labels": "shuffled"}
@@ -28,7 +28,7 @@ def subject(frame: pd.DataFrame, runs: Mapping[str, Run]) -> tuple[str, dict[str
     best: tuple[tuple[int, int], str, dict[str, Run]] | None = None
     for task in dict.fromkeys(frame.task):
         rows = cell(frame, task)
-        rows = rows[rows.run_id.isin(list(runs)) & (rows.source_seed.isna() | (rows.source_seed == rows.seed))]
+        rows = own_source(rows[rows.run_id.isin(list(runs))])
         own = rows.groupby("seed").strategy.nunique()
         if not len(own) or own.max() < 2:
             continue
@@ -41,11 +41,11 @@ def subject(frame: pd.DataFrame, runs: Mapping[str, Run]) -> tuple[str, dict[str
     return None if best is None else best[1:]
 
 
-def every_checkpoint(chosen: Mapping[str, Run], images: int = 96) -> Map:
+def every_checkpoint(chosen: Mapping[str, Run], images: int = IMAGES) -> Map:
     """Every stage of every checkpoint of these runs against every other, on images that none of them trained on."""
     runs = list(chosen.values())
-    found: torch.Tensor = probe_images(runs[0].spec.task, runs[0].spec.size, runs, images)
-    return whole_map([(run, step) for run in runs for step in run.steps()], found)
+    probe = probe_images(runs[0].spec.task, runs[0].spec.size, runs, images)
+    return whole_map([(run, step) for run in runs for step in run.steps()], probe)
 
 
 def against_ends(found: Map, chosen: Mapping[str, Run]) -> pd.DataFrame:

@@ -56,9 +56,9 @@ def tune(task: str, stages: Sequence[str], *, steps: int = 100, volume: int = 20
 
 def consequences(runs: Iterable[Run]) -> pd.DataFrame:
     """What tuning cost and brought: one row per run with stages, parameters that moved, seconds, and test Dice."""
-    frame = layer_sets.layer_sets(outcomes.table(runs))
-    seconds = outcomes.table(runs).set_index("run_id").seconds
-    frame["seconds"] = frame.run_id.map(seconds)
+    results = outcomes.table(runs)
+    frame = layer_sets.layer_sets(results)
+    frame["seconds"] = frame.run_id.map(results.set_index("run_id").seconds)
     names = {"label": "tuned", "trainable": "parameters that moved", "dice": "test Dice"}
     table = frame.rename(columns=names)[["tuned", "parameters that moved", "seconds", "test Dice"]]
     return table.sort_values("test Dice", ascending=False, ignore_index=True)

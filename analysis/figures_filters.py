@@ -180,4 +180,4 @@ def _tiles(weights: Mapping[str, Tensor], layer: str, most: int) -> NDArray[np.f
 
 def _cell_title(rows: pd.DataFrame) -> str:
     volume = looks.volume_text(str(rows.volume_label.iloc[0]), float(rows.volume.astype("float64").mean()))
-    return f"{looks.task_title(rows)}, {volume} images"
+    return f"{looks.task_title(rows)}, {looks.amount(rows, volume)}"

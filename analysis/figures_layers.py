@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from analysis import looks
 from analysis.compare import Map
 from analysis.looks import styled
+from analysis.series import bottleneck
 
 COLORS = "viridis"
 GROUPS = {
@@ -30,11 +31,6 @@ GROUP_LOOKS = {
     "own": looks.LOOKS["full_finetuning"], "random": looks.LOOKS["scratch"], "shared": looks.Look("#56B4E9", "D"),
     "shuffled": looks.Look("#CC79A7", "X"), "untrained": looks.Look("#999999", "."),
 }  # fmt: skip
-
-
-def bottleneck(layers: Sequence[str]) -> int:
-    """Which of the stages lies deepest in the U: the last of the encoder."""
-    return max((at for at, name in enumerate(layers) if name.startswith("enc")), default=0)
 
 
 def mark_stages(ax: Axes, layers: Sequence[str], *, names: bool = True) -> None:

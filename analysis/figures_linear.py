@@ -18,7 +18,6 @@ from analysis import looks, stats
 from analysis.looks import styled
 
 RATE_COLORS = {3.0: "#56B4E9", 4.0: "#0072B2", 6.0: "#E69F00", 8.0: "#D55E00"}
-LARGEST = 2.06  # dB, the largest lead that the paper reports
 
 
 @styled

@@ -163,5 +163,5 @@ def non_inferiority(losses: pd.DataFrame, margin: float, *, ax: Axes | None = No
     ax.set_xlabel("Dice - Dice of the reference, same seed")
     volume = looks.volume_text(str(rows.volume_label.iloc[0]), float(rows.volume.iloc[0]))
     note = f"{looks.INTERVAL}; dots: single seeds; dashed: the margin of claim K6, {margin:g}{beyond}"
-    looks.head(ax, f"{looks.task_title(rows)}, {volume} images", note)
+    looks.head(ax, f"{looks.task_title(rows)}, {looks.amount(rows, volume)}", note)
     return ax

@@ -56,7 +56,7 @@ def layer_map(cells: pd.DataFrame, task: str, *, ax: Axes | None = None) -> Axes
 def _name(row: object, rows: pd.DataFrame) -> str:
     several = rows.source.nunique() > 1
     volume = looks.volume_text(str(row.volume_label), float(row.volume))
-    return f"{row.label}, {volume} images" + (f", from {row.source}" if several else "")
+    return f"{row.label}, {looks.amount(rows, volume)}" + (f", from {row.source}" if several else "")
 
 
 def _legend(ax: Axes, sides: pd.Series) -> None:
@@ -100,7 +100,11 @@ def cumulative_curves(cells: pd.DataFrame, task: str, volume_label: str, *, ax: 
     beyond = looks.limits(ax.set_ylim, shown["mean"], shown.low, shown.high)
     ax.set(xlabel="share of groups of layers that move", ylabel="Dice on test images")
     volume = looks.volume_text(volume_label, float(rows.volume.mean()))
-    looks.head(ax, f"{looks.task_title(rows)}, {volume} images", f"{looks.INTERVAL}{beyond}; at 1: the whole network")
+    looks.head(
+        ax,
+        f"{looks.task_title(rows)}, {looks.amount(rows, volume)}",
+        f"{looks.INTERVAL}{beyond}; at 1: the whole network",
+    )
     looks.legend_beside(ax)
     return ax
 
@@ -205,7 +209,8 @@ def speed(summary: pd.DataFrame, *, fraction: float = 0.95, ax: Axes | None = No
         text = f"{row.seconds:.2f} · {row.step_cost:.2f} · {row.lost_dice:+.3f}{never}"
         ax.text(1.02, at, text, transform=ax.get_yaxis_transform(), va="center", fontsize=11)
         names.append(
-            f"{row.task}, {row.volume_label} images: {row.label}" + (f", from {row.source}" if several else "")
+            f"{row.task}, {looks.amount(rows, row.volume_label)}: {row.label}"
+            + (f", from {row.source}" if several else "")
         )
     ax.text(1.02, -0.85, "seconds · per step · Dice lost", transform=ax.get_yaxis_transform(), va="center",
             fontsize=11, color=looks.NOTE_COLOR)  # fmt: skip

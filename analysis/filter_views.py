@@ -14,12 +14,13 @@ from analysis import filters, matching, outcomes
 from lib.errors import StudyError
 from lib.runs import Run
 
-CELL = ["run_id", "task", "title", "kind", "arm", "source", "volume", "volume_label", "seed", "fold"]
+ABOUT = ["run_id", "task", "title", "kind", "goal", "arm", "source", "volume", "volume_label", "seed", "fold"]
 
 
 def chosen(runs: Iterable[Run], task: str, volume_label: str, arms: Sequence[str]) -> list[Run]:
     """Runs of some arms that were trained to their end on a task and volume; none that shares another seed's source."""
-    rows = outcomes.own_source(outcomes.table(list(runs)))
+    runs = list(runs)
+    rows = outcomes.own_source(outcomes.table(runs))
     rows = rows[(rows.task == task) & (rows.volume_label == volume_label) & rows.arm.isin(arms)]
     wanted = set(rows[rows.status == "done"].run_id)
     return [run for run in runs if run.path.name in wanted]
@@ -35,10 +36,10 @@ def changes(runs: Sequence[Run], *, trajectory: bool = False) -> pd.DataFrame:
     """
     used = [run for run in runs if not trajectory or len(run.steps()) > 2]
     if not used:
-        return pd.DataFrame(columns=[*CELL, "stage", "step"])
+        return pd.DataFrame(columns=[*ABOUT, "stage", "step"])
     measured = [filters.trajectory(run, by="stage") if trajectory else filters.of_run(run, by="stage") for run in used]
     table = pd.concat(measured, ignore_index=True)
-    identity = outcomes.table(used)[CELL]  # whose `kind` says whether the data are simulated, not what a layer is
+    identity = outcomes.table(used)[ABOUT]  # whose `kind` says whether the data are simulated, not what a layer is
     return table[table["kind"] == "convolution"].drop(columns="kind").merge(identity, on="run_id")
 
 

@@ -72,21 +72,24 @@ def plan_table(suite: Suite) -> pd.DataFrame:
     per_strategy = frame.groupby(["task", "strategy", "source"], sort=False).volume.agg(
         lambda each: ", ".join(map(str, each))
     )
-    return per_strategy.rename("training images").reset_index()
+    return per_strategy.rename("volumes").reset_index()
 
 
 def densest_cells(table: pd.DataFrame) -> list[tuple[str, str]]:
     """For every task the volume with the most arms (the smaller of equals): (task, volume_label)."""
-    counts = table.groupby(["task", "volume_label"], sort=False).agg(arms=("arm", "nunique"), volume=("volume", "min"))
-    best = counts.reset_index().sort_values(["arms", "volume"], ascending=[False, True]).drop_duplicates("task")
+    best = _densest_first(table).drop_duplicates("task")
     return sorted(zip(best.task, best.volume_label, strict=True))
 
 
 def fullest_cell(table: pd.DataFrame) -> tuple[str, str]:
     """The task and volume with the most arms (of equals the smallest volume, then the first name); ("", "") if none."""
-    counts = table.groupby(["task", "volume_label"], sort=False).agg(arms=("arm", "nunique"), volume=("volume", "min"))
-    ordered = counts.reset_index().sort_values(["arms", "volume", "task"], ascending=[False, True, True])
+    ordered = _densest_first(table)
     return (str(ordered.task.iloc[0]), str(ordered.volume_label.iloc[0])) if len(ordered) else ("", "")
+
+
+def _densest_first(table: pd.DataFrame) -> pd.DataFrame:
+    counts = table.groupby(["task", "volume_label"], sort=False).agg(arms=("arm", "nunique"), volume=("volume", "min"))
+    return counts.reset_index().sort_values(["arms", "volume", "task"], ascending=[False, True, True])
 
 
 def smallest_volume(table: pd.DataFrame, task: str) -> str:

@@ -13,7 +13,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from analysis.gram import center_gram, gram, squared_distances, u_center, upper
+from analysis.gram import squared_distances, u_center, upper
 
 SQRT2 = 2.0**0.5
 
@@ -124,9 +124,3 @@ def _starts(matrices: Sequence[Tensor], part: slice) -> dict[int, int]:
     """Where the columns of each matrix of a group begin in their stack."""
     widths = [matrices[at].shape[1] for at in range(part.start, part.stop)]
     return dict(zip(range(part.start, part.stop), np.cumsum([0, *widths[:-1]]).tolist(), strict=True))
-
-
-def grams_of(features: Sequence[Tensor]) -> Tensor:
-    """Centered Gram matrices (A, n, n) of centered features, each scaled to norm 1."""
-    stacked = torch.stack([gram(each) for each in features])
-    return center_gram(stacked) / stacked.norm(dim=(1, 2), keepdim=True)

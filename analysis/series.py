@@ -32,6 +32,11 @@ IMAGES = 96
 MEASURE = "cka_debiased"
 
 
+def bottleneck(layers: Sequence[str]) -> int:
+    """Which of the stages lies deepest in the U: the last of the encoder."""
+    return max((at for at, name in enumerate(layers) if name.startswith("enc")), default=0)
+
+
 @dataclass(frozen=True)
 class LayerMaps:
     """How alike checkpoints are, layer by layer.
@@ -71,8 +76,8 @@ class LayerMaps:
 
     @property
     def bottleneck(self) -> int:
-        """Which layer lies deepest in the U: the last of the encoder."""
-        return max(at for at, name in enumerate(self.layers) if name.startswith("enc"))
+        """Which layer lies deepest in the U."""
+        return bottleneck(self.layers)
 
     @property
     def early(self) -> int:

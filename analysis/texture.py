@@ -18,7 +18,6 @@ from analysis.verdicts import REPLICATE, TESTS, Claim, ClaimTest, Runs, balanced
 from lib.tasks import TASKS
 
 DIALS = {"grain": "speckle", "shape": "lesion"}  # the name here, and the simulator's dial that says how far
-CELL = ["grain", "shape"]
 
 
 def texture_map(frame: pd.DataFrame) -> pd.DataFrame:
@@ -46,7 +45,7 @@ def map_cells(rows: pd.DataFrame) -> pd.DataFrame:
 
     Columns: source, task, title, order, count, grain, shape, on_map, mean, low, high, seeds.
     """
-    keys = ["source", "task", "title", "order", "count", *CELL, "on_map"]
+    keys = ["source", "task", "title", "order", "count", *DIALS, "on_map"]
     found = []
     for key, own in rows.groupby(keys, sort=False):
         interval = stats.mean_interval(own.advantage.dropna())
@@ -66,7 +65,7 @@ def follows_texture(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame
     rows = rows[rows.on_map & rows.advantage.notna()] if len(rows) else rows
     best: tuple[str, pd.DataFrame, str] | None = None
     for source, own in rows.groupby("source"):  # the map with the most cells; the other sources are its control
-        cells = own.groupby([*REPLICATE, *CELL]).advantage.mean().unstack(CELL)
+        cells = own.groupby([*REPLICATE, *DIALS]).advantage.mean().unstack(list(DIALS))
         wide, left_out = balanced(cells, int(claim.value("min_seeds")))
         if best is None or wide.shape[1] > best[1].shape[1]:
             best = (str(source), wide, left_out)

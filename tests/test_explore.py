@@ -50,6 +50,12 @@ def test_the_order_of_clicks_makes_no_other_run(trained: list[RunSpec]) -> None:
     assert trained[0].source == trained[2].source == explore.source()
 
 
+def test_consequences_may_come_one_by_one(trained: list[RunSpec]) -> None:
+    table = explore.consequences(explore.tune("sim_ultrasound", [stage]) for stage in ("enc0", "head"))
+    assert table.tuned.tolist() == ["enc0", "head"]
+    assert (table.seconds > 0).all()
+
+
 def test_the_diagram_counts_what_moves() -> None:
     ax = explore.u_diagram(["head"])
     notes = [text.get_text() for text in ax.texts]

@@ -71,7 +71,7 @@ def text(ax) -> str:
 
 
 def test_runs_are_chosen_by_task_volume_and_arm(runs: list[Run]) -> None:
-    assert filter_views.chosen(runs, "sim_radiograph", "20", ["scratch"]) == runs[:3]
+    assert filter_views.chosen(iter(runs), "sim_radiograph", "20", ["scratch"]) == runs[:3]
     assert filter_views.chosen(runs, "sim_radiograph", "all", ["scratch"]) == []
 
 
