@@ -42,7 +42,7 @@ def subject(frame: pd.DataFrame, runs: Mapping[str, Run]) -> tuple[str, dict[str
 
 
 def every_checkpoint(chosen: Mapping[str, Run], images: int = IMAGES) -> Map:
-    """Every stage of every checkpoint of these runs against every other, on images that none of them trained on."""
+    """Every stage of every checkpoint of these runs against every other, on `series.probe_images`."""
     runs = list(chosen.values())
     probe = probe_images(runs[0].spec.task, runs[0].spec.size, runs, images)
     return whole_map([(run, step) for run in runs for step in run.steps()], probe)

@@ -12,6 +12,7 @@ output is the answer itself.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -102,11 +103,13 @@ def cell(frame: pd.DataFrame, task: str, arms: Sequence[str] = ("full_finetuning
     return rows[(rows.source == "") | (origin == origin[rows.source != ""].mode().iloc[0])]
 
 
-def probe_images(task: str, size: int, runs: Sequence[Run], count: int = IMAGES, seed: int = 0) -> torch.Tensor:
-    """Images of a task (count, 1, size, size) on which runs are compared, drawn by `seed`, in order.
+def probe_images(
+    task: str, size: int, runs: Sequence[Run], count: int = IMAGES, seed: int = 0
+) -> tuple[torch.Tensor, str]:
+    """Images of a task (count, 1, size, size) on which runs are compared, drawn by `seed`, in order; and which they are.
 
     They come from groups (patients) of which none of the runs saw an image in training. Where those are too few, as
-    when the runs of several folds trained on all images, they come from the whole task.
+    when the runs of several folds trained on all images, others fill up, and the words say how many.
     """
     data = load(task, size)
     seen = set[str]()
@@ -115,9 +118,12 @@ def probe_images(task: str, size: int, runs: Sequence[Run], count: int = IMAGES,
         train = split(task, data.groups, fold=spec.fold, volume=spec.volume, seed=spec.seed).train
         seen |= {data.groups[at] for at in train}
     unseen = np.array([at for at, group in enumerate(data.groups) if group not in seen], dtype=np.int64)
-    among = unseen if len(unseen) >= count else np.arange(len(data.groups))
-    chosen = np.random.default_rng([seed, 0x9B0]).permutation(among)[:count]
-    return data.images[torch.from_numpy(np.sort(chosen))]
+    rest = np.setdiff1d(np.arange(len(data.groups)), unseen)
+    draw = np.random.default_rng([seed, 0x9B0])
+    chosen = np.concatenate([draw.permutation(unseen), draw.permutation(rest)])[:count]
+    known = max(0, len(chosen) - len(unseen))
+    words = f"{known} of them seen in training" if known else "none seen in training"
+    return data.images[torch.from_numpy(np.sort(chosen))], words
 
 
 def layers_of(run: Run) -> list[str]:
@@ -132,11 +138,11 @@ def flat_probe(images: torch.Tensor) -> Probe:
 
 def whole_map(
     checkpoints: Sequence[tuple[Run, int | None]],
-    images: torch.Tensor,
+    probe: tuple[torch.Tensor, str],
     measure: str = MEASURE,
     report: Callable[[str], None] | None = None,
 ) -> Map:
-    """Every layer of every checkpoint against every other, on whole maps of these images.
+    """Every layer of every checkpoint against every other, on whole maps of `probe_images`.
 
     Raises:
         StudyError: there is no such checkpoint, or the networks differ in their stages.
@@ -144,7 +150,9 @@ def whole_map(
     layers = [layers_of(run) for run, _ in checkpoints]
     if any(each != layers[0] for each in layers):
         raise StudyError(f"networks to be compared must have the same stages, got {sorted(set(map(tuple, layers)))}")
-    return compare(represent_all(checkpoints, layers[0], flat_probe(images), report=report), None, measure)
+    images, which = probe
+    found = compare(represent_all(checkpoints, layers[0], flat_probe(images), report=report), None, measure)
+    return dataclasses.replace(found, about=f"{found.about}, {which}")
 
 
 def layer_maps(found: Map, runs: Mapping[str, Run]) -> LayerMaps:

@@ -10,6 +10,7 @@ What the paper calls shallow was not at hand, so shallow and deep stand for both
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -85,7 +86,11 @@ def _spread(table: np.ndarray, *, confidence: float = 0.95) -> tuple[stats.Inter
 
 
 def last_is_worst(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
-    """Over all tasks: how much more often than by chance the lowest set of a cell is one of the last layers (A2)."""
+    """Over all tasks: how much more often than by chance the lowest set of a cell is one of the last layers (A2).
+
+    Shares that are alike for all seeds have no spread, which a t interval would take for certainty. So a verdict also
+    needs that so many or so few of these cells are improbable by chance: the exact distribution of the count, 2.5 %.
+    """
     rows = worst_is_last(frame)
     if not len(rows):
         return [_untested(claim, "no cell with last layers and another set")]
@@ -96,7 +101,13 @@ def last_is_worst(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, 
         f"the lowest set is one of the last layers in {worst} of {len(rows)} cells (task, volume, source and seed); by "
         f"chance {100 * rows.chance.mean():.0f} %"
     )
-    return [_one(claim, "all", wide.mean(axis=1), claim.value("excess"), words, left_out, kinds(rows))]
+    row = _one(claim, "all", wide.mean(axis=1), claim.value("excess"), words, left_out, kinds(rows))
+    counts = functools.reduce(np.convolve, [[1 - chance, chance] for chance in rows.chance], np.ones(1))
+    p = min(counts[worst:].sum(), counts[: worst + 1].sum())
+    if row["verdict"] in ("supported", "contradicted"):
+        row["note"] += f". Exact count: p = {p:.3g}"
+        row["verdict"] = row["verdict"] if p < 0.025 else "inconclusive"
+    return [row]
 
 
 def shallow_better(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:

@@ -156,6 +156,14 @@ def test_a2_counts_how_often_the_last_layers_are_lowest() -> None:
     assert never["all"]["verdict"] == "contradicted"
 
 
+def test_a2_does_not_take_three_tosses_alike_for_proof() -> None:
+    rows = [subset("path", count, seed, 0.5 + 0.1 * count) for count in (1, -1) for seed in range(3)]
+    (row,) = verdicts(rows, "A2").values()
+    assert row["verdict"] == "inconclusive"
+    assert row["interval"] == [0.5, 0.5]
+    assert "p = 0.125" in row["note"]
+
+
 @pytest.mark.parametrize(
     ("dice", "word"), [(shallow_wins, "supported"), (nothing_matters, "inconclusive"), (deep_wins, "contradicted")]
 )

@@ -135,6 +135,12 @@ class Trained:
         self.spec = spec
 
 
+def seen_groups(run, groups):
+    spec = run.spec
+    train = split("sim_ultrasound", groups, fold=spec.fold, volume=spec.volume, seed=spec.seed).train
+    return {groups[at] for at in train}
+
+
 def test_probe_images_come_from_groups_that_no_run_saw(study_home, monkeypatch):
     from analysis.series import probe_images
     from lib import tasks
@@ -145,13 +151,18 @@ def test_probe_images_come_from_groups_that_no_run_saw(study_home, monkeypatch):
     data = tasks.Data(images, torch.zeros(400, 8, 8, dtype=torch.uint8), groups, groups, "")
     monkeypatch.setattr("analysis.series.load", lambda task, size: data)
     runs = [Trained(RunSpec(task="sim_ultrasound", volume=20, seed=seed, fold=seed)) for seed in range(3)]
-    chosen = probe_images("sim_ultrasound", 8, runs, 50)[:, 0, 0, 0].long().tolist()
+    images, words = probe_images("sim_ultrasound", 8, runs, 50)
+    chosen = images[:, 0, 0, 0].long().tolist()
+    assert words == "none seen in training"
     assert len(set(chosen)) == 50
     assert chosen == sorted(chosen)
     for run in runs:
-        train = split("sim_ultrasound", groups, fold=run.spec.fold, volume=20, seed=run.spec.seed).train
-        assert not {groups[at] for at in train} & {groups[at] for at in chosen}
-    assert probe_images("sim_ultrasound", 8, runs, 50)[:, 0, 0, 0].long().tolist() == chosen
+        assert not seen_groups(run, groups) & {groups[at] for at in chosen}
+    assert probe_images("sim_ultrasound", 8, runs, 50)[0][:, 0, 0, 0].long().tolist() == chosen
     everything = [Trained(RunSpec(task="sim_ultrasound", seed=seed, fold=seed)) for seed in range(5)]
-    assert len(probe_images("sim_ultrasound", 8, everything, 50)) == 50  # nothing is unseen: drawn from all
-    assert np.ptp(probe_images("sim_ultrasound", 8, everything, 50)[:, 0, 0, 0].numpy()) > 100
+    images, words = probe_images("sim_ultrasound", 8, everything, 50)
+    seen = {group for run in everything for group in seen_groups(run, groups)}
+    known = sum(groups[at] in seen for at in images[:, 0, 0, 0].long().tolist())
+    assert known > 0
+    assert words == f"{known} of them seen in training"
+    assert len(images) == 50

@@ -72,7 +72,7 @@ def test_the_right_checkpoints_are_compared(maps: series.LayerMaps):
 
 def test_values_are_those_computed_by_hand(maps: series.LayerMaps, runs: dict[str, Run]):
     names = maps.checkpoints.run_id
-    images = series.probe_images("blobs", 16, list(runs.values()))
+    images, _ = series.probe_images("blobs", 16, list(runs.values()))
     assert len(images) == 30
     a, b = maps.places("own", "start")[2], maps.places("random")[1]
     for at, layer in enumerate(maps.layers):
