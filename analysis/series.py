@@ -106,7 +106,7 @@ def cell(frame: pd.DataFrame, task: str, arms: Sequence[str] = ("full_finetuning
 def probe_images(
     task: str, size: int, runs: Sequence[Run], count: int = IMAGES, seed: int = 0
 ) -> tuple[torch.Tensor, str]:
-    """Images of a task (count, 1, size, size) on which runs are compared, drawn by `seed`, in order; and which they are.
+    """Images of a task (count, 1, size, size) on which runs are compared, drawn by `seed`, in order; and which.
 
     They come from groups (patients) of which none of the runs saw an image in training. Where those are too few, as
     when the runs of several folds trained on all images, others fill up, and the words say how many.

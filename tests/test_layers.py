@@ -152,7 +152,11 @@ def test_a2_counts_how_often_the_last_layers_are_lowest() -> None:
     last_lowest = verdicts(planted(lambda o, c, m, s: 0.2 if (o, c) == ("path", -1) else 0.4 + wobble(s, o, c)), "A2")
     assert last_lowest["all"]["verdict"] == "supported"
     assert last_lowest["all"]["effect"] == pytest.approx(1 - 2 / 8)  # two of eight sets are last layers
-    never = verdicts(planted(lambda o, c, m, s: 0.2 if (o, c) == ("path", 1) else 0.4 + wobble(s, o, c)), "A2")
+
+    def first_lowest(order: str, count: int, matched: int, seed: int) -> float:
+        return 0.2 if (order, count) == ("path", 1) else 0.4 + wobble(seed, order, count)
+
+    never = verdicts(planted(first_lowest) + planted(first_lowest, task="usgra"), "A2")  # p = 0.75 ** 16
     assert never["all"]["verdict"] == "contradicted"
 
 
