@@ -20,6 +20,7 @@ import torch
 from analysis import stats
 from analysis.leads import LINEAR, gap_growth, leads
 from analysis.verdicts import (
+    CONDITIONS,
     TESTS,
     Claim,
     ClaimTest,
@@ -35,7 +36,7 @@ from analysis.verdicts import (
 from lib.adapters import without_factors
 from lib.runs import Run, run_dir
 
-_CONDITIONS = ["task", "volume_label", "source"]
+_CONDITIONS = ["task", *CONDITIONS]
 Rows = list[dict[str, Any]]
 
 
@@ -54,7 +55,7 @@ def best_across_contrasts(claim: Claim, frame: pd.DataFrame, evaluations: pd.Dat
         found = {}
         for arm in rivals:
             pairs = leads(own, LINEAR, arm)
-            wide, _ = balanced(by_replicate(pairs[pairs.lead.notna()], "lead", ["volume_label", "source"]), least)
+            wide, _ = balanced(by_replicate(pairs[pairs.lead.notna()], "lead", CONDITIONS), least)
             if len(wide) >= least:
                 found[arm] = wide.mean(axis=1).to_numpy()
         if not found:
