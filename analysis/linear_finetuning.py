@@ -202,7 +202,7 @@ def only_factors_change(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataF
     exact = stats.Interval(float(changed), math.nan, math.nan, len(frozen), "exact")
     note = f"{tensors} tensors of {len(frozen)} runs compared with those of their sources; normalization frozen"
     word = "contradicted" if changed > claim.value("changed") else "supported"
-    return [verdict(claim, "all", word, note, interval=exact, seeds=int(frame.seed.nunique()))]
+    return [verdict(claim, "all", word, note, interval=exact, seeds=len({run.spec.seed for run in frozen}))]
 
 
 def _per_target(claim: Claim, pairs: pd.DataFrame, threshold: float, *, low: str) -> Rows:
