@@ -77,11 +77,6 @@ def flattened(output: Tensor) -> Tensor:
     return output.flatten(1) if output.ndim == 2 or output.is_contiguous() else output.movedim(1, -1).flatten(1)
 
 
-def layer_names(model: nn.Module) -> list[str]:
-    """Every module that computes something itself, by name: those without children, in order of definition."""
-    return [name for name, module in model.named_modules() if name and not any(module.children())]
-
-
 def check_layers(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
     """The layers asked for (None: the children of the model, which are the stages of a U-Net), in that order.
 

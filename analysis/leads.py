@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from analysis import stats
-from analysis.outcomes import PAIR, finished
+from analysis.outcomes import PAIR, finished, pair_status
 
 LINEAR, FULL = "scale_shift", "full_finetuning"
 
@@ -30,12 +29,7 @@ def leads(frame: pd.DataFrame, first: str = LINEAR, second: str = FULL, metric: 
     own = ended[ended.arm == first].rename(columns={metric: "first"})
     keep = [*PAIR, "title", "kind", "source", "scenario", "volume", "first", "status"]
     pairs = own[keep].merge(base, on=same, how="left", validate="many_to_one")
-    other = pairs.pop("other")
-    pairs["status"] = np.select(
-        [pairs.status == "diverged", other.isna().to_numpy(), (other == "diverged").to_numpy()],
-        ["diverged", f"no {second} run", f"{second} diverged"],
-        "done",
-    )
+    pairs["status"] = pair_status(pairs.status, pairs.pop("other"), second)
     pairs["lead"] = (pairs["first"] - pairs.second).where(pairs.status == "done")
     named = pairs.task.str.split("@", expand=True).reindex(columns=[0, 1])
     return pairs.assign(images=named[0], rate=named[1].astype("float64"))

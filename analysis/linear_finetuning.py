@@ -20,6 +20,7 @@ import torch
 from analysis import stats
 from analysis.leads import LINEAR, gap_growth, leads
 from analysis.verdicts import (
+    CONDITIONS,
     TESTS,
     Claim,
     ClaimTest,
@@ -35,7 +36,7 @@ from analysis.verdicts import (
 from lib.adapters import without_factors
 from lib.runs import Run, run_dir
 
-_CONDITIONS = ["task", "volume_label", "source"]
+_CONDITIONS = ["task", *CONDITIONS]
 Rows = list[dict[str, Any]]
 
 
@@ -54,7 +55,7 @@ def best_across_contrasts(claim: Claim, frame: pd.DataFrame, evaluations: pd.Dat
         found = {}
         for arm in rivals:
             pairs = leads(own, LINEAR, arm)
-            wide, _ = balanced(by_replicate(pairs[pairs.lead.notna()], "lead", ["volume_label", "source"]), least)
+            wide, _ = balanced(by_replicate(pairs[pairs.lead.notna()], "lead", CONDITIONS), least)
             if len(wide) >= least:
                 found[arm] = wide.mean(axis=1).to_numpy()
         if not found:
@@ -201,7 +202,7 @@ def only_factors_change(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataF
     exact = stats.Interval(float(changed), math.nan, math.nan, len(frozen), "exact")
     note = f"{tensors} tensors of {len(frozen)} runs compared with those of their sources; normalization frozen"
     word = "contradicted" if changed > claim.value("changed") else "supported"
-    return [verdict(claim, "all", word, note, interval=exact, seeds=int(frame.seed.nunique()))]
+    return [verdict(claim, "all", word, note, interval=exact, seeds=len({run.spec.seed for run in frozen}))]
 
 
 def _per_target(claim: Claim, pairs: pd.DataFrame, threshold: float, *, low: str) -> Rows:

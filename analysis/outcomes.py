@@ -142,13 +142,18 @@ def gain(frame: pd.DataFrame, strategy: str = "full_finetuning", reference: str 
         validate="many_to_one",
     )
     own, other = merged.status, merged.pop("reference_status")
-    merged["status"] = np.select(
+    merged["status"] = pair_status(own, other, reference)
+    merged["gain"] = (merged.dice - merged.reference_dice).where(merged.status == "done")
+    return merged
+
+
+def pair_status(own: pd.Series, other: pd.Series, reference: str) -> np.ndarray:
+    """What to say of pairs of finished runs: "done", or why there is no difference; `other` is missing without one."""
+    return np.select(
         [own == "diverged", other.isna().to_numpy(), (other == "diverged").to_numpy()],
         ["diverged", f"no {reference} run", f"{reference} diverged"],
         "done",
     )
-    merged["gain"] = (merged.dice - merged.reference_dice).where(merged.status == "done")
-    return merged
 
 
 def difficulty(frame: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ simulation. The bootstrap is for many units inside one run, such as images by pa
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,21 +61,6 @@ def mean_interval(values: ArrayLike, *, confidence: float = 0.95) -> Interval:
     half = sps.t.ppf(0.5 + confidence / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x))
     mean = float(x.mean())
     return Interval(mean, mean - float(half), mean + float(half), len(x), f"{percent} t interval, n = {len(x)}")
-
-
-def paired_difference(a: Mapping[Any, float], b: Mapping[Any, float], *, confidence: float = 0.95) -> Interval:
-    """Mean of a - b over replicates matched by key, such as `(seed, fold)`, with its t interval.
-
-    Raises:
-        ValueError: a key stands on one side only; a mean over different replicates is no paired difference.
-    """
-    alone = sorted(set(a) ^ set(b), key=str)
-    if alone:
-        raise ValueError(
-            f"both sides must hold the same replicates, but {alone} stand on one side only; "
-            "train the missing runs or leave their partners out"
-        )
-    return mean_interval([a[key] - b[key] for key in a], confidence=confidence)
 
 
 def one_sided_p(values: ArrayLike, bound: float, *, above: bool) -> float:

@@ -122,8 +122,8 @@ def targets(frame: pd.DataFrame) -> list[str]:
 
 
 def sentence(*parts: str) -> str:
-    """The parts that say something, as sentences."""
-    return ". ".join(part[0].upper() + part[1:] for part in parts if part)
+    """The parts that say something, as sentences; one that begins with a name (`full_finetuning`) keeps it."""
+    return ". ".join(part if "_" in part.split()[0] else part[0].upper() + part[1:] for part in parts if part)
 
 
 def kinds(frame: pd.DataFrame) -> str:

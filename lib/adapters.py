@@ -134,11 +134,6 @@ def without_factors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in weights.items() if name.rpartition(".")[2] not in FACTORS}
 
 
-def factors_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The factors alone: all that must be stored beside the network that they move."""
-    return {name: value for name, value in weights.items() if name.rpartition(".")[2] in FACTORS}
-
-
 def merged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of a network without factors that computes what the network of these tensors, factors and all, does."""
     plain = without_factors(weights)

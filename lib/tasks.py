@@ -1,4 +1,4 @@
-"""What is to be learned: images, masks and groups of every task, their splits, and batches that live on the device."""
+"""What is to be learned: images, masks and groups of every task, and their splits."""
 
 from __future__ import annotations
 

@@ -50,6 +50,8 @@ def test_list_shows_every_card_and_the_root(root: Path, capsys: pytest.CaptureFi
     assert "6 pairs" in lines["mine"]
     assert "no " in lines["busi"]
     assert "drawn on demand" in lines["sim_natural"]
+    for name in set(manifests.cards()) - {"mine"}:
+        assert re.search(r"  (CC|MIT|BSD|Apache)[^:;]*$", lines[name]), lines[name]
     assert f"data root: {root} (from the variable STUDY_DATA)" in out
 
 

@@ -199,7 +199,9 @@ def test_l5_measures_the_growth_of_the_gap(less: float, word: str):
 @pytest.mark.parametrize(("more", "word"), [(0.5, "supported"), (-0.5, "contradicted"), (0.0, "inconclusive")])
 def test_l6_compares_what_is_left_on_the_source(more: float, word: str):
     left = lambda arm, volume, seed, rate: 28 + more * (arm == LINEAR) + wobble(arm, seed, 0.1)  # noqa: E731
-    assert judge("L6", table(by_arm(), source_after=left))["verdict"] == word
+    found = judge("L6", table(by_arm(), source_after=left))
+    assert found["verdict"] == word
+    assert "scale_shift 2" in found["note"]
 
 
 def test_two_seeds_are_not_enough():
@@ -225,6 +227,8 @@ def test_l8_finds_a_tensor_that_moved(monkeypatch: pytest.MonkeyPatch, tmp_path_
     results = outcomes.table([run])
     found = judge("L8", results, **{run.path.name: run})
     assert (found["verdict"], found["effect"]) == ("supported", 0.0)
+    others = pd.concat([results, frame([row("blobs", FULL, seed, 0.5) for seed in (1, 2)])])
+    assert judge("L8", others, **{run.path.name: run})["seeds"] == 1, "runs of other arms are no replicates"
     last = run.checkpoint(4)
     moved = {**run.weights(), "enc0.conv1.bias": run.weights()["enc0.conv1.bias"] + 1e-6}
     write_tensors(last, moved, {"step": "4"})

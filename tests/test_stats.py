@@ -42,16 +42,6 @@ def test_a_missing_number_is_an_error_and_not_a_smaller_sample():
         stats.mean_interval([[0.1, 0.2]])
 
 
-def test_paired_difference_matches_by_key_and_not_by_order():
-    result = stats.paired_difference({0: 1.0, 1: 2.0, 2: 3.0}, {2: 2.5, 1: 1.5, 0: 0.5})
-    assert result[:3] == (0.5, 0.5, 0.5)
-
-
-def test_paired_difference_refuses_replicates_without_partner():
-    with pytest.raises(ValueError, match=r"\[\(1, 0\), \(2, 0\)\] stand on one side only"):
-        stats.paired_difference({(0, 0): 1.0, (1, 0): 1.0}, {(0, 0): 1.0, (2, 0): 1.0})
-
-
 def test_one_sided_tests_hold_their_level_and_find_a_planted_effect():
     rng = np.random.default_rng(2)
     null = [stats.one_sided_p(rng.normal(0.03, 0.01, 3), 0.03, above=True) for _ in range(TRIALS)]
