@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from lib import paths
 from lib.errors import StudyError
 
 
@@ -15,6 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 where a notebook failed, 2 for a mistake in what was asked."""
     arguments = _parser().parse_args(argv)
     try:
+        paths.check_home()
         return arguments.command(arguments)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -30,12 +32,14 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="execute the notebooks of a suite and write its pages")
     report.set_defaults(command=_report)
-    report.add_argument("suite", metavar="SUITE", help="smoke, class, real, full, or the path of a suite file")
+    report.add_argument(
+        "suite", metavar="SUITE", help="smoke, class, another of notebooks/suites, or the path of a TOML file"
+    )
     report.add_argument(
         "--notebook", action="append", default=[], metavar="NAME", help="only this one; may be repeated"
     )
-    report.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default 1)")
-    report.add_argument("--timeout", type=int, metavar="S", help="seconds one cell may take (default: no limit)")
+    report.add_argument("--jobs", type=_positive, default=1, metavar="N", help="notebooks at a time (default 1)")
+    report.add_argument("--timeout", type=_positive, metavar="S", help="seconds one cell may take (default: no limit)")
     report.add_argument(
         "-p",
         "--parameter",
@@ -54,6 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     claims.set_defaults(command=_claims)
     claims.add_argument("suite", metavar="SUITE")
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def _parameter(text: str) -> tuple[str, Any]:

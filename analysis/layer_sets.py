@@ -1,6 +1,6 @@
 """Sets of layers as tidy tables: which set a run trained, shallow against deep at equal count, cumulative curves.
 
-A set is a number of groups of stages from one side of an ordering (`lib.strategies.layer_groups`), or one stage.
+A set is a number of groups of stages from one side of an ordering (`lib.stages.layer_groups`), or one stage.
 `encoder_only`, `decoder_only` and `head_only` are sets along the path under other names. A set is *matched* if it was
 cut down to an exact number of parameters (`lib.channels`).
 """

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from analysis.arms import arm_name
 from lib import manifests
 from lib.scans import scan_files
-from lib.study import Suite
+from lib.suites import Suite
 from lib.tasks import TASKS, get_task, load, split
 
 FOLD_SIZE = 64  # pixels a side: folds do not depend on it, and this size is drawn for training anyway
@@ -64,15 +65,21 @@ def _from_to(counts: Sequence[int]) -> str:
 
 
 def plan_table(suite: Suite) -> pd.DataFrame:
-    """The grid of a suite, one row per task and source, and its strategies and volumes."""
+    """The grid of a suite, one row per task, arm, source and number of seeds, with its volumes."""
     frame = pd.DataFrame(
-        {"task": cell.task, "volume": cell.volume or "all", "strategy": cell.strategy, "source": cell.source or ""}
+        {
+            "task": cell.task,
+            "volume": cell.volume or "all",
+            "arm": arm_name(cell.strategy, cell.options),
+            "source": (cell.source or "") + (f" (seed {cell.source_seed})" if cell.source_seed is not None else ""),
+            "seeds": len(cell.seeds),
+        }
         for cell in suite.cells
     )
-    per_strategy = frame.groupby(["task", "strategy", "source"], sort=False).volume.agg(
+    per_arm = frame.groupby(["task", "arm", "source", "seeds"], sort=False).volume.agg(
         lambda each: ", ".join(map(str, each))
     )
-    return per_strategy.rename("volumes").reset_index()
+    return per_arm.rename("volumes").reset_index()
 
 
 def densest_cells(table: pd.DataFrame) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """Tests of the claims about sets of layers: Amiri, Brooks and Rivaz (doi 10.1109/TUFFC.2020.3015081), A1-A3, A5-A7, A9.
 
 What the paper calls shallow was not at hand, so shallow and deep stand for both ends of both orderings of
-`lib.strategies.layer_groups`. A replicate counts once, with its mean over volumes, sources, orders and counts.
+`lib.stages.layer_groups`. A replicate counts once, with its mean over volumes, sources, orders and counts.
 """
 
 # pandas types every selection as "a table or a series", which no annotation can mend.

@@ -55,9 +55,9 @@ def _add_train(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train what is missing of a suite, or one run",
-        description="Train what is missing of a suite (smoke, class, real, full, or a TOML file), or one run, given as "
-        "a JSON file of its spec or as fields: task=sim_ultrasound steps=200 lr=0.003. Finished runs are left alone, "
-        "interrupted ones go on. Exit code 1 if a run could not be trained.",
+        description="Train what is missing of a suite (a name in notebooks/suites, or a TOML file), or one run, given "
+        "as a JSON file of its spec or as fields: task=sim_ultrasound steps=200 lr=0.003. Finished runs are left "
+        "alone, interrupted ones go on. Exit code 1 if a run could not be trained.",
     )
     parser.add_argument("target", nargs="+", metavar="SUITE | FILE | FIELD=VALUE")
     parser.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or cuda:N (default: auto)")
@@ -68,6 +68,7 @@ def _add_train(commands: Any) -> None:
 
 def _train(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends the workers too, like Ctrl-C
+    paths.check_home()
     device = pick_device(options.device)
     print(f"device: {device_name(device)}; runs: {paths.runs_dir()}", flush=True)
     target = options.target[0]

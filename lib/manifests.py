@@ -169,8 +169,8 @@ def read_gray(file: Path, digest: hashlib._Hash | None = None) -> np.ndarray:
             if picture.mode != "L":
                 raise StudyError(f"{file}: must be 8-bit gray (mode L), got mode {picture.mode}; {root_note()}")
             return np.asarray(picture)
-    except (OSError, SyntaxError) as error:  # what pillow raises for a damaged file
-        raise StudyError(f"{file}: not a readable picture ({error}); {root_note()}") from error
+    except (OSError, SyntaxError) as error:  # what pillow raises for a damaged file, with the address of the buffer
+        raise StudyError(f"{file}: not a readable picture, or cut off; {root_note()}") from error
 
 
 def folds(groups: Sequence[str], count: int, name: str) -> np.ndarray:

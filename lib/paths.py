@@ -6,12 +6,28 @@ import os
 import tempfile
 from pathlib import Path
 
+from lib.errors import StudyError
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def home() -> Path:
     """Root of everything a study makes: `STUDY_HOME`, else the repository."""
     return Path(os.environ.get("STUDY_HOME") or REPOSITORY).expanduser().resolve()
+
+
+def check_home() -> None:
+    """Make sure that `home()` is a folder that can be written to.
+
+    Raises:
+        StudyError: it is not, and cannot become one.
+    """
+    try:
+        home().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home()):
+            pass
+    except OSError as error:
+        raise StudyError(f"cannot write in {home()} ({error.strerror}); set STUDY_HOME to another folder") from error
 
 
 def data_root() -> Path:

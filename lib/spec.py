@@ -104,7 +104,10 @@ class RunSpec:
             for name in _SHAPE:
                 theirs, ours = getattr(self.source, name), getattr(self, name)
                 if theirs != ours:
-                    raise StudyError(f"{name} must be that of the source, {theirs!r}, got {ours!r}")
+                    raise StudyError(
+                        f"{name} must be that of the source: {theirs!r} in {self.source.task!r}, {ours!r} in "
+                        f"{self.task!r}; choose another source for this task, or another {name}"
+                    )
             people = get_task(self.task).people
             if people and people == get_task(self.source.task).people and self.source.fold != self.fold:
                 raise StudyError(
@@ -129,7 +132,9 @@ class RunSpec:
         if not self.lr > 0:
             raise StudyError(f"lr must be a positive number, got {self.lr!r}")
         if self.evaluations > self.steps:
-            raise StudyError(f"evaluations must be at most steps ({self.steps}), got {self.evaluations}")
+            raise StudyError(
+                f"evaluations must be at most steps ({self.steps}), got {self.evaluations}; set evaluations too"
+            )
         one_value = self.model == "unet" and (self.norm == "instance" or (self.norm == "batch" and self.batch == 1))
         if one_value and self.size <= 2**self.depth:
             raise StudyError(
@@ -143,6 +148,8 @@ class RunSpec:
                 raise StudyError(nearest(name, getattr(self, name), known))
         if self.goal == "reconstruction" and STRATEGIES[self.strategy].shuffled:
             raise StudyError(f"strategy {self.strategy!r} shuffles outlines; a reconstruction task has none")
+        if self.model == "cascade" and self.goal != "reconstruction":
+            raise StudyError(f"model 'cascade' reconstructs, and {self.task!r} is a {self.goal} task; leave model out")
         for name, default in _LATER.items():
             used = self.goal == "reconstruction" and (self.model == "cascade" or name not in ("blocks", "shared"))
             if not used and getattr(self, name) != default:

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from torch import nn
 
+from lib.errors import StudyError, nearest
+
 Network = TypeVar("Network", bound="Staged")
 
 
@@ -36,3 +38,20 @@ class Staged(nn.Module):
     def levels(self) -> list[list[str]]:
         """The stages by resolution, from the full one down."""
         raise NotImplementedError
+
+
+def layer_groups(model: Staged, order: str) -> list[list[str]]:
+    """The stages from shallow to deep under one of two orderings.
+
+    `path` follows the data: the input side is shallow, the output side deep. `level` follows the resolution: the top
+    row on both sides of the U, with the head, is shallow; the bottleneck is deep. Amiri et al. (doi
+    10.1109/TUFFC.2020.3015081) used two definitions whose text was not at hand; these are ours.
+
+    Raises:
+        StudyError: the order is unknown.
+    """
+    if order == "path":
+        return [[stage] for stage in model.stages]
+    if order == "level":
+        return model.levels
+    raise StudyError(nearest("order", order, ("path", "level")))

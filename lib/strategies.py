@@ -24,7 +24,7 @@ from lib.laws import LAWS, redraw
 from lib.models import LoadedTensor, UNet, check_stages, load_weights, moving_entries, stage_of
 from lib.provenance import generator
 from lib.registry import Registry
-from lib.stages import Staged
+from lib.stages import Staged, layer_groups
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 Mark = Callable[[Staged, dict[str, Any], torch.Generator], set[str]]
@@ -207,23 +207,6 @@ def _scale_shift(model: Staged, options: dict[str, Any], draw: torch.Generator) 
 
 def _low_rank(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:
     return set(adapters.add_low_rank(model, options["rank"], draw))
-
-
-def layer_groups(model: Staged, order: str) -> list[list[str]]:
-    """The stages from shallow to deep under one of two orderings.
-
-    `path` follows the data: the input side is shallow, the output side deep. `level` follows the resolution: the top
-    row on both sides of the U, with the head, is shallow; the bottleneck is deep. Amiri et al. (doi
-    10.1109/TUFFC.2020.3015081) used two definitions whose text was not at hand; these are ours.
-
-    Raises:
-        StudyError: the order is unknown.
-    """
-    if order == "path":
-        return [[stage] for stage in model.stages]
-    if order == "level":
-        return model.levels
-    raise StudyError(nearest("order", order, ("path", "level")))
 
 
 def _l2_sp(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:

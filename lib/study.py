@@ -1,111 +1,20 @@
-"""A suite: everything that a study will train, read from one TOML file, with learning rates chosen on validation."""
+"""The runs of a suite: which are missing, which are finished, and training them."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import as_completed
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib import paths
+from lib import paths, suites, tasks
 from lib.engines import ENGINES
 from lib.errors import StudyError, nearest
 from lib.progress import Progress, print_line
 from lib.runs import Run, run_dir
 from lib.spec import RunSpec, run_id
-from lib.strategies import STRATEGIES
-from lib.tasks import SCORE, get_task
-
-_KEYS = ("title", "seeds", "run", "tuning", "sources", "grid", "notebooks")
-_GRID_KEYS = ("tasks", "volumes", "strategies", "seeds", "rates", "source", "source_seed", "run")
-_FIELDS = tuple(each.name for each in dataclasses.fields(RunSpec))
-_SOURCE_KEYS = tuple(name for name in _FIELDS if name not in ("source", "seed", "fold"))
-_RUN_KEYS = tuple(name for name in _SOURCE_KEYS if name not in ("task", "strategy", "options", "volume", "lr"))
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One arm on one task at one volume: what is repeated over `seeds`.
-
-    `source` names one of the suite's sources. Seed s starts from the source run of seed s, or, where `source_seed`
-    is a number, from the source run of that seed: then the seeds of the cell share one source.
-    """
-
-    task: str
-    volume: int | None
-    strategy: str
-    options: Mapping[str, Any]
-    source: str | None
-    run: Mapping[str, Any]
-    seeds: tuple[int, ...]
-    source_seed: int | None = None
-    rates: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Suite:
-    """What a study trains.
-
-    Every cell is trained for each of its seeds: those of its block, or the suite's `seeds`. Seed s uses fold s of its
-    task (modulo the number of folds), so replicates differ in initialization, data order, choice of images and split
-    alike. The learning rate of a cell is the one of `rates` with the best validation score on the tuning seed: every
-    cell has the same budget.
-    """
-
-    name: str
-    title: str
-    file: Path
-    seeds: tuple[int, ...]
-    rates: tuple[float, ...]
-    tuning_seed: int
-    run: Mapping[str, Any]
-    sources: Mapping[str, Mapping[str, Any]]
-    cells: tuple[Cell, ...]
-    notebooks: Mapping[str, Mapping[str, Any]]
-
-    def spec(self, cell: Cell, seed: int, rate: float) -> RunSpec:
-        """The run of a cell for a seed at a learning rate."""
-        source = self._start(cell, seed)
-        values = {**self.run, **cell.run, "task": cell.task, "volume": cell.volume, "strategy": cell.strategy}
-        return RunSpec(**values, options=cell.options, source=source, seed=seed, fold=_fold(cell.task, seed), lr=rate)
-
-    def source(self, name: str, seed: int) -> RunSpec:
-        """The source run of that name for a seed."""
-        values = {**self.run, **self.sources[name]}
-        return RunSpec(**values, seed=seed, fold=_fold(values["task"], seed))
-
-    def _start(self, cell: Cell, seed: int) -> RunSpec | None:
-        if cell.source is None:
-            return None
-        return self.source(cell.source, seed if cell.source_seed is None else cell.source_seed)
-
-    def source_specs(self) -> list[RunSpec]:
-        """The source runs that some cell starts from, each once."""
-        starts = [self._start(cell, seed) for cell in self.cells for seed in cell.seeds]
-        return list({run_id(start): start for start in starts if start is not None}.values())
-
-    def tuning_specs(self, cell: Cell) -> list[RunSpec]:
-        """The runs among which a cell's learning rate is chosen."""
-        return [self.spec(cell, self.tuning_seed, rate) for rate in cell.rates]
-
-    def rate(self, cell: Cell) -> float | None:
-        """The cell's learning rate; None until all of its tuning runs are finished. The lower one of equals."""
-        found = []
-        for spec in self.tuning_specs(cell):
-            result = _result(spec)
-            if result is None:
-                return None
-            found.append(result["val"][SCORE[spec.goal]] if result["status"] == "done" else -math.inf)
-        return cell.rates[found.index(max(found))]
-
-    def chosen(self, cell: Cell) -> list[RunSpec] | None:
-        """The cell's runs, one per seed at the chosen rate; None until the rate is known."""
-        rate = self.rate(cell)
-        return None if rate is None else [self.spec(cell, seed, rate) for seed in cell.seeds]
+from lib.suites import Suite, result_of
 
 
 def suites_dir() -> Path:
@@ -121,115 +30,19 @@ def load(name: str) -> Suite:
     """
     file = Path(name) if name.endswith(".toml") else suites_dir() / f"{name}.toml"
     if not file.is_file():
+        if name.endswith(".toml"):
+            raise StudyError(f"there is no file {name} in {Path.cwd()}; a suite of the study is named without .toml")
         raise StudyError(nearest("suite", name, [each.stem for each in suites_dir().glob("*.toml")]))
     try:
         table = tomllib.loads(file.read_text())
-        return _suite(file, table)
+        return suites.from_table(file, table)
     except ValueError as error:  # not text, not TOML, or a StudyError
         raise StudyError(f"{file.name}: {error}") from error
 
 
-def _suite(file: Path, table: dict[str, Any]) -> Suite:
-    _check_keys("key of a suite", table, _KEYS)
-    for key in ("seeds", "tuning", "grid"):
-        if key not in table:
-            raise StudyError(f"the key {key!r} is missing")
-    tuning, sources, run = table["tuning"], table.get("sources", {}), table.get("run", {})
-    _check_keys("key of tuning", tuning, ("rates", "seed"))
-    _check_keys("field of a run", run, _RUN_KEYS)
-    _check_keys("source", sources, sources)
-    for source in sources.values():
-        _check_keys("field of a source", source, _SOURCE_KEYS)
-        if "task" not in source:
-            raise StudyError(f"every source needs a task, got {source}")
-    seeds, rates = table["seeds"], tuning.get("rates")
-    if not _numbers(seeds, int):
-        raise StudyError(f"seeds must be a list of different whole numbers, at least one, got {seeds!r}")
-    if not _numbers(rates, (int, float)) or tuning.get("seed") not in seeds:
-        raise StudyError(f"tuning needs a list of different rates, and a seed among {seeds}; got {tuning}")
-    if not isinstance(table["grid"], list):
-        raise StudyError("the grid must be blocks, each under [[grid]]")
-    cells = [cell for block in table["grid"] for cell in _cells(block, sources, tuple(seeds), tuning)]
-    if len({repr(dataclasses.replace(cell, seeds=())) for cell in cells}) < len(cells):
-        raise StudyError("the grid holds a cell twice; merge its blocks")
-    suite = Suite(
-        file.stem, table.get("title", file.stem), file, tuple(seeds), tuple(sorted(rates)), tuning["seed"], run,
-        sources, tuple(cells), table.get("notebooks", {}),
-    )  # fmt: skip
-    for name in sources:  # so that every field is checked now, not in the middle of the study
-        for seed in seeds:
-            suite.source(name, seed)
-    for cell in cells:
-        for seed in cell.seeds:
-            suite.spec(cell, seed, cell.rates[0])
-        suite.tuning_specs(cell)
-    return suite
-
-
-def _numbers(values: Any, kind: Any) -> bool:
-    """Whether these are a list of at least one number of a kind, and no two are equal."""
-    if not isinstance(values, list) or not values or len(set(map(repr, values))) < len(values):
-        return False
-    return all(isinstance(each, kind) and not isinstance(each, bool) for each in values)
-
-
-def _cells(
-    block: dict[str, Any], sources: Mapping[str, Any], seeds: tuple[int, ...], tuning: Mapping[str, Any]
-) -> Iterable[Cell]:
-    _check_keys("key of a grid block", block, _GRID_KEYS)
-    _check_keys("field of a run", block.get("run", {}), _RUN_KEYS)
-    for key in ("tasks", "volumes", "strategies"):
-        if not isinstance(block.get(key), list):
-            raise StudyError(f"every grid block needs a list of {key}, got {block.get(key)!r}")
-    own, start = block.get("seeds", list(seeds)), block.get("source_seed")
-    if not _numbers(own, int) or tuning["seed"] not in own:
-        raise StudyError(
-            f"seeds of a grid block must be different whole numbers, the tuning seed {tuning['seed']} among them; "
-            f"got {own!r}"
-        )
-    rates, count = block.get("rates", tuning["rates"]), len(tuning["rates"])
-    if not _numbers(rates, (int, float)) or len(rates) != count:
-        raise StudyError(f"rates of a grid block must be {count} different numbers, as for every other; got {rates!r}")
-    if "source_seed" in block and (not _numbers([start], int) or "source" not in block):
-        raise StudyError(f"source_seed must be a whole number, in a grid block that has a source; got {block}")
-    for task in block["tasks"]:
-        for volume in block["volumes"]:
-            for entry in block["strategies"]:
-                strategy: dict[str, Any] = {"name": entry} if isinstance(entry, str) else entry
-                _check_keys("key of a strategy", strategy, ("name", "options"))
-                if "name" not in strategy:
-                    raise StudyError(f"a strategy in the grid needs a name, got {strategy}")
-                needed = STRATEGIES[strategy["name"]].needs_source
-                if needed and block.get("source") not in sources:
-                    raise StudyError(nearest(f"source (which {strategy['name']} needs)", block.get("source"), sources))
-                yield Cell(
-                    get_task(task).name, None if volume == "all" else volume, strategy["name"],
-                    strategy.get("options", {}), block["source"] if needed else None, block.get("run", {}),
-                    tuple(own), start if needed else None, tuple(sorted(rates)),
-                )  # fmt: skip
-
-
-def _check_keys(kind: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
-    if not isinstance(table, Mapping):
-        raise StudyError(f"expected a table ({kind} = value), got {table!r}")
-    known = list(known)
-    for key in table:
-        if key not in known:
-            raise StudyError(nearest(kind, key, known))
-
-
-def _fold(task: str, seed: int) -> int:
-    return seed % get_task(task).folds
-
-
-def _result(spec: RunSpec) -> dict[str, Any] | None:
-    folder = run_dir(spec)
-    return Run(folder).result if (folder / "result.json").is_file() else None
-
-
 def finished(suite: Suite, goal: str | None = "segmentation") -> list[Run]:
     """The finished runs of a goal (None: all) that results rest on: per cell and seed, at the chosen rate."""
-    cells = [cell for cell in suite.cells if goal in (None, get_task(cell.task).goal)]
+    cells = [cell for cell in suite.cells if goal in (None, tasks.get_task(cell.task).goal)]
     return _done(spec for cell in cells for spec in suite.chosen(cell) or [])
 
 
@@ -241,7 +54,7 @@ def tuning_runs(suite: Suite) -> list[Run]:
 def _done(specs: Iterable[RunSpec]) -> list[Run]:
     """Two cells may share a run: where seeds start from one source, that seed's run is also the common cell's."""
     unique = {run_id(spec): spec for spec in specs}
-    return [Run(run_dir(spec)) for spec in unique.values() if _result(spec) is not None]
+    return [Run(run_dir(spec)) for spec in unique.values() if result_of(spec) is not None]
 
 
 def missing(suite: Suite) -> list[RunSpec]:
@@ -250,7 +63,7 @@ def missing(suite: Suite) -> list[RunSpec]:
     for cell in suite.cells:
         specs += suite.tuning_specs(cell) + (suite.chosen(cell) or [])
     unique = {run_id(spec): spec for spec in specs}
-    return [spec for spec in unique.values() if _result(spec) is None]
+    return [spec for spec in unique.values() if result_of(spec) is None]
 
 
 def train_suite(
@@ -269,7 +82,8 @@ def train_suite(
         One sentence for every run that could not be trained. Diverged runs are results and not among them.
 
     Raises:
-        StudyError: the engine is unknown, or its options are wrong.
+        StudyError: the engine is unknown, or its options are wrong; or data are missing or too few, before anything
+            is trained.
     """
     steps = {run_id(spec): spec.steps for spec in missing(suite)}
     for cell in suite.cells:  # runs that have no name until a rate is chosen are planned under that of the first
@@ -278,13 +92,14 @@ def train_suite(
             steps |= {run_id(spec): spec.steps for spec in others}
     if not steps:
         return []
+    _check_data(missing(suite))
     progress = Progress(steps, show)
     options: dict[str, Any] = {"workers": workers} if engine == "local" else {}
     failures: list[str] = []
     with ENGINES[engine](device=device, report=progress, **options) as pool:
 
         def run_all(specs: Iterable[RunSpec]) -> None:
-            unique = {run_id(spec): spec for spec in specs if _result(spec) is None}
+            unique = {run_id(spec): spec for spec in specs if result_of(spec) is None}
             for future in as_completed([pool.submit(spec) for spec in unique.values()]):
                 error = future.exception()
                 if error is not None:
@@ -298,3 +113,11 @@ def train_suite(
         progress.plan({run_id(spec): spec.steps for spec in missing(suite)})
         run_all(spec for cell in suite.cells for spec in suite.chosen(cell) or [])
     return failures
+
+
+def _check_data(specs: Iterable[RunSpec]) -> None:
+    """Are the real sets of these runs at hand, and large enough? Otherwise every run would fail for itself."""
+    for spec in specs:
+        if tasks.get_task(spec.task).kind == "real":
+            data = tasks.load(spec.task, spec.size)
+            tasks.split(spec.task, data.groups, fold=spec.fold, volume=spec.volume, seed=spec.seed, folds=data.folds)

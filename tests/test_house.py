@@ -24,7 +24,7 @@ ORDER = {
         "__init__", "errors", "registry", "paths", "provenance", "progress", "card", "manifests", "mri", "volumes",
         "kspace", "scans", "simulate", "batches", "tasks", "stages", "models", "cascade", "adapters", "channels",
         "frozen", "gabor", "laws", "strategies", "metrics", "image_metrics", "spec", "runs", "objective",
-        "reconstruction", "train", "engines", "study", "datasets", "data_cli", "__main__",
+        "reconstruction", "train", "engines", "suites", "study", "datasets", "data_cli", "__main__",
     ],
     "analysis": [
         "__init__", "stats",

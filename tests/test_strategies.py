@@ -29,13 +29,13 @@ from lib.gabor import gabor_atoms
 from lib.laws import LAWS
 from lib.models import UNet, build, moving_in_part, parameters_by_stage, stage_of
 from lib.provenance import generator
+from lib.stages import layer_groups
 from lib.strategies import (
     STATISTICS,
     STRATEGIES,
     Strategy,
     check_options,
     freeze,
-    layer_groups,
     load_start,
     trainable,
     training_masks,

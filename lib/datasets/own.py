@@ -138,6 +138,7 @@ def add_folder(
     Raises:
         StudyError: the name is taken, the folder does not hold pairs, or a pair does not fit together.
     """
+    title = name or folder.resolve().name
     name = name or re.sub(r"[^a-z0-9]+", "_", folder.resolve().name.lower()).strip("_")
     if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", name):
         raise StudyError(f"a dataset's name is lowercase letters, digits and '_', got {name!r}; choose one with --name")
@@ -146,14 +147,19 @@ def add_folder(
         raise StudyError(f"the name {name!r} is reserved; choose another with --name")
     if name in known or any(card.folder == name for card in known.values()):
         raise StudyError(f"the name {name!r} is taken already; choose another with --name; {manifests.root_note()}")
+    target = paths.data_root() / name
+    if folder.resolve() == target:
+        raise StudyError(
+            f"{folder} lies where the prepared set {name!r} would go; move your folder out of {paths.data_root()}, or "
+            "choose another name with --name"
+        )
     pairs = pairs_in(folder)
     chosen = foreground_values(pairs, foreground)
     grouped = bool(pairs[0].group)
     groups = {pair.group or pair.name for pair in pairs}
     if len(groups) < 3:
         raise StudyError(f"{len(groups)} groups are too few to divide into training, validation and test; 3 are needed")
-    card = _card(name, folder.resolve().name, len(pairs), len(groups), licence, modality, chosen, grouped)
-    target = paths.data_root() / name
+    card = _card(name, title, len(pairs), len(groups), licence, modality, chosen, grouped)
     count, _ = write_folder(_items(pairs, chosen, step), target, {"card.toml": card})
     if not grouped:
         show(

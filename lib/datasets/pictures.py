@@ -169,7 +169,9 @@ def first_of_chain(prints: Sequence[np.ndarray], distance: int) -> list[int]:
 
 
 def write_folder(items: Iterable[Item], folder: Path, extra_files: dict[str, str] | None = None) -> tuple[int, int]:
-    """Write a prepared folder: images, masks, index.csv, checksums.sha256 and `extra_files` (name to text).
+    """Write a prepared folder: images, masks, index.csv, checksums.sha256, and beside them `extra_files`.
+
+    Extra files (name to text), such as a card, are meant to be edited, and have no checksum.
 
     Everything goes into a temporary folder beside, which takes its name at the end, so the folder is whole or absent.
 
@@ -188,9 +190,9 @@ def write_folder(items: Iterable[Item], folder: Path, extra_files: dict[str, str
         raise StudyError(f"cannot write in {folder.parent}: {error.strerror}; {manifests.root_note()}") from error
     try:
         counts = _write_items(items, temporary)
+        _write_checksums(temporary)
         for name, text in (extra_files or {}).items():
             (temporary / name).write_text(text, encoding="utf-8")
-        _write_checksums(temporary)
         temporary.chmod(0o755)  # temporary folders are private; data are meant to be shared
         os.replace(temporary, folder)
     except OSError as error:

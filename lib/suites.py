@@ -1,0 +1,214 @@
+"""A suite: everything that a study trains, with learning rates chosen on validation, as one TOML file tells it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib.errors import StudyError, nearest
+from lib.runs import Run, run_dir
+from lib.spec import RunSpec, run_id
+from lib.strategies import STRATEGIES
+from lib.tasks import SCORE, get_task
+
+_KEYS = ("title", "seeds", "run", "tuning", "sources", "grid", "notebooks")
+_GRID_KEYS = ("tasks", "volumes", "strategies", "seeds", "rates", "source", "source_seed", "run")
+_FIELDS = tuple(each.name for each in dataclasses.fields(RunSpec))
+_SOURCE_KEYS = tuple(name for name in _FIELDS if name not in ("source", "seed", "fold"))
+_RUN_KEYS = tuple(name for name in _SOURCE_KEYS if name not in ("task", "strategy", "options", "volume", "lr"))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm on one task at one volume: what is repeated over `seeds`.
+
+    `source` names one of the suite's sources. Seed s starts from the source run of seed s, or, where `source_seed`
+    is a number, from the source run of that seed: then the seeds of the cell share one source.
+    """
+
+    task: str
+    volume: int | None
+    strategy: str
+    options: Mapping[str, Any]
+    source: str | None
+    run: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    source_seed: int | None = None
+    rates: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a study trains.
+
+    Every cell is trained for each of its seeds: those of its block, or the suite's `seeds`. Seed s uses fold s of its
+    task (modulo the number of folds), so replicates differ in initialization, data order, choice of images and split
+    alike. The learning rate of a cell is the one of `rates` with the best validation score on the tuning seed: every
+    cell has the same budget.
+    """
+
+    name: str
+    title: str
+    file: Path
+    seeds: tuple[int, ...]
+    rates: tuple[float, ...]
+    tuning_seed: int
+    run: Mapping[str, Any]
+    sources: Mapping[str, Mapping[str, Any]]
+    cells: tuple[Cell, ...]
+    notebooks: Mapping[str, Mapping[str, Any]]
+
+    def spec(self, cell: Cell, seed: int, rate: float) -> RunSpec:
+        """The run of a cell for a seed at a learning rate."""
+        source = self._start(cell, seed)
+        values = {**self.run, **cell.run, "task": cell.task, "volume": cell.volume, "strategy": cell.strategy}
+        return RunSpec(**values, options=cell.options, source=source, seed=seed, fold=_fold(cell.task, seed), lr=rate)
+
+    def source(self, name: str, seed: int) -> RunSpec:
+        """The source run of that name for a seed."""
+        values = {**self.run, **self.sources[name]}
+        return RunSpec(**values, seed=seed, fold=_fold(values["task"], seed))
+
+    def _start(self, cell: Cell, seed: int) -> RunSpec | None:
+        if cell.source is None:
+            return None
+        return self.source(cell.source, seed if cell.source_seed is None else cell.source_seed)
+
+    def source_specs(self) -> list[RunSpec]:
+        """The source runs that some cell starts from, each once."""
+        starts = [self._start(cell, seed) for cell in self.cells for seed in cell.seeds]
+        return list({run_id(start): start for start in starts if start is not None}.values())
+
+    def tuning_specs(self, cell: Cell) -> list[RunSpec]:
+        """The runs among which a cell's learning rate is chosen."""
+        return [self.spec(cell, self.tuning_seed, rate) for rate in cell.rates]
+
+    def rate(self, cell: Cell) -> float | None:
+        """The cell's learning rate; None until all of its tuning runs are finished. The lower one of equals."""
+        found = []
+        for spec in self.tuning_specs(cell):
+            result = result_of(spec)
+            if result is None:
+                return None
+            found.append(result["val"][SCORE[spec.goal]] if result["status"] == "done" else -math.inf)
+        return cell.rates[found.index(max(found))]
+
+    def chosen(self, cell: Cell) -> list[RunSpec] | None:
+        """The cell's runs, one per seed at the chosen rate; None until the rate is known."""
+        rate = self.rate(cell)
+        return None if rate is None else [self.spec(cell, seed, rate) for seed in cell.seeds]
+
+
+def from_table(file: Path, table: dict[str, Any]) -> Suite:
+    """The suite that a TOML file holds.
+
+    Raises:
+        StudyError: an unknown key or name, or a value out of range.
+    """
+    _check_keys("key of a suite", table, _KEYS)
+    for key in ("seeds", "tuning", "grid"):
+        if key not in table:
+            raise StudyError(f"the key {key!r} is missing")
+    tuning, sources, run = table["tuning"], table.get("sources", {}), table.get("run", {})
+    _check_keys("key of tuning", tuning, ("rates", "seed"))
+    _check_keys("field of a run", run, _RUN_KEYS)
+    _check_keys("source", sources, sources)
+    for source in sources.values():
+        _check_keys("field of a source", source, _SOURCE_KEYS)
+        if "task" not in source:
+            raise StudyError(f"every source needs a task, got {source}")
+    seeds, rates = table["seeds"], tuning.get("rates")
+    if not _numbers(seeds, int):
+        raise StudyError(f"seeds must be a list of different whole numbers, at least one, got {seeds!r}")
+    if not _numbers(rates, (int, float)) or tuning.get("seed") not in seeds:
+        raise StudyError(f"tuning needs a list of different rates, and a seed among {seeds}; got {tuning}")
+    if not isinstance(table["grid"], list):
+        raise StudyError("the grid must be blocks, each under [[grid]]")
+    if not isinstance(table.get("title", ""), str):
+        raise StudyError(f"title must be a text, got {table['title']!r}")
+    cells = [cell for block in table["grid"] for cell in _cells(block, sources, tuple(seeds), tuning)]
+    if len({repr(dataclasses.replace(cell, seeds=())) for cell in cells}) < len(cells):
+        raise StudyError("the grid holds a cell twice; merge its blocks")
+    suite = Suite(
+        file.stem, table.get("title", file.stem), file, tuple(seeds), tuple(sorted(rates)), tuning["seed"], run,
+        sources, tuple(cells), table.get("notebooks", {}),
+    )  # fmt: skip
+    for name in sources:  # so that every field is checked now, not in the middle of the study
+        for seed in seeds:
+            suite.source(name, seed)
+    for cell in cells:
+        for seed in cell.seeds:
+            suite.spec(cell, seed, cell.rates[0])
+        suite.tuning_specs(cell)
+    return suite
+
+
+def _numbers(values: Any, kind: Any) -> bool:
+    """Whether these are a list of at least one number of a kind, and no two are equal."""
+    if not isinstance(values, list) or not values or len(set(map(repr, values))) < len(values):
+        return False
+    return all(isinstance(each, kind) and not isinstance(each, bool) for each in values)
+
+
+def _cells(
+    block: dict[str, Any], sources: Mapping[str, Any], seeds: tuple[int, ...], tuning: Mapping[str, Any]
+) -> Iterable[Cell]:
+    _check_keys("key of a grid block", block, _GRID_KEYS)
+    _check_keys("field of a run", block.get("run", {}), _RUN_KEYS)
+    for key in ("tasks", "volumes", "strategies"):
+        if not isinstance(block.get(key), list) or not block[key]:
+            raise StudyError(f"every grid block needs a list of {key}, at least one, got {block.get(key)!r}")
+    own, start = block.get("seeds", list(seeds)), block.get("source_seed")
+    if not _numbers(own, int) or tuning["seed"] not in own:
+        raise StudyError(
+            f"seeds of a grid block must be different whole numbers, the tuning seed {tuning['seed']} among them; "
+            f"got {own!r}"
+        )
+    rates, count = block.get("rates", tuning["rates"]), len(tuning["rates"])
+    if not _numbers(rates, (int, float)) or len(rates) != count:
+        raise StudyError(f"rates of a grid block must be {count} different numbers, as for every other; got {rates!r}")
+    if "source_seed" in block and (not _numbers([start], int) or "source" not in block):
+        raise StudyError(f"source_seed must be a whole number, in a grid block that has a source; got {block}")
+    for task in block["tasks"]:
+        for volume in block["volumes"]:
+            for entry in block["strategies"]:
+                strategy: dict[str, Any] = {"name": entry} if isinstance(entry, str) else entry
+                _check_keys("key of a strategy", strategy, ("name", "options"))
+                if "name" not in strategy:
+                    raise StudyError(f"a strategy in the grid needs a name, got {strategy}")
+                needed = STRATEGIES[strategy["name"]].needs_source
+                if needed and "source" not in block:
+                    raise StudyError(
+                        f"{strategy['name']} needs a source: add source = NAME to its grid block, and a [sources.NAME] "
+                        f"if there is none; there are: {', '.join(sources) or 'none'}"
+                    )
+                if needed and block["source"] not in sources:
+                    raise StudyError(nearest(f"source (which {strategy['name']} needs)", block.get("source"), sources))
+                yield Cell(
+                    get_task(task).name, None if volume == "all" else volume, strategy["name"],
+                    strategy.get("options", {}), block["source"] if needed else None, block.get("run", {}),
+                    tuple(own), start if needed else None, tuple(sorted(rates)),
+                )  # fmt: skip
+
+
+def _check_keys(kind: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
+    if not isinstance(table, Mapping):
+        raise StudyError(f"expected a table ({kind} = value), got {table!r}")
+    known = list(known)
+    for key in table:
+        if key not in known:
+            raise StudyError(nearest(kind, key, known))
+
+
+def _fold(task: str, seed: int) -> int:
+    return seed % get_task(task).folds
+
+
+def result_of(spec: RunSpec) -> dict[str, Any] | None:
+    """The result of a run, None while it is not finished."""
+    folder = run_dir(spec)
+    return Run(folder).result if (folder / "result.json").is_file() else None
