@@ -105,8 +105,8 @@ class RunSpec:
                 theirs, ours = getattr(self.source, name), getattr(self, name)
                 if theirs != ours:
                     raise StudyError(
-                        f"{name} must be that of the source: {theirs!r} in {self.source.task!r}, {ours!r} in "
-                        f"{self.task!r}; choose another source for this task, or another {name}"
+                        f"{name} must be that of the source, {theirs!r} on {self.source.task!r}, got {ours!r} on "
+                        f"{self.task!r}; choose another source, or another {'task' if name == 'goal' else name}"
                     )
             people = get_task(self.task).people
             if people and people == get_task(self.source.task).people and self.source.fold != self.fold:

@@ -16,7 +16,7 @@ import pytest
 import tiny
 
 from lib import __main__ as command_line
-from lib import paths
+from lib import paths, study
 from lib.runs import Run, list_runs, open_run, run_dir
 from lib.spec import run_id
 from lib.train import train
@@ -125,19 +125,35 @@ def test_a_suite_from_a_file(lib: Any, suite: Path):
 
 
 def test_runs_that_failed_are_exit_code_1(lib: Any, suite: Path):
-    suite.write_text(SUITE.replace("volumes = [6]", "volumes = [6, 19]"))  # more images than there are
+    plan = study.load(str(suite))
+    spec = plan.tuning_specs(plan.cells[0])[0]
+    run_dir(spec).mkdir(parents=True)
+    (run_dir(spec) / "spec.json").write_text("{}")  # not that of a run
     code, out, err = lib("train", str(suite), "--engine", "here")
     assert (code, err) == (1, "")
-    failed = [line for line in out.splitlines() if line.startswith("failed: ")]
-    assert len(failed) == 2
-    assert all("training images of 'blobs', got 19" in line for line in failed)
-    assert out.splitlines()[-1] == f"suite {suite}: 2 runs failed"
-    assert len([run for run in list_runs() if run.result]) == 4
+    (failed,) = [line for line in out.splitlines() if line.startswith("failed: ")]
+    assert spec.task in failed or run_dir(spec).name in failed
+    assert out.splitlines()[-1] == f"suite {suite}: 1 runs failed"
+
+
+def test_data_that_do_not_suffice_are_told_before_anything_is_trained(lib: Any, suite: Path):
+    suite.write_text(SUITE.replace("volumes = [6]", "volumes = [6, 19]"))  # more images than there are
+    code, _, err = lib("train", str(suite), "--engine", "here")
+    assert (code, err) == (2, "error: volume must be at most 18, the training images of 'blobs', got 19\n")
+    assert list_runs() == []
+
+
+def test_a_home_that_cannot_be_written_is_a_mistake(lib: Any, suite: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("STUDY_HOME", "/proc/nothing")
+    code, _, err = lib("train", str(suite))
+    assert code == 2
+    assert err.startswith("error: cannot write in /proc/nothing (")
+    assert err.endswith("set STUDY_HOME to another folder\n")
 
 
 MISTAKES = [
     (["train", "smoek"], "unknown suite 'smoek'; did you mean 'smoke'"),
-    (["train", "no/such.toml"], "unknown suite 'no/such.toml'"),
+    (["train", "no/such.toml"], "there is no file no/such.toml"),
     (["train", "smoke", "class"], "one suite at a time, got smoke class"),
     (["train", "no/such.json"], "no file no/such.json"),
     (["train", "task=blosb"], "unknown task 'blosb'; did you mean 'blobs'"),

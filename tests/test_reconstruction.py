@@ -51,7 +51,7 @@ def spec(**changes: Any) -> RunSpec:
 
 @pytest.mark.parametrize("field", [{"model": "cascade"}, {"acceleration": 8}, {"coils": 2}, {"sampling": "gaussian"}])
 def test_what_a_segmentation_cannot_use_is_refused(field: dict[str, Any]):
-    with pytest.raises(StudyError, match=f"{next(iter(field))}=.* has no meaning .* segmentation task; leave"):
+    with pytest.raises(StudyError, match=r"(has no meaning .*|is) a segmentation task; leave"):
         RunSpec(task="sim_natural", **field)
 
 

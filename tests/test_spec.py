@@ -291,7 +291,7 @@ def test_a_source_must_be_a_spec(source: Any) -> None:
 @pytest.mark.parametrize(("name", "value"), [("width", 8), ("depth", 3), ("norm", "instance")])
 def test_a_source_with_another_network_is_refused(name: str, value: Any) -> None:
     ours = getattr(spec(), name)
-    with pytest.raises(StudyError, match=f"{name} must be that of the source, {value!r}, got {ours!r}"):
+    with pytest.raises(StudyError, match=f"{name} must be that of the source, {value!r} on '{TASK}', got {ours!r}"):
         spec(strategy="full_finetuning", source=spec(**{name: value}))
 
 
