@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from pandas.io.formats.style import Styler
+
 from lib import paths
 
 TEMPLATES = Path(__file__).resolve().parent / "report_template"
@@ -182,3 +185,10 @@ def claim_row(claim: Mapping[str, Any]) -> dict[str, str]:
     texts = {key: number(claim.get(key)) for key in ("effect", "detectable", "seeds")}
     texts |= {key: str(claim.get(key) or "") for key in ("id", "paper", "statement", "task", "verdict", "unit", "note")}
     return {**texts, "interval": f"[{', '.join(map(number, interval))}]" if known and interval else ""}
+
+
+def verdict_table(claims: Sequence[Mapping[str, Any]]) -> Styler:
+    """Claims of the ledger as a table to read in a notebook, notes in full."""
+    columns = ["id", "task", "verdict", "effect", "interval", "seeds", "detectable", "unit", "note"]
+    table = pd.DataFrame([claim_row(claim) for claim in claims], columns=columns)
+    return table.style.hide(axis="index").set_table_attributes('class="verdicts"')

@@ -356,3 +356,14 @@ def test_claim_without_numbers_shows_dashes():
         {"id": "K3", "verdict": "not tested", "effect": None, "interval": None, "detectable": float("nan")}
     )
     assert (row["effect"], row["interval"], row["detectable"], row["verdict"]) == ("–", "", "–", "not tested")
+
+
+def test_verdicts_are_read_in_full_and_without_gaps_in_words() -> None:
+    note = "a long note " * 12
+    claim = {"id": "K1", "task": "blobs", "verdict": "not tested", "effect": None, "interval": [None, None], "seeds": 2}
+    html = pages.verdict_table([{**claim, "note": note}]).to_html()
+    assert note.strip() in html
+    assert "None" not in html
+    assert "nan" not in html.lower()
+    assert "K1" in html
+    assert "detectable" in pages.verdict_table([]).to_html()
