@@ -47,12 +47,14 @@ class Lines:
         """Nothing is held back but the unfinished line."""
 
 
-def _kernel_manager(stderr: IO[str], started: Callable[[int], Any]) -> type:
+def _kernel_manager(stderr: IO[str], started: Callable[[int], Any], threads: int) -> type:
     """A kernel manager that starts this interpreter, and keeps what the kernel process itself writes to stderr."""
     from jupyter_client.manager import AsyncKernelManager
     from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(paths.REPOSITORY)}
+    # Kernels side by side that each take all cores cost several times what threads save them.
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+    environment |= {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(paths.REPOSITORY)}
     environment.pop("MPLBACKEND", None)  # a backend set outside would leave the reports without figures
 
     class Manager(AsyncKernelManager):
@@ -70,7 +72,12 @@ def _kernel_manager(stderr: IO[str], started: Callable[[int], Any]) -> type:
 
 
 def execute(
-    job: Job, output: Path, say: Callable[[str], Any], timeout: int | None, started: Callable[[int], Any]
+    job: Job,
+    output: Path,
+    say: Callable[[str], Any],
+    timeout: int | None,
+    started: Callable[[int], Any],
+    threads: int = 1,
 ) -> Outcome:
     """Execute one notebook into `output`.
 
@@ -80,6 +87,7 @@ def execute(
         say: takes every line that the notebook prints.
         timeout: seconds one cell may take; None is no limit.
         started: takes the process id of the kernel, for whoever must stop it.
+        threads: of the kernel, where `OMP_NUM_THREADS` does not say otherwise.
     """
     import papermill
     from jupyter_core.utils import ensure_event_loop
@@ -104,7 +112,7 @@ def execute(
                 coalesce_streams=True,
                 # the kernel's folder; papermill's own cwd would change that of all threads
                 resources={"metadata": {"path": str(job.path.parent)}},
-                kernel_manager_class=_kernel_manager(stderr, started),
+                kernel_manager_class=_kernel_manager(stderr, started, threads),
             )
             outcome = Outcome("ok")
         except (papermill.PapermillExecutionError, CellExecutionError) as error:

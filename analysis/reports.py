@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis import execution, pages, parameters
-from lib import paths, provenance, study
+from lib import engines, paths, provenance, study
 
 
 def publish(name: str, thing: Any, report: str) -> None:
@@ -57,8 +57,8 @@ def write_claims(suite: str) -> tuple[Path, list[dict[str, Any]]]:
 class Reporter:
     """One call of `report`: prints its progress, keeps the kernels it started, and can end them."""
 
-    def __init__(self, suite: str, count: int, timeout: int | None) -> None:
-        self.suite, self.timeout = suite, timeout
+    def __init__(self, suite: str, count: int, timeout: int | None, threads: int) -> None:
+        self.suite, self.timeout, self.threads = suite, timeout, threads
         self.folder = paths.reports_dir() / self.suite
         self.commit, self.begun = provenance.commit(), time.monotonic()
         self.left, self.kernels, self.lock = count, list[int](), threading.Lock()
@@ -85,7 +85,7 @@ class Reporter:
 
         self.say(f"{job.name} starts")
         outcome = execution.execute(
-            job, executed, lambda line: self.say(f"{job.name} | {line}"), self.timeout, self.keep
+            job, executed, lambda line: self.say(f"{job.name} | {line}"), self.timeout, self.keep, self.threads
         )
         if self.stopped:
             return "interrupted"
@@ -157,7 +157,7 @@ def report(
     """
     planned = parameters.plan(suite, names, overrides)
     chosen = study.load(suite)
-    reporter = Reporter(chosen.name, len(planned), timeout)
+    reporter = Reporter(chosen.name, len(planned), timeout, threads=max(1, engines.cores() // max(1, jobs)))
     reporter.say(f"suite {reporter.suite}: {len(planned)} notebooks, into {reporter.folder}")
     statuses: list[str] = []
     # In threads even when there is one at a time: an interrupt then reaches this one, which can stop the kernels.

@@ -161,8 +161,6 @@ def _doctor(options: argparse.Namespace) -> int:
     disk = next(folder for folder in (paths.home(), *paths.home().parents) if folder.exists())
     print(f"{'home':12} {paths.home()} ({shutil.disk_usage(disk).free / 1e9:.0f} GB free)")
     print(f"{'data':12} {paths.data_root()} ({paths.data_origin()})")
-    if os.environ.get("OMP_NUM_THREADS") is None:
-        print("hint         OMP_NUM_THREADS is not set; workers get a share of the cores each")
     return 0
 
 

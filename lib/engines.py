@@ -29,6 +29,11 @@ class RunFailed(StudyError):
     """A run that could not be trained to a result; the message says why and what to do."""
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Here:
     """Train in this process, one run after the other, at the moment it is submitted."""
 
@@ -66,15 +71,14 @@ class Local:
     def __init__(
         self, *, device: str = "auto", report: Report = silent, workers: int | None = None, threads: int | None = None
     ) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if workers is None:
             from lib.provenance import pick_device
 
-            workers = cores if pick_device(device).type == "cpu" else 1
+            workers = cores() if pick_device(device).type == "cpu" else 1
         if workers < 1:
             raise StudyError(f"workers must be at least 1, got {workers}")
         self.device, self.report = device, report
-        self.threads = threads or max(1, cores // workers)
+        self.threads = threads or max(1, cores() // workers)
         self._idle: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="run")
         self._alive: set[subprocess.Popen[str]] = set()

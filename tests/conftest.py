@@ -1,6 +1,7 @@
 """What holds for every test: quiet threads, no display, and a home of its own."""
 
 import os
+import signal
 
 # Before torch is imported anywhere: one thread a process, and none that spins while it waits.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -10,6 +11,9 @@ os.environ["MPLBACKEND"] = "Agg"
 from pathlib import Path
 
 import pytest
+
+# A shell that starts the tests in the background lets them ignore an interrupt; the tests of interrupts send one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

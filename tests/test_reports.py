@@ -41,6 +41,7 @@ FATES = {
     "01_fine": [
         "print('step 1')\nprint('half\\rstep 2')",
         "import os, pathlib; print('folder', pathlib.Path.cwd().name); print('rate', rate, pathlib.Path(suite).name)",
+        "print('threads', os.environ['OMP_NUM_THREADS'])",
         "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()",
         "from analysis.reports import publish; publish('line', plt.gca(), report)",
     ],
@@ -97,6 +98,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
         patch.setattr(parameters, "NOTEBOOKS", notebooks)
         patch.setattr("analysis.claims.evaluate", lambda *tables, runs: [CLAIM])
         patch.setattr(reports.Reporter, "say", lambda self, text: printed.append(text))
+        patch.setattr(reports.engines, "cores", lambda: 8)
+        patch.delenv("OMP_NUM_THREADS")
         code = reports.report(suite, names=["01_fine", "02_broken", "03_killed.ipynb"], jobs=2)
         reports.report(suite, names=["04_slow"], timeout=1)  # apart, so that a busy machine stops no other
         yield Built(home / "reports" / "tiny", code, "\n".join(printed))
@@ -148,6 +151,10 @@ def test_parameters_arrive_and_are_shown(built: Built):
 
 def test_a_notebook_runs_in_its_own_folder(built: Built):
     assert "01_fine | folder notebooks" in built.printed
+
+
+def test_kernels_side_by_side_share_the_cores(built: Built):
+    assert "01_fine | threads 4" in built.printed
 
 
 def test_stderr_is_kept_for_a_failure(built: Built):
@@ -219,7 +226,7 @@ def test_interrupt_ends_the_kernels(
 ):
     kernels = []
 
-    def hang(job, output, say, timeout, started):
+    def hang(job, output, say, timeout, started, threads):
         kernels.append(subprocess.Popen(["sleep", "60"], start_new_session=True))
         started(kernels[0].pid)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # as Ctrl-C does
