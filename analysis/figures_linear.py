@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from analysis import looks, stats
+from analysis.leads import by_seed
 from analysis.looks import styled
 
 RATE_COLORS = {3.0: "#56B4E9", 4.0: "#0072B2", 6.0: "#E69F00", 8.0: "#D55E00"}
@@ -25,7 +26,7 @@ def lead_by_volume(pairs: pd.DataFrame, target: str, *, ax: Axes | None = None) 
     """Lead of linear over full fine-tuning on one target against the number of volumes, a line per sampling rate.
 
     Args:
-        pairs: from `linear_finetuning.leads`. target: a value of its column `images`.
+        pairs: from `leads.leads`. target: a value of its column `images`.
     """
     ax = looks.axes(ax, width=9)
     rows = pairs[(pairs.images == target) & pairs.lead.notna()]
@@ -39,7 +40,7 @@ def lead_by_volume(pairs: pd.DataFrame, target: str, *, ax: Axes | None = None) 
         shift = 1.05 ** (place - (len(rates) - 1) / 2)
         means: list[float] = []
         for label, volume in volumes.items():
-            values = own[own.volume_label == label].lead
+            values = by_seed(own[own.volume_label == label])
             each = stats.mean_interval(values)
             means.append(each.estimate)
             bounds += [each.low, each.high]

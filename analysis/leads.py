@@ -35,6 +35,11 @@ def leads(frame: pd.DataFrame, first: str = LINEAR, second: str = FULL, metric: 
     return pairs.assign(images=named[0], rate=named[1].astype("float64"))
 
 
+def by_seed(pairs: pd.DataFrame) -> pd.Series:
+    """The lead of each seed (with its fold), averaged over sources where a target was reached from several."""
+    return pairs.groupby(["seed", "fold"]).lead.mean().dropna()
+
+
 def lead_table(pairs: pd.DataFrame) -> pd.DataFrame:
     """Leads in dB with their 95 % t intervals over seeds: a row per target, rate and volume.
 
@@ -42,7 +47,7 @@ def lead_table(pairs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (images, rate, label), own in pairs.groupby(["images", "rate", "volume_label"], sort=False):
-        each = stats.mean_interval(own.lead.dropna())
+        each = stats.mean_interval(by_seed(own))
         means = (own["first"].mean(), own.second.mean())
         rows.append((images, rate, label, *means, each.estimate, each.low, each.high, each.n))
     columns = ["images", "rate", "volume_label", "first", "second", "lead", "low", "high", "seeds"]

@@ -91,6 +91,8 @@ def test_leads_are_paired_by_source_where_both_arms_have_one():
     assert len(pairs) == 8
     assert pairs.groupby("source").lead.mean().tolist() == pytest.approx([1.0, 3.0], abs=0.15)
     assert len(leads.leads(both, LINEAR, "scratch")) == 8
+    told = leads.lead_table(pairs)
+    assert (told.seeds.tolist(), told.lead.tolist()) == ([4], [pytest.approx(2.0, abs=0.15)]), "a seed counts once"
 
 
 def test_l1_and_l6_count_every_source_as_a_condition():
