@@ -39,7 +39,7 @@ CONTROLS = {
     "scratch": "trained as a whole, from random weights",
     "full_finetuning": "trained as a whole, from a source",
     FROZEN: "encoder frozen at random",
-    "frozen_random_encoder (calibrate=False)": "the same with statistics never estimated: a straw man",
+    "frozen_random_encoder (calibrate=False)": "the same, statistics never estimated",
     "frozen_drawn_encoder": "frozen orthogonal encoder",
     "frozen_drawn_encoder (law=gabor)": "frozen encoder of Gabor functions",
     IMAGE: "the decoder sees the image alone, at every resolution",

@@ -35,7 +35,7 @@ class Look(NamedTuple):
 
 
 # Colors of Okabe and Ito and of Tol's muted set; the marker tells apart what a color might not. Matplotlib has fifteen
-# filled markers: those of arms that no figure shows together come twice.
+# filled shapes; glyphs make up the rest.
 LOOKS = {
     "scratch": Look("#444444", "o"),
     "full_finetuning": Look("#0072B2", "s"),
@@ -52,9 +52,9 @@ LOOKS = {
     "l2_sp": Look("#332288", "d"),
     "transplant": Look("#661100", "8"),
     "frozen_drawn_encoder": Look("#DDCC77", "H"),
-    "without_skips": Look("#6A3D9A", "d"),
-    "frozen_random_decoder": Look("#A6761D", "D"),
-    "shuffled_labels": Look("#888888", "p"),
+    "without_skips": Look("#6A3D9A", r"$\spadesuit$"),
+    "frozen_random_decoder": Look("#A6761D", r"$\clubsuit$"),
+    "shuffled_labels": Look("#888888", r"$\heartsuit$"),
 }
 
 

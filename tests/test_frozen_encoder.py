@@ -13,7 +13,7 @@ from analysis import claims, frozen_encoder, outcomes
 from analysis.frozen_encoder import FROZEN, IMAGE, NO_SKIPS, NO_SKIPS_TRAINED
 
 LEDGER = {claim.id: claim for claim in claims.load()}
-STRAW = "frozen_random_encoder (calibrate=False)"
+UNCALIBRATED = "frozen_random_encoder (calibrate=False)"
 GOOD = {"scratch": 0.80, "full_finetuning": 0.80, FROZEN: 0.795, IMAGE: 0.60, NO_SKIPS: 0.70, NO_SKIPS_TRAINED: 0.705}
 
 
@@ -54,8 +54,8 @@ def test_k6_is_decided_by_the_better_of_both_references() -> None:
     assert "against full_finetuning" in result["note"].split(".")[0] + result["note"].split(".")[1]
 
 
-def test_k6_does_not_judge_the_method_by_the_straw_man() -> None:
-    (alone,), (beside,) = judge("K6", table(GOOD)), judge("K6", table({**GOOD, STRAW: 0.3}))
+def test_k6_does_not_judge_the_method_by_the_uncalibrated() -> None:
+    (alone,), (beside,) = judge("K6", table(GOOD)), judge("K6", table({**GOOD, UNCALIBRATED: 0.3}))
     assert alone == beside
 
 
@@ -106,15 +106,15 @@ def test_k7_is_not_supported_without_its_controls(missing: str) -> None:
 
 
 def test_losses_hold_every_arm_against_its_reference() -> None:
-    found = frozen_encoder.losses(table({**GOOD, STRAW: 0.5}, volumes=(20,)))
+    found = frozen_encoder.losses(table({**GOOD, UNCALIBRATED: 0.5}, volumes=(20,)))
     pairs = set(zip(found.arm, found.reference, strict=True))
     assert pairs == {
-        ("full_finetuning", "scratch"), (FROZEN, "scratch"), (FROZEN, "full_finetuning"), (STRAW, "scratch"),
+        ("full_finetuning", "scratch"), (FROZEN, "scratch"), (FROZEN, "full_finetuning"), (UNCALIBRATED, "scratch"),
         (IMAGE, "scratch"), (NO_SKIPS, "scratch"), (NO_SKIPS, NO_SKIPS_TRAINED), (NO_SKIPS_TRAINED, "scratch"),
     }  # fmt: skip
-    straw = found[found.arm == STRAW].iloc[0]
-    assert straw.effect == pytest.approx(-0.3, abs=0.01)
-    assert straw.effect == pytest.approx(np.mean(straw["values"]))
+    uncalibrated = found[found.arm == UNCALIBRATED].iloc[0]
+    assert uncalibrated.effect == pytest.approx(-0.3, abs=0.01)
+    assert uncalibrated.effect == pytest.approx(np.mean(uncalibrated["values"]))
     assert len(frozen_encoder.losses(table(GOOD, seeds=1))) == 0
 
 
