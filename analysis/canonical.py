@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.gram import checked_pair, normalized
+from analysis.gram import checked_pair, normalized, tall_gram
 from lib.errors import StudyError
 
 SAMPLES_PER_DIRECTION = 10
@@ -81,7 +81,7 @@ def _directions(x: Tensor, keep: float) -> tuple[Tensor, Tensor]:
     Several times faster than a singular value decomposition. Products square the condition number; no direction
     kept here is weaker than (1 - keep) / p of the whole variance, which leaves more than ten digits.
     """
-    values, vectors = torch.linalg.eigh(x.mT @ x if x.shape[1] < len(x) else x @ x.mT)
+    values, vectors = torch.linalg.eigh(tall_gram(x.mT if x.shape[1] < len(x) else x))
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)  # rounding makes zeros negative
     count = _enough(values, keep)
     return values[:count].sqrt(), vectors[:, :count]
