@@ -108,4 +108,4 @@ def adapter_sizes(runs: Iterable[Run]) -> pd.DataFrame:
     means = table.groupby("arm", sort=False).mean().assign(runs=table.groupby("arm", sort=False).size())
     plain = float(table[table.arm == FULL].parameters.mean()) if (table.arm == FULL).any() else float("nan")
     sized = means.assign(kilobytes=4 * means.trainable / 1000, share=means.trainable / plain)
-    return sized.reset_index()[["arm", "trainable", "kilobytes", "share", "runs"]]
+    return sized.astype({"trainable": int}).reset_index()[["arm", "trainable", "kilobytes", "share", "runs"]]
