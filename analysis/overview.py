@@ -48,7 +48,10 @@ def fold_table(tasks: Sequence[str]) -> pd.DataFrame:
     for name in tasks:
         data = load(name, FOLD_SIZE)
         groups = np.array(data.groups)
-        splits = [split(name, data.groups, fold=fold, volume=None, seed=0) for fold in range(get_task(name).folds)]
+        splits = [
+            split(name, data.groups, fold=fold, volume=None, seed=0, folds=data.folds)
+            for fold in range(get_task(name).folds)
+        ]
         sizes = {part: [len(getattr(each, part)) for each in splits] for part in ("train", "val", "test")}
         crossing = 0
         for each in splits:

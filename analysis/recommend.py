@@ -96,7 +96,9 @@ def recommend(
 def _images(task: str, size: int, volume: int | None, seed: int, fold: int) -> tuple[Tensor, Tensor]:
     """Training images (n, 1, s, s), standardized, and masks (n, s, s) of a task, at most IMAGES."""
     data = load(task, size)
-    index = torch.from_numpy(split(task, data.groups, fold=fold, volume=volume, seed=seed).train[:IMAGES])
+    index = torch.from_numpy(
+        split(task, data.groups, fold=fold, volume=volume, seed=seed, folds=data.folds).train[:IMAGES]
+    )
     return standardize(data.images[index]), data.masks[index]
 
 

@@ -115,7 +115,7 @@ def probe_images(
     seen = set[str]()
     for run in runs:
         spec = run.spec
-        train = split(task, data.groups, fold=spec.fold, volume=spec.volume, seed=spec.seed).train
+        train = split(task, data.groups, fold=spec.fold, volume=spec.volume, seed=spec.seed, folds=data.folds).train
         seen |= {data.groups[at] for at in train}
     unseen = np.array([at for at, group in enumerate(data.groups) if group not in seen], dtype=np.int64)
     rest = np.setdiff1d(np.arange(len(data.groups)), unseen)
