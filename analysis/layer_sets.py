@@ -154,7 +154,7 @@ def worst_is_last(frame: pd.DataFrame) -> pd.DataFrame:
     The candidates are the whole sets of one condition that are no single stage, all those of the network's full
     depth left out; a *last* set holds nothing but the output's side (`path`, deep, at most half of the groups). A
     diverged run counts as the lowest. `chance` is the share of last sets among the candidates. Conditions without
-    both kinds are left out.
+    both kinds are left out, and those where one of each kind is the lowest.
 
     Columns: CONDITION, REPLICATE, kind, modality, lowest (label), sets, chance, last.
     """
@@ -166,7 +166,10 @@ def worst_is_last(frame: pd.DataFrame) -> pd.DataFrame:
     for key, own in sets.groupby([*CONDITION, *REPLICATE]):
         if not 0 < own["last"].mean() < 1:
             continue
-        lowest = own.loc[own.dice.idxmin()]
+        tied = own[own.dice == own.dice.min()]
+        if tied["last"].nunique() > 1:
+            continue
+        lowest = tied.iloc[0]
         rows.append(
             {
                 **dict(zip([*CONDITION, *REPLICATE], key, strict=True)),

@@ -48,7 +48,8 @@ def lead_table(pairs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (images, rate, label), own in pairs.groupby(["images", "rate", "volume_label"], sort=False):
         each = stats.mean_interval(by_seed(own))
-        means = (own["first"].mean(), own.second.mean())
+        led = own[own.lead.notna()]
+        means = (led["first"].mean(), led.second.mean())
         rows.append((images, rate, label, *means, each.estimate, each.low, each.high, each.n))
     columns = ["images", "rate", "volume_label", "first", "second", "lead", "low", "high", "seeds"]
     return pd.DataFrame(rows, columns=columns).round(3)

@@ -37,6 +37,7 @@ from lib.adapters import without_factors
 from lib.runs import Run, run_dir
 
 _CONDITIONS = ["task", *CONDITIONS]
+_L3 = ["rate", "source", "volume_label"]
 Rows = list[dict[str, Any]]
 
 
@@ -44,7 +45,8 @@ def best_across_contrasts(claim: Claim, frame: pd.DataFrame, evaluations: pd.Dat
     """Per target contrast and sampling rate: linear fine-tuning against every other arm (L1).
 
     The effect is the lead over the arm that comes closest. `supported`: every lead's interval lies above the margin
-    (all must, so no correction). `contradicted`: some lead is shown to lie below it (Holm over the arms).
+    (all must, so no correction) and no arm was left without enough seeds. `contradicted`: some lead is shown to lie
+    below it (Holm over the arms).
     """
     least, margin = int(claim.value("min_seeds")), claim.value("margin")
     rows = []
@@ -52,25 +54,30 @@ def best_across_contrasts(claim: Claim, frame: pd.DataFrame, evaluations: pd.Dat
     for task in dict.fromkeys(moved.task):
         own = frame[(frame.task == task) & frame.scenario.isin(["contrast", ""])]
         rivals = [arm for arm in dict.fromkeys(own.arm) if not arm.startswith(LINEAR)]
-        found = {}
+        found, left_out = {}, []
         for arm in rivals:
             pairs = leads(own, LINEAR, arm)
-            wide, _ = balanced(by_replicate(pairs[pairs.lead.notna()], "lead", CONDITIONS), least)
+            wide, words = balanced(by_replicate(pairs[pairs.lead.notna()], "lead", CONDITIONS), least)
             if len(wide) >= least:
                 found[arm] = wide.mean(axis=1).to_numpy()
+                left_out += [f"against {arm} {words}"] if words else []
         if not found:
             rows.append(verdict(claim, task, "not tested", sentence(f"fewer than {least} seeds", kinds(own))))
             continue
+        lacking = [arm for arm in rivals if arm not in found]
+        left_out += [f"not compared, fewer than {least} seeds: {', '.join(lacking)}"] if lacking else []
         intervals = {arm: stats.mean_interval(values) for arm, values in found.items()}
         closest = min(intervals, key=lambda arm: intervals[arm].estimate)
         behind = stats.holm([stats.one_sided_p(values, margin, above=False) for values in found.values()])
         word = "inconclusive"
-        if all(each.low > margin for each in intervals.values()):
+        if all(each.low > margin for each in intervals.values()) and not lacking:
             word = "supported"
         elif (behind < claim.value("alpha")).any():
             word = "contradicted"
         every = ", ".join(f"{arm} {each.estimate:+.2f}" for arm, each in intervals.items())
-        note = sentence(f"closest: {closest}; {intervals[closest].method}", f"leads over {every}", kinds(own))
+        note = sentence(
+            f"closest: {closest}; {intervals[closest].method}", f"leads over {every}", *left_out, kinds(own)
+        )
         row = verdict(
             claim, task, word, note, interval=intervals[closest], seeds=intervals[closest].n,
             detectable=stats.detectable(found[closest]),
@@ -88,13 +95,13 @@ def fewer_artifacts(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame
     pairs["log"] = np.log(pairs["first"] / pairs.second).where(pairs.status == "done")
     rows = []
     for target, own in pairs.groupby("images"):
-        wide, left_out = balanced(by_replicate(own[own.log.notna()], "log", _CONDITIONS), 1)
+        wide, left_out = balanced(by_replicate(own[own.log.notna()], "log", _CONDITIONS), int(claim.value("min_seeds")))
         logs = wide.mean(axis=1).to_numpy()
         interval = stats.time_ratio(np.exp(logs), np.ones(len(logs)))
         word = side_of(interval, claim.value("ratio"), low="supported", high="contradicted")
         detect = math.exp(-stats.detectable(logs))
         rows.append(
-            _judged(claim, target, word, interval, detect, _conditions(wide), left_out, unpaired(own), kinds(own))
+            _judged(claim, target, word, interval, detect, _conditions(wide), left_out, _left_out(own), kinds(own))
         )
     return rows or [verdict(claim, "all", "not tested", "No pair of runs that moved to another contrast")]
 
@@ -110,14 +117,18 @@ def lead_grows_as_volumes_fall(claim: Claim, frame: pd.DataFrame, evaluations: p
     pairs = pairs[pairs.scenario.isin(["direction", "anatomy"])]
     rows = []
     for target, own in pairs.groupby("images"):
-        volumes = own.groupby("volume_label").volume.mean().astype("float64").sort_values()
-        if len(volumes) < 2:
-            rows.append(verdict(claim, target, "not tested", sentence("only one number of volumes", kinds(own))))
+        led = own[own.lead.notna()]
+        volumes = led.groupby("volume_label").volume.mean().astype("float64").sort_values()
+        wide, missing = _at_all_volumes(by_replicate(led, "lead", _L3), int(claim.value("min_seeds")))
+        if len(volumes) < 2 or not len(wide.columns):
+            reason = (
+                "only one number of volumes" if len(volumes) < 2 else "no sampling rate with every number of volumes"
+            )
+            rows.append(verdict(claim, target, "not tested", sentence(reason, _left_out(own), kinds(own))))
             continue
-        # A seed counts once: its leads at a number of volumes are averaged over the rates that all numbers have.
-        shared = set.intersection(*(set(own[own.volume_label == label].rate) for label in volumes.index))
-        means = own[own.rate.isin(shared)].groupby(["seed", "fold", "volume_label"]).lead.mean().unstack()
-        means = means[list(volumes.index)].dropna()
+        # A seed counts once: its leads at a number of volumes are averaged over the rates and sources that all have.
+        means = wide.T.groupby(level="volume_label").mean().T[list(volumes.index)]
+        shared = wide.columns.unique("rate")
         design = np.column_stack([np.ones(len(volumes)), np.log2(volumes)])
         slopes = stats.replicate_slopes(design, means.to_numpy())[1]
         per_seed = np.linalg.lstsq(design, means.to_numpy().T, rcond=None)[0][1] if len(means) else np.zeros(0)
@@ -134,10 +145,28 @@ def lead_grows_as_volumes_fall(claim: Claim, frame: pd.DataFrame, evaluations: p
             f"with the fewest {few.estimate:+.2f} [{few.low:.2f}, {few.high:.2f}]",
             "full fine-tuning is never ahead on average" if turn is None else f"full fine-tuning is ahead at {turn}",
             f"rates {', '.join(f'{rate:g}' for rate in sorted(shared))}",
+            missing,
         )
         detect = -stats.detectable(per_seed)
-        rows.append(_judged(claim, target, word, slopes, detect, *note, unpaired(own), kinds(own)))
+        rows.append(_judged(claim, target, word, slopes, detect, *note, _left_out(own), kinds(own)))
     return rows or [verdict(claim, "all", "not tested", "No pair of runs that moved to another direction or anatomy")]
+
+
+def _at_all_volumes(leads_of: pd.DataFrame, least: int) -> tuple[pd.DataFrame, str]:
+    """Leads of seeds (rows) at rates and sources that have at least `least` seeds at every number of volumes.
+
+    Returns:
+        The seeds that have all of these, and what was left out, in words.
+    """
+    counts = leads_of.notna().sum().unstack("volume_label", fill_value=0).min(axis=1)
+    enough = counts.index[counts >= max(1, min(least, counts.max() if len(counts) else 0))]
+    chosen = leads_of.loc[:, leads_of.columns.droplevel("volume_label").isin(enough)]
+    kept, thin = chosen.dropna(), len(counts) - len(enough)
+    words = (
+        [f"{thin} of {len(counts)} rates left out: fewer than {least} seeds at some number of volumes"] if thin else []
+    )
+    words += [f"{len(chosen) - len(kept)} of {len(chosen)} seeds left out"] if len(kept) < len(chosen) else []
+    return kept, "; ".join(words)
 
 
 def largest_lead(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> Rows:
@@ -158,12 +187,12 @@ def largest_lead(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, r
     interval = stats.mean_interval(cells[best])
     word = "supported" if (above < alpha).any() else "contradicted" if (below < alpha).all() else "inconclusive"
     means = [values.mean() for values in cells.values()]
-    reference = pairs[(pairs[_CONDITIONS] == list(best)).all(axis=1)].second.mean()
+    reference = pairs[(pairs[_CONDITIONS] == list(best)).all(axis=1) & pairs.lead.notna()].second.mean()
     note = sentence(
         f"{best[0]}, {best[1]} volumes; {interval.method}, uncorrected for being the largest of {len(cells)}",
         f"median over the grid {np.median(means):+.2f}, smallest {min(means):+.2f} dB",
         f"{100 * interval.estimate / reference:.2f} % of the PSNR of full fine-tuning (paper: 5.89 %)",
-        unpaired(pairs),
+        _left_out(pairs),
         kinds(pairs),
     )
     detect = stats.detectable(cells[best])
@@ -210,16 +239,24 @@ def _per_target(claim: Claim, pairs: pd.DataFrame, threshold: float, *, low: str
     high = "contradicted" if low == "supported" else "supported"
     rows = []
     for target, own in pairs.groupby("images"):
-        wide, left_out = balanced(by_replicate(own[own.lead.notna()], "lead", _CONDITIONS), 1)
+        wide, left_out = balanced(
+            by_replicate(own[own.lead.notna()], "lead", _CONDITIONS), int(claim.value("min_seeds"))
+        )
         values = wide.mean(axis=1).to_numpy()
         interval = stats.mean_interval(values)
         word = side_of(interval, threshold, low=low, high=high)
-        means = own[["first", "second"]].astype("float64").mean()
+        means = own.loc[own.lead.notna(), ["first", "second"]].astype("float64").mean()
         both = f"{claim.compare[0]} {means['first']:.2f}, {claim.compare[1]} {means.second:.2f} dB"
         detect = stats.detectable(values)
-        parts = (both, _conditions(wide), left_out, unpaired(own), kinds(own))
+        parts = (both, _conditions(wide), left_out, _left_out(own), kinds(own))
         rows.append(_judged(claim, target, word, interval, detect, *parts))
     return rows or [verdict(claim, "all", "not tested", "No pair of runs")]
+
+
+def _left_out(pairs: pd.DataFrame) -> str:
+    """How many pairs have no lead, and why."""
+    count = int((pairs.status == "diverged").sum())
+    return ", ".join(filter(None, [f"{count} runs left out: diverged" if count else "", unpaired(pairs)]))
 
 
 def _conditions(wide: pd.DataFrame) -> str:

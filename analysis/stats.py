@@ -17,6 +17,7 @@ from scipy import optimize
 from scipy import stats as sps
 
 Floats = NDArray[np.float64]
+ROUNDING = 1e-12  # relative; what differs by less is equal
 
 
 class Interval(NamedTuple):
@@ -50,6 +51,11 @@ def _finite(values: ArrayLike, name: str) -> Floats:
     return array
 
 
+def _varies(x: Floats) -> bool:
+    """Whether the values differ at all: equal ones can miss their own mean by a rounding error."""
+    return bool(np.ptp(x) > 0)
+
+
 def mean_interval(values: ArrayLike, *, confidence: float = 0.95) -> Interval:
     """The mean of replicates with its two-sided Student t interval; NaN bounds below two replicates."""
     x = _finite(values, "values")
@@ -69,9 +75,9 @@ def one_sided_p(values: ArrayLike, bound: float, *, above: bool) -> float:
     if len(x) < 2:
         return math.nan
     excess = float(x.mean() - bound) * (1 if above else -1)
+    if not _varies(x):
+        return 0.0 if excess > ROUNDING * abs(bound) else 1.0
     error = float(x.std(ddof=1)) / math.sqrt(len(x))
-    if error == 0:
-        return 0.0 if excess > 0 else 1.0
     return float(sps.t.sf(excess / error, len(x) - 1))
 
 
@@ -151,7 +157,7 @@ def bootstrap_mean(
     if n < 2:
         return Interval(mean, math.nan, math.nan, n, f"{n} groups: no interval")
     name = f"{100 * confidence:g} % {method} bootstrap interval, {n} groups"
-    if np.ptp(x) == 0:  # every resample gives the same mean, where BCa has no answer
+    if np.ptp(sums / counts) <= ROUNDING * abs(mean):  # every resample gives the same mean, where BCa has no answer
         return Interval(mean, mean, mean, n, name)
     result = sps.bootstrap(
         (sums, counts),
@@ -194,7 +200,7 @@ def heterogeneity(groups: Sequence[ArrayLike], *, confidence: float = 0.95, powe
     means = np.array([a.mean() for a in arrays])
     noise = sum(float(((a - a.mean()) ** 2).sum()) for a in arrays) / within
     name = f"{100 * confidence:g} % Q-profile interval (F), {k} groups"
-    if noise == 0:
+    if not any(_varies(a) for a in arrays):
         empty = Interval(math.nan, math.nan, math.nan, k, "replicates do not vary: no interval")
         return Heterogeneity(math.nan, k - 1, math.nan, empty, empty, math.nan)
     grand = float((sizes * means).sum() / sizes.sum())
@@ -234,7 +240,12 @@ def detectable(differences: ArrayLike, *, power: float = 0.8, alpha: float = 0.0
 
     Uses their number and observed SD (noncentral t); in the unit of the differences. NaN below two
     replicates.
+
+    Raises:
+        ValueError: a power outside 0.5 to 0.999.
     """
+    if not 0.5 <= power <= 0.999:
+        raise ValueError(f"power must be between 0.5 and 0.999, got {power}")
     x = _finite(differences, "differences")
     if len(x) < 2:
         return math.nan
@@ -244,7 +255,7 @@ def detectable(differences: ArrayLike, *, power: float = 0.8, alpha: float = 0.0
     def lacking(shift: float) -> float:
         return float(sps.nct.sf(critical, dof, shift)) - power  # the far tail adds nothing at these shifts
 
-    shift = optimize.root_scalar(lacking, bracket=(0.5 * critical, 2 * critical)).root
+    shift = optimize.root_scalar(lacking, bracket=(0.0, 10 * critical)).root
     return float(shift) * float(x.std(ddof=1)) / math.sqrt(len(x))
 
 

@@ -176,15 +176,13 @@ def only_in_ultrasound(
     rows = []
     for kind, own in pairs.groupby("kind"):
         sides = [own[own.modality == ULTRASOUND], own[own.modality == "chest X-ray"]]
-        same = ["volume_label", "source", "order", "count"]
-        shared = sides[0][same].drop_duplicates().merge(sides[1][same].drop_duplicates(), on=same)
-        if not len(shared):
+        means, left_out = _alike(sides, ["volume_label", "source", "order", "count"], ["task"], claim)
+        if not any(map(len, means)):
             continue
-        means = [_replicates(side.merge(shared, on=same), "advantage", ["task", *same], claim)[0] for side in sides]
         difference = (means[0] - means[1]).dropna()
         words = f"ultrasound {_brief(means[0])}; chest X-ray {_brief(means[1])}"
         where = "all" if kind == "real" else "simulated"
-        rows.append(_one(claim, where, difference, claim.value("margin"), words, kinds(own)))
+        rows.append(_one(claim, where, difference, claim.value("margin"), words, left_out, kinds(own)))
     return rows or [_untested(claim, "no set of layers trained alike on ultrasound and on X-ray")]
 
 
@@ -198,10 +196,10 @@ def orders_differ(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, 
     pairs = pairs[(pairs.modality == ULTRASOUND) & pairs.advantage.notna() & (pairs.matched == 0)]
     margin, rows = claim.value("margin"), []
     for task, own in pairs.groupby("task"):
-        sides = (own[own.order == order] for order in ("path", "level"))
-        both = [_replicates(side, "advantage", [*CONDITIONS, "count"], claim)[0] for side in sides]
+        both, left_out = _alike([own[own.order == order] for order in ("path", "level")], CONDITIONS, ["count"], claim)
         difference = (both[0] - both[1]).dropna()
-        row = _one(claim, str(task), difference, 0.0, f"path {_brief(both[0])}; level {_brief(both[1])}", kinds(own))
+        words = f"path {_brief(both[0])}; level {_brief(both[1])}"
+        row = _one(claim, str(task), difference, 0.0, words, left_out, kinds(own))
         if row["verdict"] != "not tested":
             low, high = row["interval"]
             differs = (low > 0 or high < 0) and abs(row["effect"]) >= margin
@@ -228,6 +226,30 @@ def _replicates(rows: pd.DataFrame, value: str, conditions: list[str], claim: Cl
         return pd.Series(dtype="float64", index=pd.MultiIndex.from_tuples([], names=REPLICATE)), ""
     wide, left_out = balanced(by_replicate(rows, value, conditions), int(claim.value("min_seeds")))
     return pd.Series(wide.mean(axis=1)), left_out
+
+
+def _alike(sides: list[pd.DataFrame], same: list[str], beside: list[str], claim: Claim) -> tuple[list[pd.Series], str]:
+    """The mean advantage of every replicate on two sides, over conditions that both sides have with enough seeds.
+
+    Args:
+        same: columns that make a condition. beside: columns over which a side is averaged, whatever the other has.
+
+    Returns:
+        Means of the replicates of each side that have all of it, and what was left out, in words.
+    """
+    least = int(claim.value("min_seeds"))
+    wides = [by_replicate(side, "advantage", [*same, *beside]) for side in sides]
+    enough = [balanced(wide, least)[0].columns.droplevel(beside) for wide in wides]
+    shared = enough[0].intersection(enough[1])
+    every = wides[0].columns.droplevel(beside).union(wides[1].columns.droplevel(beside)).unique()
+    means, words = [], []
+    for wide in wides:
+        kept, left_out = balanced(wide.loc[:, wide.columns.droplevel(beside).isin(shared)], least)
+        means.append(pd.Series(kept.mean(axis=1)).dropna())  # NaN where nothing is shared
+        words += [left_out] if left_out else []
+    lost = len(every) - len(shared.unique())
+    words += [f"{lost} of {len(every)} conditions left out: not on both sides with {least} seeds"] if lost else []
+    return means, "; ".join(words)
 
 
 def _one(claim: Claim, task: str, values: pd.Series, threshold: float, *words: str) -> dict[str, Any]:

@@ -219,6 +219,41 @@ def test_a7_is_about_the_difference_of_differences() -> None:
     assert verdicts(halves((0.5, 0.4)) + other, "A7")["all"]["verdict"] == "not tested"
 
 
+def test_a7_compares_what_both_modalities_have() -> None:
+    """Advantages of 0 and .3 by count in both: a count that one modality lost says nothing of the other."""
+
+    def by_count(order: str, count: int, matched: int, seed: int) -> float:
+        return 0.4 + 0.3 * (count == 2) + wobble(seed, order, count)
+
+    xray = planted(by_count, task=XRAY, orders=("path",))
+    for row in xray:
+        if json.loads(row["options"])["count"] == 2 and row["seed"] < 2:
+            row |= {"status": "diverged", "dice": None}
+    found = verdicts(planted(by_count, orders=("path",)) + xray, "A7")["all"]
+    assert abs(found["effect"]) < 0.02
+    assert "2 of 4 conditions left out: not on both sides" in found["note"]
+
+
+def test_a9_compares_orders_at_the_same_volumes() -> None:
+    def by_order(order: str, count: int, matched: int, seed: int) -> float:
+        return 0.4 + 0.1 * (count > 0) + wobble(seed, order, count)
+
+    rows = planted(by_order)
+    for row in rows:
+        if row["volume"] == 20:
+            row["dice"] -= 0.3 * (json.loads(row["options"])["side"] == "shallow")
+            if json.loads(row["options"])["order"] == "level" and row["seed"] < 2:
+                row |= {"status": "diverged", "dice": None}
+    found = verdicts(rows, "A9")[US]
+    assert found["verdict"] == "contradicted"
+    assert "1 of 2 conditions left out: not on both sides" in found["note"]
+
+
+def test_a2_takes_nothing_from_sets_that_are_equally_bad() -> None:
+    rows = [fakes.row(US, arm, seed, 0.0) for arm in ("encoder_only", "decoder_only") for seed in range(SEEDS)]
+    assert verdicts(rows, "A2")["all"]["verdict"] == "not tested"
+
+
 def test_a9_asks_whether_the_orderings_disagree() -> None:
     def apart(order: str, count: int, matched: int, seed: int) -> float:
         return (shallow_wins if order == "path" else nothing_matters)(order, count, matched, seed)

@@ -113,6 +113,54 @@ def test_the_lead_table_has_a_row_per_target_rate_and_volume():
     assert found.lead.tolist() == pytest.approx([1.0] * 6, abs=0.15)
 
 
+def diverge(frame: pd.DataFrame, **where: Any) -> pd.DataFrame:
+    """The table with the runs of these values diverged."""
+    gone = (frame[list(where)] == pd.Series(where)).all(axis=1)
+    return frame.assign(status=frame.status.mask(gone, "diverged"), psnr=frame.psnr.mask(gone))
+
+
+def test_l3_compares_numbers_of_volumes_at_the_same_rates_only():
+    """The lead is .2 dB at rate 4 and 2 dB at rate 8, whatever the volumes: losing rate 4 at one volume is no slope."""
+
+    def lead(arm: str, volume: int, seed: int, rate: float) -> float:
+        return 30 + (arm == LINEAR) * (2 if rate == 8 else 0.2) + noise(arm, volume, seed)
+
+    whole = table(lead, scenario="direction", rates=(4, 8))
+    lost = judge("L3", diverge(whole, arm=LINEAR, task="sim_brain_t2@4", volume=1))
+    assert judge("L3", whole)["verdict"] == lost["verdict"] == "inconclusive"
+    assert abs(lost["effect"]) < 0.1
+    assert "1 of 2 rates left out: fewer than 3 seeds" in lost["note"]
+    assert "4 runs left out: diverged" in lost["note"]
+    apart = pd.concat(
+        [whole[(whole.task == f"sim_brain_t2@{rate}") & (whole.volume == n)] for rate, n in ((4, 1), (8, 2))]
+    )
+    assert "No sampling rate with every number of volumes" in judge("L3", apart)["note"]
+
+
+def test_l1_is_not_supported_while_an_arm_could_not_be_compared():
+    whole = table(by_arm(scale_shift=1.0))
+    assert judge("L1", whole)["verdict"] == "supported"
+    few = whole[(whole.arm != "scratch") | (whole.seed == 0)]
+    found = judge("L1", few)
+    assert found["verdict"] == "inconclusive"
+    assert "Not compared, fewer than 3 seeds: scratch" in found["note"]
+
+
+def test_a_thin_condition_costs_itself_and_no_seed():
+    left = by_arm(scale_shift=1.0)
+    whole = table(by_arm(), source_after=left)
+    found = judge("L6", whole[(whole.volume != 5) | (whole.seed == 0)])
+    assert (found["verdict"], found["seeds"]) == ("supported", 4)
+    assert "1 of 3 conditions left out: fewer than 3 seeds" in found["note"]
+
+
+def test_means_beside_a_lead_are_of_the_pairs_that_have_one():
+    whole = table(by_arm(scale_shift=1.0), volumes=(1,))
+    whole.loc[(whole.arm == FULL) & (whole.seed == 0), "psnr"] = 10.0
+    told = leads.lead_table(leads.leads(diverge(whole, arm=LINEAR, seed=0))).iloc[0]
+    assert told["first"] - told.second == pytest.approx(told.lead, abs=0.002)
+
+
 def test_segmentation_has_no_leads():
     assert not len(leads.leads(frame([row("busi", LINEAR, 0, 0.8), row("busi", FULL, 0, 0.7)])))
 

@@ -150,6 +150,7 @@ def test_time_is_where_the_lines_between_evaluations_cross():
 def test_a_run_there_at_its_first_evaluation_gets_one_step():
     times = times_of({"scratch": climb(0.8, 200), "full_finetuning": [(0, 0.85), (400, 0.9)]})
     assert times.steps[("full_finetuning", 0.95)] == 1
+    assert times.seconds[("full_finetuning", 0.95)] == pytest.approx(0.1), "that of one step"
 
 
 def test_never_reached_counts_with_the_whole_budget_even_when_stopped_early():

@@ -237,3 +237,20 @@ def test_slopes_refuse_a_design_that_cannot_tell_its_columns_apart():
         stats.replicate_slopes([[1, 2], [1, 2], [1, 2]], [[1, 2, 3]])
     with pytest.raises(ValueError, match=r"got \(3, 2\), \(1, 2\)"):
         stats.replicate_slopes([[1, 2], [1, 3], [1, 4]], [[1, 2]])
+
+
+def test_equal_numbers_are_equal_in_spite_of_rounding():
+    """The mean of three 0.1 is not 0.1 in binary."""
+    assert [stats.one_sided_p([0.1] * 3, bound, above=True) for bound in (0.05, 0.1, 0.2)] == [0.0, 1.0, 1.0]
+    assert math.isnan(stats.heterogeneity([[0.1] * 3, [0.3] * 3, [0.7] * 3]).p)
+    alike = stats.bootstrap_mean([0.0, 1.0] * 4, [0, 0, 1, 1, 2, 2, 3, 3])
+    assert alike[:3] == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("n", [2, 5, 50])
+def test_the_detectable_effect_grows_with_the_power_asked_for(n):
+    x = np.random.default_rng(n).normal(size=n)
+    found = [stats.detectable(x, power=power) for power in (0.5, 0.8, 0.99)]
+    assert found == sorted(found)
+    with pytest.raises(ValueError, match="power must be between"):
+        stats.detectable(x, power=0.1)
