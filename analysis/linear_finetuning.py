@@ -121,13 +121,11 @@ def lead_grows_as_volumes_fall(claim: Claim, frame: pd.DataFrame, evaluations: p
         volumes = led.groupby("volume_label").volume.mean().astype("float64").sort_values()
         wide, missing = _at_all_volumes(by_replicate(led, "lead", _L3), int(claim.value("min_seeds")))
         if len(volumes) < 2 or not len(wide.columns):
-            reason = (
-                "only one number of volumes" if len(volumes) < 2 else "no sampling rate with every number of volumes"
-            )
+            reason = "no rate has all numbers of volumes" if len(volumes) > 1 else "only one number of volumes"
             rows.append(verdict(claim, target, "not tested", sentence(reason, _left_out(own), kinds(own))))
             continue
         # A seed counts once: its leads at a number of volumes are averaged over the rates and sources that all have.
-        means = wide.T.groupby(level="volume_label").mean().T[list(volumes.index)]
+        means = pd.DataFrame(wide.T.groupby(level="volume_label").mean()).T[list(volumes.index)]
         shared = wide.columns.unique("rate")
         design = np.column_stack([np.ones(len(volumes)), np.log2(volumes)])
         slopes = stats.replicate_slopes(design, means.to_numpy())[1]

@@ -191,6 +191,6 @@ def verdict_table(claims: Sequence[Mapping[str, Any]]) -> Styler:
     """Claims of the ledger as a table to read in a notebook, notes in full."""
     columns = ["id", "task", "verdict", "effect", "interval", "seeds", "detectable", "unit", "note"]
     table = pd.DataFrame([claim_row(claim) for claim in claims], columns=columns)
-    text = [{"selector": "td, th", "props": "text-align: left; vertical-align: top; white-space: normal"}]
+    text: Any = [{"selector": "td, th", "props": "text-align: left; vertical-align: top; white-space: normal"}]
     text += [{"selector": "td:last-child", "props": "min-width: 15em"}]
     return table.style.hide(axis="index").set_table_styles(text)

@@ -26,6 +26,7 @@ from analysis.kernels import Layer, geometry, read
 from analysis.randomness_tests import NotApplicable, Nulls, Outcome
 from analysis.stats import holm
 from analysis.two_sample import classifier
+from lib.errors import StudyError
 from lib.registry import Registry
 
 
@@ -83,6 +84,8 @@ def battery(
     Raises:
         StudyError: no layer, an unknown test, NaN, or a layer that was pruned weight by weight.
     """
+    if isinstance(names, str) or (names is not None and not names):
+        raise StudyError(f"names must be a list of tests, at least one, got {names!r}; known: {', '.join(TESTS)}")
     chosen = [name for name in (TESTS if names is None else names) if TESTS[name]]
     nulls = Nulls(draws, seed)
     rows = []

@@ -130,8 +130,13 @@ def from_features(features: dict[str, Tensor], *, run: str = "", step: int = 0) 
     """Representations from matrices (n, p) by layer, such as `analysis.activations.capture` returns.
 
     Raises:
-        StudyError: the matrices differ in their number of samples.
+        StudyError: no matrices with samples in them, or they differ in their number of samples.
     """
+    for name, each in features.items():
+        if each.ndim != 2 or not each.numel():
+            raise StudyError(
+                f"features of {name!r} must be a matrix (samples, features), got shape {tuple(each.shape)}"
+            )
     rows = {name: len(each) for name, each in features.items()}
     if len(set(rows.values())) != 1:
         raise StudyError(f"all representations must have the same samples, got {rows}")

@@ -93,7 +93,7 @@ def _one_spec(target: list[str]) -> RunSpec:
             raise StudyError(f"no file {file}")
         try:
             return spec_from_dict(json.loads(file.read_text()))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise StudyError(f"{file} is not valid JSON: {error}") from error
     values: dict[str, Any] = {}
     for each in target:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,15 +78,18 @@ def read_table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV file that must have (at least) these columns.
 
     Raises:
-        StudyError: a column is missing, or a row has more or fewer cells than the header.
+        StudyError: not UTF-8, a column is missing, or a row has more or fewer cells than the header.
     """
-    with file.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        header = list(reader.fieldnames or [])
-        missing = [name for name in columns if name not in header]
-        if missing:
-            raise StudyError(f"{file}: column {', '.join(missing)} is missing; the header is {', '.join(header)}")
-        rows = list(reader)
+    try:
+        text = file.read_text(encoding="utf-8-sig")  # spreadsheets put a mark at the start
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{file} is not UTF-8 ({error}); save it as CSV UTF-8") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    header = list(reader.fieldnames or [])
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise StudyError(f"{file}: column {', '.join(missing)} is missing; the header is {', '.join(header)}")
+    rows = list(reader)
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise StudyError(f"{file}, line {number}: the row does not have the header's {len(header)} cells")

@@ -98,11 +98,13 @@ def sampling_mask(kind: str, lines: int, *, acceleration: float, seed: Seed, cen
             the 8 % at rate 4 and 4 % at rate 8 of fastMRI (Zbontar et al., arXiv 1811.08839).
 
     Raises:
-        StudyError: unknown kind, a rate below 1 or so high that the band does not fit.
+        StudyError: unknown kind, a center outside 0 to 1, a rate below 1 or so high that the band does not fit.
     """
     choose = SAMPLING[kind]
     if not 1 <= acceleration <= lines:
         raise StudyError(f"acceleration must be between 1 and the number of lines ({lines}), got {acceleration}")
+    if center is not None and not 0 <= center <= 1:
+        raise StudyError(f"center must be a fraction of the lines, 0 to 1, got {center}")
     total = round(lines / acceleration)
     band = max(1, round(lines * (0.32 / acceleration if center is None else center)))
     if band > total:

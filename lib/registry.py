@@ -31,5 +31,10 @@ class Registry(dict[str, T]):
         self[name] = value
         return value
 
+    def __getitem__(self, name: str) -> T:
+        if not isinstance(name, str):  # a list from a suite file could not even be looked up
+            raise StudyError(f"{self.kind} must be a name, got {name!r}")
+        return super().__getitem__(name)
+
     def __missing__(self, name: str) -> T:
         raise StudyError(nearest(self.kind, name, self))

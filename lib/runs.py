@@ -8,6 +8,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,19 +66,25 @@ class Run:
             return None
         except ValueError as error:
             raise StudyError(f"{file} is damaged ({error}); delete it to finish the run again") from error
-        if not isinstance(result, dict) or "status" not in result:
-            raise StudyError(f"{file} is damaged (it has no status); delete it to finish the run again")
+        status = result.get("status") if isinstance(result, dict) else None
+        needed = {"done": {"test", "val"}, "diverged": {"reason"}}.get(str(status))
+        if needed is None or not needed <= result.keys():
+            wanted = "status" if needed is None else " or ".join(sorted(needed))
+            raise StudyError(f"{file} is damaged (it has no {wanted}); delete it to finish the run again")
         return result
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One dictionary per evaluation, in order of steps; a line cut short by a crash is left out."""
-        file = self.path / "metrics.jsonl"
-        if not file.is_file():
-            return []
-        rows = []
-        for line in file.read_text().splitlines():
+        """One dictionary per evaluation, in order of steps; a line cut short by a crash is left out.
+
+        Raises:
+            StudyError: the run is finished and has none.
+        """
+        file, rows = self.path / "metrics.jsonl", list[dict[str, Any]]()
+        for line in file.read_text(errors="replace").splitlines() if file.is_file() else ():
             with contextlib.suppress(json.JSONDecodeError):
-                rows.append(json.loads(line))
+                rows += [row for row in [json.loads(line)] if isinstance(row, dict)]
+        if not rows and (self.result or {}).get("status") == "done":
+            raise StudyError(f"{file} is gone or empty although the run is done; delete {self.path} to train it again")
         return rows
 
     def checkpoint(self, step: int) -> Path:
@@ -86,7 +93,8 @@ class Run:
 
     def steps(self) -> list[int]:
         """Steps of which a checkpoint exists, ascending."""
-        return sorted(int(file.stem.split("-")[1]) for file in self.path.glob("checkpoints/step-*.safetensors"))
+        found = (re.fullmatch(r"step-(\d+)", file.stem) for file in self.path.glob("checkpoints/step-*.safetensors"))
+        return sorted(int(match[1]) for match in found if match)
 
     def weights(self, step: int | None = None) -> dict[str, Tensor]:
         """All tensors of the model at a checkpoint (None: the last): those of step 0 with those that differ from it.

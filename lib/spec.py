@@ -127,6 +127,9 @@ class RunSpec:
                 raise StudyError(
                     f"{name} must be {'a whole number' if whole else 'a number'} of at least {least}, got {value!r}"
                 )
+        for name, most in _MOST.items():
+            if (getattr(self, name) or 0) > most:
+                raise StudyError(f"{name} must be at most {most}, got {getattr(self, name)!r}")
         for name in _REAL:
             object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0 are one run
         if not self.lr > 0:
@@ -188,6 +191,8 @@ class RunSpec:
 _LATER = {name: getattr(RunSpec, name) for name in ("model", "blocks", "shared", "acceleration", "sampling", "coils")}
 _SHAPE = ("goal", "width", "depth", "norm", "model", "blocks", "shared")
 _REAL = ("lr", "weight_decay", "acceleration")
+_MOST = dict.fromkeys(("size", "volume", "seed", "fold", "steps", "batch", "coils"), 2**31 - 1)
+_MOST |= {"width": 4096, "depth": 10, "blocks": 100}  # far beyond what trains, and small enough to count parameters
 _LEAST = {
     "width": 1, "depth": 1, "size": 8, "volume": 1, "seed": 0, "fold": 0, "steps": 1, "batch": 1,
     "lr": 0, "weight_decay": 0, "patience": 1, "evaluations": 1,

@@ -117,6 +117,10 @@ def from_table(file: Path, table: dict[str, Any]) -> Suite:
     _check_keys("key of tuning", tuning, ("rates", "seed"))
     _check_keys("field of a run", run, _RUN_KEYS)
     _check_keys("source", sources, sources)
+    notebooks = table.get("notebooks", {})
+    _check_keys("notebook", notebooks, notebooks)
+    for name, parameters in notebooks.items():
+        _check_keys(f"parameter of {name}", parameters, parameters)
     for source in sources.values():
         _check_keys("field of a source", source, _SOURCE_KEYS)
         if "task" not in source:
@@ -135,7 +139,7 @@ def from_table(file: Path, table: dict[str, Any]) -> Suite:
         raise StudyError("the grid holds a cell twice; merge its blocks")
     suite = Suite(
         file.stem, table.get("title", file.stem), file, tuple(seeds), tuple(sorted(rates)), tuning["seed"], run,
-        sources, tuple(cells), table.get("notebooks", {}),
+        sources, tuple(cells), notebooks,
     )  # fmt: skip
     for name in sources:  # so that every field is checked now, not in the middle of the study
         for seed in seeds:
@@ -149,9 +153,11 @@ def from_table(file: Path, table: dict[str, Any]) -> Suite:
 
 def _numbers(values: Any, kind: Any) -> bool:
     """Whether these are a list of at least one number of a kind, and no two are equal."""
-    if not isinstance(values, list) or not values or len(set(map(repr, values))) < len(values):
+    if not isinstance(values, list) or not values:
         return False
-    return all(isinstance(each, kind) and not isinstance(each, bool) for each in values)
+    if not all(isinstance(each, kind) and not isinstance(each, bool) for each in values):
+        return False
+    return len(set(values)) == len(values)
 
 
 def _cells(
@@ -186,7 +192,7 @@ def _cells(
                         f"{strategy['name']} needs a source: add source = NAME to its grid block, and a [sources.NAME] "
                         f"if there is none; there are: {', '.join(sources) or 'none'}"
                     )
-                if needed and block["source"] not in sources:
+                if needed and (not isinstance(block["source"], str) or block["source"] not in sources):
                     raise StudyError(nearest(f"source (which {strategy['name']} needs)", block.get("source"), sources))
                 yield Cell(
                     get_task(task).name, None if volume == "all" else volume, strategy["name"],

@@ -141,7 +141,7 @@ def get_task(name: str) -> Task:
     Raises:
         StudyError: there is none; names the nearest.
     """
-    if name in TASKS:
+    if not isinstance(name, str) or name in TASKS:
         return TASKS[name]
     theirs = sorted(paths.data_root().glob("*/card.toml"))
     carded = _carded_tasks(tuple((str(file), file.stat().st_mtime_ns) for file in theirs))

@@ -347,6 +347,9 @@ def test_what_cannot_be_done_is_said() -> None:
         join([flat, parts])
     with pytest.raises(StudyError, match=r"all representations must have the same samples, got .*'b': 4"):
         from_features({"a": torch.ones(3, 1), "b": torch.ones(4, 1)})
+    for shape in ((3,), (0, 2), (2, 3, 4)):
+        with pytest.raises(StudyError, match="features of 'a' must be a matrix"):
+            from_features({"a": torch.ones(shape)})
     with pytest.raises(StudyError, match="flattened maps need images of one size"):
         represent_model(model, LAYERS, Probe([torch.rand(1, 8, 8), torch.rand(1, 9, 9)], Reduction("flatten")))
     with pytest.raises(StudyError, match="images can be drawn from one Gram matrix of all"):

@@ -31,7 +31,7 @@ def plant(root: Path, strategy: str, seed: int, change: Change, width: int = 8) 
     values = {**SOURCE, "width": width}
     source = None if strategy in ("scratch", "shuffled_labels") else RunSpec(seed=seed, **values)
     spec = RunSpec(**{**values, "task": "sim_radiograph"}, strategy=strategy, source=source, seed=seed)
-    run = fake_run(root, spec)
+    run = fake_run(root, spec, curve=[(0, 0.1)])
     start = build(width=width, depth=1, norm="batch", seed=seed).state_dict()
     draw = generator(seed, 5)
     end = {key: change(key, value, draw) if value.dim() == 4 else value for key, value in start.items()}

@@ -134,7 +134,7 @@ def test_l3_compares_numbers_of_volumes_at_the_same_rates_only():
     apart = pd.concat(
         [whole[(whole.task == f"sim_brain_t2@{rate}") & (whole.volume == n)] for rate, n in ((4, 1), (8, 2))]
     )
-    assert "No sampling rate with every number of volumes" in judge("L3", apart)["note"]
+    assert "No rate has all numbers of volumes" in judge("L3", apart)["note"]
 
 
 def test_l1_is_not_supported_while_an_arm_could_not_be_compared():

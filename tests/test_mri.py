@@ -209,6 +209,9 @@ def test_refusals():
         mri.sampling_mask("randon", 64, acceleration=4, seed=0)
     with pytest.raises(StudyError, match="between 1 and the number of lines"):
         mri.sampling_mask("random", 64, acceleration=0.5, seed=0)
+    for center in (-1.0, float("nan"), 2.0):
+        with pytest.raises(StudyError, match="center must be a fraction of the lines, 0 to 1, got"):
+            mri.sampling_mask("random", 64, acceleration=4, seed=0, center=center)
     with pytest.raises(StudyError, match="a center of 32 lines does not fit into the 16"):
         mri.sampling_mask("random", 64, acceleration=4, seed=0, center=0.5)
     with pytest.raises(StudyError, match="at least 1"):

@@ -80,6 +80,17 @@ def test_faulty_groups_are_refused(table: str, message: str, tmp_path: Path):
         call("card", folder)
 
 
+def test_groups_as_a_spreadsheet_writes_them(tmp_path: Path):
+    folder = own_folder(tmp_path, apart=True)
+    table = "name,group\n" + "".join(f"s{n}.png,M\u00fcller {n % 3}\n" for n in range(5))
+    (folder / "groups.csv").write_text(table, encoding="latin-1")
+    with pytest.raises(StudyError, match=r"groups\.csv is not UTF-8 .*; save it as CSV UTF-8"):
+        call("card", folder)
+    (folder / "groups.csv").write_text(table, encoding="utf-8-sig")
+    assert call("card", folder, "--name", "marked") == 0
+    assert manifests.read(manifests.find("marked")).groups[0] == "M\u00fcller 0"
+
+
 def test_masks_that_are_not_binary_need_a_choice(tmp_path: Path):
     labels = np.zeros((160, 260), np.uint8)
     labels[25:50], labels[50:75], labels[75:100] = 1, 2, 7

@@ -279,6 +279,9 @@ def test_too_few_draws_to_reject_anything():
 def test_names_that_are_unknown():
     with pytest.raises(StudyError, match="unknown randomness test 'smooth'"):
         battery(tensors(4, 4, 3, 3), names=["smooth"])
+    for names in ("smoothness", []):
+        with pytest.raises(StudyError, match="names must be a list of tests, at least one, got"):
+            battery(tensors(4, 4, 3, 3), names=names)
     with pytest.raises(StudyError, match="unknown structure 'gabors'; did you mean 'gabor'"):
         planted("gabors", (4, 4, 3, 3), 0.5, np.random.default_rng(0))
     with pytest.raises(ValueError, match="share of the energy, 0 to 1, got 2"):

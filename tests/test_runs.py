@@ -142,13 +142,33 @@ def test_an_edited_spec_is_refused(run: Run):
         train(adapted())
 
 
-@pytest.mark.parametrize("text", ['{"status": "do', "", "null", "[]", "{}"])
+@pytest.mark.parametrize("text", [
+    '{"status": "do', "", "null", "[]", "{}", '{"status": "done"}', '{"status": "diverged"}', '{"status": ["done"]}',
+])  # fmt: skip
 def test_a_damaged_result_is_refused(run: Run, text: str):
     (run.path / "result.json").write_text(text)
     with pytest.raises(StudyError, match=r"result\.json is damaged .*delete it to finish the run again"):
         _ = Run(run.path).result
     with pytest.raises(StudyError, match=r"result\.json is damaged"):
         train(adapted())
+
+
+def test_what_is_no_evaluation_is_left_out(run: Run):
+    file, before = run.path / "metrics.jsonl", run.metrics()
+    file.write_bytes(file.read_bytes() + b'5\nnull\n"\xff"\n{"step": 9')
+    assert run.metrics() == before
+
+
+def test_a_done_run_without_evaluations_is_refused(run: Run):
+    (run.path / "metrics.jsonl").write_text("")
+    with pytest.raises(StudyError, match=r"metrics\.jsonl is gone or empty although the run is done; delete .* again"):
+        run.metrics()
+
+
+def test_a_file_beside_the_checkpoints_is_no_checkpoint(run: Run):
+    before = run.steps()
+    (run.path / "checkpoints" / "step-best.safetensors").touch()
+    assert run.steps() == before
 
 
 def test_a_deleted_result_is_made_again(run: Run):

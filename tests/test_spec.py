@@ -213,6 +213,8 @@ def test_numbers_must_be_finite_numbers(name: str, value: Any) -> None:
     [
         ({"lr": 0}, "lr must be a positive number, got 0.0"),
         ({"size": 7}, "size must be a whole number of at least 8, got 7"),
+        ({"depth": 30}, "depth must be at most 10, got 30"),
+        ({"seed": 10**30}, "seed must be at most 2147483647, got 1000"),
         ({"evaluations": 20, "steps": 19}, r"evaluations must be at most steps \(19\), got 20"),
         ({"task": "sim_ultrasond"}, "unknown task 'sim_ultrasond'; did you mean 'sim_ultrasound'"),
         ({"task": "sim_ultrasond"}, "data root: .*STUDY_HOME"),
