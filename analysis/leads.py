@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis import stats
 from analysis.outcomes import PAIR, finished, pair_status
+from analysis.verdicts import REPLICATE
 
 LINEAR, FULL = "scale_shift", "full_finetuning"
 
@@ -37,7 +38,7 @@ def leads(frame: pd.DataFrame, first: str = LINEAR, second: str = FULL, metric: 
 
 def by_seed(pairs: pd.DataFrame) -> pd.Series:
     """The lead of each seed (with its fold), averaged over sources where a target was reached from several."""
-    return pairs.groupby(["seed", "fold"]).lead.mean().dropna()
+    return pairs.groupby(REPLICATE).lead.mean().dropna()
 
 
 def lead_table(pairs: pd.DataFrame) -> pd.DataFrame:

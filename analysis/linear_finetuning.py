@@ -101,7 +101,17 @@ def fewer_artifacts(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame
         word = side_of(interval, claim.value("ratio"), low="supported", high="contradicted")
         detect = math.exp(-stats.detectable(logs))
         rows.append(
-            _judged(claim, target, word, interval, detect, _conditions(wide), left_out, _left_out(own), kinds(own))
+            _judged(
+                claim,
+                target,
+                word,
+                interval,
+                detect,
+                _conditions(wide),
+                left_out,
+                unpaired(own, elsewhere=()),
+                kinds(own),
+            )
         )
     return rows or [verdict(claim, "all", "not tested", "No pair of runs that moved to another contrast")]
 
@@ -122,7 +132,7 @@ def lead_grows_as_volumes_fall(claim: Claim, frame: pd.DataFrame, evaluations: p
         wide, missing = _at_all_volumes(by_replicate(led, "lead", _L3), int(claim.value("min_seeds")))
         if len(volumes) < 2 or not len(wide.columns):
             reason = "no rate has all numbers of volumes" if len(volumes) > 1 else "only one number of volumes"
-            rows.append(verdict(claim, target, "not tested", sentence(reason, _left_out(own), kinds(own))))
+            rows.append(verdict(claim, target, "not tested", sentence(reason, unpaired(own, elsewhere=()), kinds(own))))
             continue
         # A seed counts once: its leads at a number of volumes are averaged over the rates and sources that all have.
         means = pd.DataFrame(wide.T.groupby(level="volume_label").mean()).T[list(volumes.index)]
@@ -146,7 +156,7 @@ def lead_grows_as_volumes_fall(claim: Claim, frame: pd.DataFrame, evaluations: p
             missing,
         )
         detect = -stats.detectable(per_seed)
-        rows.append(_judged(claim, target, word, slopes, detect, *note, _left_out(own), kinds(own)))
+        rows.append(_judged(claim, target, word, slopes, detect, *note, unpaired(own, elsewhere=()), kinds(own)))
     return rows or [verdict(claim, "all", "not tested", "No pair of runs that moved to another direction or anatomy")]
 
 
@@ -190,7 +200,7 @@ def largest_lead(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, r
         f"{best[0]}, {best[1]} volumes; {interval.method}, uncorrected for being the largest of {len(cells)}",
         f"median over the grid {np.median(means):+.2f}, smallest {min(means):+.2f} dB",
         f"{100 * interval.estimate / reference:.2f} % of the PSNR of full fine-tuning (paper: 5.89 %)",
-        _left_out(pairs),
+        unpaired(pairs, elsewhere=()),
         kinds(pairs),
     )
     detect = stats.detectable(cells[best])
@@ -246,15 +256,9 @@ def _per_target(claim: Claim, pairs: pd.DataFrame, threshold: float, *, low: str
         means = own.loc[own.lead.notna(), ["first", "second"]].astype("float64").mean()
         both = f"{claim.compare[0]} {means['first']:.2f}, {claim.compare[1]} {means.second:.2f} dB"
         detect = stats.detectable(values)
-        parts = (both, _conditions(wide), left_out, _left_out(own), kinds(own))
+        parts = (both, _conditions(wide), left_out, unpaired(own, elsewhere=()), kinds(own))
         rows.append(_judged(claim, target, word, interval, detect, *parts))
     return rows or [verdict(claim, "all", "not tested", "No pair of runs")]
-
-
-def _left_out(pairs: pd.DataFrame) -> str:
-    """How many pairs have no lead, and why."""
-    count = int((pairs.status == "diverged").sum())
-    return ", ".join(filter(None, [f"{count} runs left out: diverged" if count else "", unpaired(pairs)]))
 
 
 def _conditions(wide: pd.DataFrame) -> str:

@@ -237,7 +237,7 @@ def _first_reach(curve: np.ndarray, level: float) -> tuple[float, float] | None:
     if after > 0:
         part = (level - dice[after - 1]) / (dice[after] - dice[after - 1])
         steps, seconds = (1 - part) * curve[:2, after - 1] + part * curve[:2, after]
-    if steps < 1 and curve.shape[1] > 1 and curve[0, 0] == 0:  # there at the start: one step and its time
+    if steps < 1 and curve.shape[1] > 1:  # there at the start, which is step 0: one step and its time
         return 1.0, float(curve[1, 1] / curve[0, 1])
     return max(float(steps), 1.0), float(seconds)
 

@@ -141,9 +141,9 @@ def diverged(frame: pd.DataFrame, strategies: tuple[str, ...]) -> str:
     return f"{count} of {len(rows)} runs diverged" if count else ""
 
 
-def unpaired(rows: pd.DataFrame) -> str:
-    """How many rows have no partner to be set against, and why, from their `status`."""
-    counts = rows.status[~rows.status.isin(["done", "diverged"])].value_counts()
+def unpaired(rows: pd.DataFrame, *, elsewhere: tuple[str, ...] = ("diverged",)) -> str:
+    """How many rows cannot be set against a partner, and why, from their `status`; not of those told `elsewhere`."""
+    counts = rows.status[~rows.status.isin(["done", *elsewhere])].value_counts()
     return ", ".join(f"{count} runs left out: {status}" for status, count in counts.items())
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,15 +80,14 @@ def read_table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         StudyError: not UTF-8, a column is missing, or a row has more or fewer cells than the header.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")  # spreadsheets put a mark at the start
+        with file.open(newline="", encoding="utf-8-sig") as stream:  # spreadsheets put a mark at the start
+            reader = csv.DictReader(stream)
+            header, rows = list(reader.fieldnames or []), list(reader)
     except UnicodeDecodeError as error:
         raise StudyError(f"{file} is not UTF-8 ({error}); save it as CSV UTF-8") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    header = list(reader.fieldnames or [])
     missing = [name for name in columns if name not in header]
     if missing:
         raise StudyError(f"{file}: column {', '.join(missing)} is missing; the header is {', '.join(header)}")
-    rows = list(reader)
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise StudyError(f"{file}, line {number}: the row does not have the header's {len(header)} cells")

@@ -85,14 +85,15 @@ def train_suite(
         StudyError: the engine is unknown, or its options are wrong; or data are missing or too few, before anything
             is trained.
     """
-    steps = {run_id(spec): spec.steps for spec in missing(suite)}
+    first = missing(suite)
+    steps = {run_id(spec): spec.steps for spec in first}
     for cell in suite.cells:  # runs that have no name until a rate is chosen are planned under that of the first
         if suite.rate(cell) is None:
             others = [suite.spec(cell, seed, cell.rates[0]) for seed in cell.seeds if seed != suite.tuning_seed]
             steps |= {run_id(spec): spec.steps for spec in others}
     if not steps:
         return []
-    _check_data(missing(suite))
+    _check_data(first)
     progress = Progress(steps, show)
     options: dict[str, Any] = {"workers": workers} if engine == "local" else {}
     failures: list[str] = []

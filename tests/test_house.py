@@ -35,7 +35,7 @@ ORDER = {
         "kernels", "wishart", "matching", "patterns", "filters", "factors", "randomness_tests", "two_sample",
         "randomness", "calibration", "foreign", "riddle",
         # outcomes, claims, figures, reports
-        "arms", "rows", "outcomes", "leads", "verdicts", "transfer_value", "filter_claims", "frozen_encoder", "series",
+        "arms", "rows", "outcomes", "verdicts", "leads", "transfer_value", "filter_claims", "frozen_encoder", "series",
         "variability", "evolution", "reuse", "reuse_claims", "layer_sets", "layer_speed", "which_layers", "texture",
         "recommend", "linear_finetuning", "reconstructions", "compressed_sensing", "coil_calibration", "classical",
         "mri_examples", "claims", "filter_views", "records", "overview", "looks", "pictures", "figures",
