@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from lib import paths
-from lib.errors import StudyError
+from lib.common import paths
+from lib.common.errors import StudyError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,9 +77,9 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from analysis import reports
+    from analysis.reports.build import build_report
 
-    return reports.report(
+    return build_report(
         arguments.suite,
         names=arguments.notebook,
         jobs=arguments.jobs,
@@ -89,20 +89,21 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _table(arguments: argparse.Namespace) -> int:
-    from analysis import reports
+    from analysis.reports.build import write_table
 
-    target, _ = reports.write_table(arguments.suite)
+    target, _ = write_table(arguments.suite)
     print(target.read_text(), end="")
     print(f"written to {target}", file=sys.stderr)
     return 0
 
 
 def _claims(arguments: argparse.Namespace) -> int:
-    from analysis import pages, reports
+    from analysis.claims.ledger.table import claim_row
+    from analysis.reports.build import write_claims
 
-    target, ledger = reports.write_claims(arguments.suite)
+    target, ledger = write_claims(arguments.suite)
     for claim in ledger:
-        row = pages.claim_row(claim)
+        row = claim_row(claim)
         print("{id:4} {task:24} {verdict:13} {effect} {interval} {unit}, {seeds} seeds".format(**row))
         print(f"     {row['statement']}")
     print(f"written to {target}", file=sys.stderr)

@@ -14,15 +14,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lib import data_cli, engines, paths, study
-from lib.errors import StudyError
-from lib.models import parameters_by_stage
-from lib.progress import Progress, clock
-from lib.provenance import DEVICES, device_name, pick_device, stamp
-from lib.runs import Run, find_run, list_runs
-from lib.spec import RunSpec, run_id, spec_from_dict
-from lib.tasks import SCORE
-from lib.train import train
+from lib.common import paths
+from lib.common.device import DEVICES, device_name, pick_device
+from lib.common.errors import StudyError
+from lib.common.progress import Progress, time_text
+from lib.common.provenance import stamp
+from lib.data import cli
+from lib.data.tasks.task import SCORE
+from lib.networks.stages import parameters_by_stage
+from lib.runs.run import Run, find_run, list_runs
+from lib.runs.spec import RunSpec, run_id, spec_from_dict
+from lib.study import engines
+from lib.study.plan import load_suite, train_suite
+from lib.training.loop import train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_train(commands)
     _add_runs(commands)
-    data_cli.add_parser(commands)
+    cli.add_parser(commands)
     doctor = commands.add_parser("doctor", help="what this machine and installation offer, and what is amiss")
     doctor.set_defaults(run=_doctor)
     worker = commands.add_parser("worker")  # started by the engine `local`; reads specs from standard input
@@ -75,8 +79,8 @@ def _train(options: argparse.Namespace) -> int:
     if "=" not in target and not target.endswith(".json"):
         if len(options.target) > 1:
             raise StudyError(f"one suite at a time, got {' '.join(options.target)}")
-        failures = study.train_suite(
-            study.load(target), engine=options.engine, device=options.device, workers=options.workers
+        failures = train_suite(
+            load_suite(target), engine=options.engine, device=options.device, workers=options.workers
         )
         print(f"suite {target}: {f'{len(failures)} runs failed' if failures else 'complete'}")
         return 1 if failures else 0
@@ -144,7 +148,7 @@ def _status(run: Run) -> str:
         return f"{result['status']}: {result['reason']}"
     score = SCORE[run.spec.goal]
     name = {"dice": "Dice", "psnr": "PSNR"}[score]
-    return f"test {name} {result['test'][score]:.3f} in {clock(result['seconds'])}"
+    return f"test {name} {result['test'][score]:.3f} in {time_text(result['seconds'])}"
 
 
 def _print_result(run: Run) -> None:

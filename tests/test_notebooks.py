@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
-from analysis.execution import execute
-from analysis.parameters import Job, check_parameters, declared
-from lib import study
+from analysis.reports.execution import execute
+from analysis.reports.parameters import Job, check_parameters, declared
+from lib.study.plan import load_suite
 
 VERDICTS = {"supported", "contradicted", "inconclusive", "not tested"}
 FIELDS = {"id", "paper", "statement", "task", "verdict", "effect", "interval", "unit", "seeds", "detectable"}
@@ -26,7 +26,7 @@ def test_the_smoke_suite_from_nothing_to_the_gallery(study_home: Path, capfd: py
     assert "left)" in printed  # it says how far it is
     folder = study_home / "reports" / "smoke"
 
-    suite = study.load("smoke")
+    suite = load_suite("smoke")
     results = pd.read_csv(folder / "results.csv")
     cells = sum(len(cell.seeds) for cell in suite.cells)
     shared = sum(cell.source_seed is not None for cell in suite.cells)  # one run of such a cell is another cell's, too

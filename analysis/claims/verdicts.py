@@ -17,9 +17,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import stats
-from lib.registry import Registry
-from lib.runs import Run
+from analysis.statistics.intervals import Interval
+from lib.common.registry import Registry
+from lib.runs.run import Run
 
 VERDICTS = ("supported", "contradicted", "inconclusive", "not tested")
 REPLICATE = ["seed", "fold"]
@@ -57,8 +57,8 @@ class ClaimTest:
     """A test of claims: what it needs in claims.toml, and the function `(claim, table, curves, runs) -> rows`.
 
     Both tables hold the runs of one goal (None: of all). They are without runs that share one source run (see
-    `outcomes.own_source`), unless `shared_source` asks for them. `runs` gives the run of each `run_id` in the table,
-    for tests that look at weights.
+    `results.with_own_source`), unless `shared_source` asks for them. `runs` gives the run of each `run_id` in the
+    table, for tests that look at weights.
     """
 
     run: Callable[[Claim, pd.DataFrame, pd.DataFrame, Runs], list[dict[str, Any]]]
@@ -77,7 +77,7 @@ def verdict(
     word: str,
     note: str,
     *,
-    interval: stats.Interval | None = None,
+    interval: Interval | None = None,
     seeds: int = 0,
     detectable: float = math.nan,
 ) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def verdict(
     }
 
 
-def balanced(values: pd.DataFrame, least: int) -> tuple[pd.DataFrame, str]:
+def complete_replicates(values: pd.DataFrame, least: int) -> tuple[pd.DataFrame, str]:
     """The replicates (rows) that have every condition (column) which at least `least` replicates have.
 
     Returns:
@@ -114,19 +114,19 @@ def balanced(values: pd.DataFrame, least: int) -> tuple[pd.DataFrame, str]:
     return kept, "; ".join(words)
 
 
-def targets(frame: pd.DataFrame) -> list[str]:
+def target_tasks(frame: pd.DataFrame) -> list[str]:
     """Tasks of the table, without those that only serve as source (which is named without its sampling rate)."""
     only_scratch = frame.groupby("task").strategy.agg(lambda names: set(names) == {"scratch"})
     sources = set(frame.source)
     return [str(task) for task, alone in only_scratch.items() if not (alone and str(task).split("@")[0] in sources)]
 
 
-def sentence(*parts: str) -> str:
+def sentences(*parts: str) -> str:
     """The parts that say something, as sentences; one that begins with a name (`full_finetuning`) keeps it."""
     return ". ".join(part if "_" in part.split()[0] else part[0].upper() + part[1:] for part in parts if part)
 
 
-def kinds(frame: pd.DataFrame) -> str:
+def data_kind(frame: pd.DataFrame) -> str:
     """What to say of the data's kind: that they are simulated, or in part."""
     found = set(frame.kind)
     if "simulated" not in found:
@@ -134,20 +134,20 @@ def kinds(frame: pd.DataFrame) -> str:
     return "simulated data" if len(found) == 1 else "real and simulated data"
 
 
-def diverged(frame: pd.DataFrame, strategies: tuple[str, ...]) -> str:
+def diverged_text(frame: pd.DataFrame, strategies: tuple[str, ...]) -> str:
     """How many runs of these strategies diverged, if any."""
     rows = frame[frame.strategy.isin(strategies)]
     count = int((rows.status == "diverged").sum())
     return f"{count} of {len(rows)} runs diverged" if count else ""
 
 
-def unpaired(rows: pd.DataFrame, *, elsewhere: tuple[str, ...] = ("diverged",)) -> str:
+def unpaired_text(rows: pd.DataFrame, *, elsewhere: tuple[str, ...] = ("diverged",)) -> str:
     """How many rows cannot be set against a partner, and why, from their `status`; not of those told `elsewhere`."""
     counts = rows.status[~rows.status.isin(["done", *elsewhere])].value_counts()
     return ", ".join(f"{count} runs left out: {status}" for status, count in counts.items())
 
 
-def shown(interval: stats.Interval) -> str:
+def interval_text(interval: Interval) -> str:
     """A mean difference with its interval in few letters, for notes."""
     if interval.n < 2:
         return f"{interval.estimate:+.3f} (one seed)" if interval.n else "not run"
@@ -159,7 +159,7 @@ def by_replicate(rows: pd.DataFrame, value: str, conditions: list[str]) -> pd.Da
     return rows.pivot(index=REPLICATE, columns=conditions, values=value).astype("float64")
 
 
-def side_of(interval: stats.Interval, threshold: float, *, low: str, high: str) -> str:
+def side_of(interval: Interval, threshold: float, *, low: str, high: str) -> str:
     """The word for an interval that lies below, or above, a threshold."""
     if interval.high < threshold:
         return low

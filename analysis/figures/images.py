@@ -9,14 +9,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from analysis.looks import styled
+from analysis.figures.style import study_style
 
 OUTLINE = "#E69F00"
 Images = Sequence[np.ndarray] | np.ndarray
 
 
-@styled
-def examples(
+@study_style
+def image_grid(
     images: Images, masks: Images, title: str, *, columns: int = 6, captions: Sequence[str] = ()
 ) -> NDArray[np.object_]:
     """Images in a grid with their masks outlined.
@@ -47,8 +47,8 @@ def examples(
     return grid
 
 
-@styled
-def side_by_side(
+@study_style
+def real_and_simulated(
     real: tuple[Images, Images],
     simulated: tuple[Images, Images],
     *,

@@ -17,8 +17,28 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from analysis import looks, outcomes, stats
-from analysis.looks import styled
+from analysis.figures.style import (
+    INTERVAL,
+    NOTE_COLOR,
+    arm_labels,
+    arm_style,
+    arms_in_order,
+    axes,
+    empty_axes,
+    legend_beside,
+    limits_around,
+    mean_mark,
+    row_name,
+    seed_points,
+    seeds_text,
+    study_style,
+    task_title,
+    title_and_note,
+    volume_text,
+    volume_with_unit,
+)
+from analysis.statistics.intervals import mean_interval
+from analysis.tables.results import finished_rows, summary
 
 NAMES = {"dice": "Dice on test images", "hd95": "HD95 on test images (pixels)", "psnr": "PSNR on test slices (dB)"}
 NAMES |= {"ssim": "SSIM on test slices", "nmse": "NMSE on test slices"}
@@ -32,40 +52,40 @@ def _name(rows: pd.DataFrame, metric: str) -> str:
     return NAMES[("dice" if dice else "psnr") if metric == "score" else metric]
 
 
-@styled
+@study_style
 def accuracy_by_volume(table: pd.DataFrame, task: str, *, metric: str = "score", ax: Axes | None = None) -> Axes:
     """A metric of one task against the number of training images (log scale), one line per arm."""
-    ax = looks.axes(ax, width=9)
+    ax = axes(ax, width=9)
     rows = table[table.task == task]
-    cells = outcomes.summary(rows, metric)
+    cells = summary(rows, metric)
     if not len(cells) or not cells.seeds.any():
-        return looks.empty(ax, task, "no finished run of this task")
-    rows, cells = (each.assign(label=looks.arm_labels(each)) for each in (outcomes.finished(rows), cells))
-    labels = looks.in_order(cells.label)
+        return empty_axes(ax, task, "no finished run of this task")
+    rows, cells = (each.assign(label=arm_labels(each)) for each in (finished_rows(rows), cells))
+    labels = arms_in_order(cells.label)
     for place, label in enumerate(labels):
-        look = looks.look(label)
+        look = arm_style(label)
         own = cells[cells.label == label].sort_values("volume")
         shift = 1.035 ** (place - (len(labels) - 1) / 2)  # side by side, so that no interval hides another
         lost = int(own.diverged.sum())
         ax.plot(own.volume * shift, own["mean"], color=look.color, marker=look.marker,
                 label=f"{label} ({lost} diverged)" if lost else label)  # fmt: skip
         for cell in own.itertuples():
-            looks.mean_mark(ax, cell.volume * shift, cell.mean, cell.low, cell.high, look, across=False)
+            mean_mark(ax, cell.volume * shift, cell.mean, cell.low, cell.high, look, across=False)
         single = rows[(rows.label == label) & (rows.status == "done")]
-        looks.dots(ax, single.volume.astype("float64") * shift, single[metric], look.color, across=False)
+        seed_points(ax, single.volume.astype("float64") * shift, single[metric], look.color, across=False)
     volumes = cells.groupby("volume_label").volume.mean().sort_values()
     ax.set_xscale("log")
-    ax.set_xticks(volumes.tolist(), [looks.volume_text(str(label), volume) for label, volume in volumes.items()])
+    ax.set_xticks(volumes.tolist(), [volume_text(str(label), volume) for label, volume in volumes.items()])
     ax.minorticks_off()
     ax.set_xlim(volumes.min() / 1.4, volumes.max() * 1.4)
     what = "subjects" if rows.goal.iloc[0] == "reconstruction" else "images"
     ax.set(xlabel=f"training {what} (log scale)", ylabel=_name(rows, metric))
-    looks.head(ax, looks.task_title(cells), f"{looks.INTERVAL}; dots: single seeds")
-    looks.legend_beside(ax)
+    title_and_note(ax, task_title(cells), f"{INTERVAL}; dots: single seeds")
+    legend_beside(ax)
     return ax
 
 
-@styled
+@study_style
 def learning_curves(
     curves: pd.DataFrame, task: str, volume_label: str, *, fractions: Sequence[float] = (0.90, 0.95, 0.99),
     ax: Axes | None = None,
@@ -76,20 +96,20 @@ def learning_curves(
 
     A run that stopped early keeps its last value; diverged runs are counted in the legend and drawn as far as they got.
     """
-    ax = looks.axes(ax, width=9)
+    ax = axes(ax, width=9)
     rows = curves[(curves.task == task) & (curves.volume_label == volume_label)]
     if not len(rows):
-        return looks.empty(ax, task, f"no evaluation of this task at volume {volume_label}")
-    rows = rows.assign(label=looks.arm_labels(rows))
-    for label in looks.in_order(rows.label):
-        look, own = looks.look(label), rows[rows.label == label]
+        return empty_axes(ax, task, f"no evaluation of this task at volume {volume_label}")
+    rows = rows.assign(label=arm_labels(rows))
+    for label in arms_in_order(rows.label):
+        look, own = arm_style(label), rows[rows.label == label]
         lost = own[own.status == "diverged"]
         for _, run in lost.groupby("run_id"):
             ax.plot(run.step, run.val_score, color=look.color, linestyle=":", linewidth=1)
         name = f"{label} ({lost.run_id.nunique()} diverged)" if len(lost) else label
         runs = own[own.status != "diverged"].pivot_table(index="run_id", columns="step", values="val_score")
         runs = runs.ffill(axis=1)
-        intervals = [stats.mean_interval(runs[step].dropna()) for step in runs]
+        intervals = [mean_interval(runs[step].dropna()) for step in runs]
         steps = runs.columns.to_numpy(dtype=np.float64)
         every = max(1, len(steps) // 6)
         ax.plot(steps, [each.estimate for each in intervals], color=look.color, marker=look.marker, markevery=every,
@@ -98,12 +118,12 @@ def learning_curves(
         if np.isfinite(band).any():
             ax.fill_between(steps, *band.T, color=look.color, alpha=0.15, linewidth=0)
     drawn = [line for line in ax.lines if line.get_linestyle() == "-"]
-    note = f"{looks.INTERVAL} (band)"
+    note = f"{INTERVAL} (band)"
     base = rows[(rows.strategy == "scratch") & (rows.status != "diverged")].sort_values("step")
     if len(base):
         plateau = float(base.groupby("run_id").val_score.apply(lambda score: score.iloc[-3:].mean()).mean())
         for fraction in fractions:
-            ax.axhline(fraction * plateau, color=looks.NOTE_COLOR, linestyle=":", linewidth=1.2, zorder=1)
+            ax.axhline(fraction * plateau, color=NOTE_COLOR, linestyle=":", linewidth=1.2, zorder=1)
         note += f"; dotted: {', '.join(f'{100 * each:g}' for each in fractions)} % of the scratch plateau"
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in drawn] or [np.zeros(0)])
     if np.isfinite(values).any():  # bands of two seeds reach far out of the picture
@@ -114,13 +134,13 @@ def learning_curves(
             ax.set_ylim(max(-0.02, low - 0.08), min(1.02, high + 0.08))
     ax.set(xlabel="step", ylabel=_name(rows, "val_score"))
     volume = rows.volume.dropna()
-    images = looks.volume_text(volume_label, float(volume.mean()) if len(volume) else float("nan"))
-    looks.head(ax, f"{looks.task_title(rows)}, {looks.amount(rows, images)}", note)
-    looks.legend_beside(ax)
+    images = volume_text(volume_label, float(volume.mean()) if len(volume) else float("nan"))
+    title_and_note(ax, f"{task_title(rows)}, {volume_with_unit(rows, images)}", note)
+    legend_beside(ax)
     return ax
 
 
-@styled
+@study_style
 def learning_rates(table: pd.DataFrame, *, seed: int, ax: Axes | None = None) -> Axes:
     """How learning rates were chosen: a row per cell, a column per rate, validation score of the tuning seed.
 
@@ -133,14 +153,14 @@ def learning_rates(table: pd.DataFrame, *, seed: int, ax: Axes | None = None) ->
     """
     rows = table[(table.seed == seed) & (table.status != "unfinished")]
     if not len(rows):
-        return looks.empty(looks.axes(ax), "Learning rates", f"no finished run of seed {seed}")
-    rows = rows.assign(label=looks.arm_labels(rows))
+        return empty_axes(axes(ax), "Learning rates", f"no finished run of seed {seed}")
+    rows = rows.assign(label=arm_labels(rows))
     cells = list(rows.groupby(["task", "volume_label", "label"], sort=False))
     rates = sorted(rows.lr.unique())
-    names = [f"{looks.row_name(own)}, {own.label.iloc[0]}".replace("\n", " ") for _, own in cells]
+    names = [f"{row_name(own)}, {own.label.iloc[0]}".replace("\n", " ") for _, own in cells]
     names = ["\n".join(textwrap.wrap(name, 56)) for name in names]
     lines = max(name.count("\n") + 1 for name in names)
-    ax = looks.axes(ax, width=6.5 + len(rates), height=1.7 + (0.12 + 0.2 * lines) * len(cells))
+    ax = axes(ax, width=6.5 + len(rates), height=1.7 + (0.12 + 0.2 * lines) * len(cells))
     for place, (_, own) in enumerate(cells):
         best = float(own.val_score.max())
         for run in own.sort_values("lr").itertuples():
@@ -160,42 +180,42 @@ def learning_rates(table: pd.DataFrame, *, seed: int, ax: Axes | None = None) ->
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     what = " or ".join(dict.fromkeys(_name(own, "val_score") for _, own in cells))
-    looks.head(ax, "Learning rates", f"{what}, seed {seed}; framed: chosen")
+    title_and_note(ax, "Learning rates", f"{what}, seed {seed}; framed: chosen")
     return ax
 
 
-@styled
-def strategies(
+@study_style
+def strategy_scores(
     table: pd.DataFrame, task: str, volume_label: str, *, metric: str = "score", ax: Axes | None = None
 ) -> Axes:
     """A metric by arm, best at the top, with the number of parameters that each trains at the right."""
     rows = table[(table.task == task) & (table.volume_label == volume_label)]
-    cells = outcomes.summary(rows, metric)
+    cells = summary(rows, metric)
     if not len(cells):
-        return looks.empty(looks.axes(ax), task, f"no finished run of this task at volume {volume_label}")
-    cells = cells.assign(label=looks.arm_labels(cells)).sort_values(
+        return empty_axes(axes(ax), task, f"no finished run of this task at volume {volume_label}")
+    cells = cells.assign(label=arm_labels(cells)).sort_values(
         "mean", ascending=metric.startswith("hd"), ignore_index=True
     )
-    ax = looks.axes(ax, width=9, height=1.9 + 0.42 * len(cells))
+    ax = axes(ax, width=9, height=1.9 + 0.42 * len(cells))
     for place, cell in enumerate(cells.itertuples()):
-        look = looks.look(cell.label)
-        looks.mean_mark(ax, cell.mean, place, cell.low, cell.high, look, across=True)
+        look = arm_style(cell.label)
+        mean_mark(ax, cell.mean, place, cell.low, cell.high, look, across=True)
         same = (rows.arm == cell.arm) & (rows.source == cell.source) & (rows.status == "done")
-        looks.dots(ax, rows[same][metric], np.full(int(same.sum()), place), look.color, across=True)
-        rest = f"{_short(cell.trainable)} · {looks.count_text(cell.seeds, cell.diverged)}"
+        seed_points(ax, rows[same][metric], np.full(int(same.sum()), place), look.color, across=True)
+        rest = f"{_short(cell.trainable)} · {seeds_text(cell.seeds, cell.diverged)}"
         ax.text(1.02, place, rest, transform=ax.get_yaxis_transform(), va="center", fontsize=11)
     ax.text(1.02, -0.75, "trained parameters · seeds", transform=ax.get_yaxis_transform(), va="center", fontsize=11,
-            color=looks.NOTE_COLOR)  # fmt: skip
+            color=NOTE_COLOR)  # fmt: skip
     ax.set_yticks(range(len(cells)), cells.label.tolist())
     ax.set_ylim(len(cells) - 0.5, -0.9)
     ax.set_xlabel(_name(rows, metric))
     beyond = ""
     if cells.seeds.any():
         least = 0.02 if metric != "hd95" else 1.0
-        beyond = looks.limits(ax.set_xlim, rows[rows.status == "done"][metric], cells.low, cells.high, least=least)
-    volume = looks.volume_text(volume_label, float(cells.volume.iloc[0]))
-    looks.head(
-        ax, f"{looks.task_title(cells)}, {looks.amount(cells, volume)}", f"{looks.INTERVAL}; dots: single seeds{beyond}"
+        beyond = limits_around(ax.set_xlim, rows[rows.status == "done"][metric], cells.low, cells.high, least=least)
+    volume = volume_text(volume_label, float(cells.volume.iloc[0]))
+    title_and_note(
+        ax, f"{task_title(cells)}, {volume_with_unit(cells, volume)}", f"{INTERVAL}; dots: single seeds{beyond}"
     )
     return ax
 

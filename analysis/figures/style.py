@@ -27,7 +27,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Look(NamedTuple):
+class ArmStyle(NamedTuple):
     """A color and a marker, always together."""
 
     color: str
@@ -37,28 +37,28 @@ class Look(NamedTuple):
 # Colors of Okabe and Ito and of Tol's muted set; the marker tells apart what a color might not. Matplotlib has fifteen
 # filled shapes; glyphs make up the rest.
 LOOKS = {
-    "scratch": Look("#444444", "o"),
-    "full_finetuning": Look("#0072B2", "s"),
-    "frozen_random_encoder": Look("#E69F00", "v"),
-    "frozen_source_encoder": Look("#D55E00", "^"),
-    "encoder_only": Look("#009E73", "<"),
-    "decoder_only": Look("#CC79A7", ">"),
-    "head_only": Look("#56B4E9", "D"),
-    "scale_shift": Look("#882255", "P"),
-    "layer_subset": Look("#117733", "X"),
-    "norm_only": Look("#AA4499", "p"),
-    "bias_only": Look("#999933", "h"),
-    "low_rank": Look("#44AA99", "*"),
-    "l2_sp": Look("#332288", "d"),
-    "transplant": Look("#661100", "8"),
-    "frozen_drawn_encoder": Look("#DDCC77", "H"),
-    "without_skips": Look("#6A3D9A", r"$\spadesuit$"),
-    "frozen_random_decoder": Look("#A6761D", r"$\clubsuit$"),
-    "shuffled_labels": Look("#888888", r"$\heartsuit$"),
+    "scratch": ArmStyle("#444444", "o"),
+    "full_finetuning": ArmStyle("#0072B2", "s"),
+    "frozen_random_encoder": ArmStyle("#E69F00", "v"),
+    "frozen_source_encoder": ArmStyle("#D55E00", "^"),
+    "encoder_only": ArmStyle("#009E73", "<"),
+    "decoder_only": ArmStyle("#CC79A7", ">"),
+    "head_only": ArmStyle("#56B4E9", "D"),
+    "scale_shift": ArmStyle("#882255", "P"),
+    "layer_subset": ArmStyle("#117733", "X"),
+    "norm_only": ArmStyle("#AA4499", "p"),
+    "bias_only": ArmStyle("#999933", "h"),
+    "low_rank": ArmStyle("#44AA99", "*"),
+    "l2_sp": ArmStyle("#332288", "d"),
+    "transplant": ArmStyle("#661100", "8"),
+    "frozen_drawn_encoder": ArmStyle("#DDCC77", "H"),
+    "without_skips": ArmStyle("#6A3D9A", r"$\spadesuit$"),
+    "frozen_random_decoder": ArmStyle("#A6761D", r"$\clubsuit$"),
+    "shuffled_labels": ArmStyle("#888888", r"$\heartsuit$"),
 }
 
 
-def look(arm: str) -> Look:
+def arm_style(arm: str) -> ArmStyle:
     """The look of an arm: that of its strategy, or one drawn from the name for options and strategies of one's own.
 
     An arm "from" one of several sources keeps its color; its marker is drawn from the source. A pure function of the
@@ -70,10 +70,10 @@ def look(arm: str) -> Look:
     name, _, source = arm.partition(" from ")
     number = zlib.crc32((source or name).encode())
     marker = kinds[number // len(kinds) % len(kinds)].marker
-    return Look(look(name).color if source else kinds[number % len(kinds)].color, marker)
+    return ArmStyle(arm_style(name).color if source else kinds[number % len(kinds)].color, marker)
 
 
-def styled(draw: Callable[P, T]) -> Callable[P, T]:
+def study_style(draw: Callable[P, T]) -> Callable[P, T]:
     """A figure function that draws in the study's style and leaves matplotlib's settings as they were."""
 
     @functools.wraps(draw)
@@ -93,7 +93,7 @@ def axes(ax: Axes | None, *, width: float = 8.0, height: float = 4.5) -> Axes:
     return ax if ax is not None else plt.subplots(figsize=(width, height))[1]
 
 
-def head(ax: Axes, title: str, note: str, *, lift: int = 0) -> None:
+def title_and_note(ax: Axes, title: str, note: str, *, lift: int = 0) -> None:
     """A title and below it, in gray, what the marks and intervals are, both wrapped; `lift` points above the axes."""
     figure = ax.get_figure(root=True)
     assert figure is not None
@@ -106,7 +106,7 @@ def head(ax: Axes, title: str, note: str, *, lift: int = 0) -> None:
     )  # fmt: skip
 
 
-def empty(ax: Axes, title: str, reason: str) -> Axes:
+def empty_axes(ax: Axes, title: str, reason: str) -> Axes:
     """Axes that say why there is nothing to draw, in place of an empty frame; a figure of their own becomes low."""
     figure = ax.get_figure(root=True)
     assert figure is not None
@@ -129,7 +129,7 @@ def volume_text(label: str, volume: float) -> str:
     return f"all ({volume:.0f})" if label == "all" else label
 
 
-def amount(rows: pd.DataFrame, volume: str) -> str:
+def volume_with_unit(rows: pd.DataFrame, volume: str) -> str:
     """A volume with what it counts, as titles call it: "20 images", "1 subject"."""
     what = "subject" if "goal" in rows and rows.goal.iloc[0] == "reconstruction" else "image"
     return f"{volume} {what}" if volume == "1" else f"{volume} {what}s"
@@ -144,19 +144,19 @@ def arm_labels(rows: pd.DataFrame) -> list[str]:
     ]
 
 
-def in_order(labels: Sequence[str]) -> list[str]:
+def arms_in_order(labels: Sequence[str]) -> list[str]:
     """Labels without repeats: the known strategies in their order, then the rest by name."""
     known = {name: place for place, name in enumerate(LOOKS)}
     return sorted(set(labels), key=lambda label: (known.get(label.split(" ")[0], len(known)), label))
 
 
-def count_text(seeds: int, diverged: int) -> str:
+def seeds_text(seeds: int, diverged: int) -> str:
     """What a row rests on: "3 seeds", "1 seed: no interval", "2 seeds, 1 diverged"."""
     words = "1 seed: no interval" if seeds == 1 else f"{seeds} seeds"
     return f"{words}, {diverged} diverged" if diverged else words
 
 
-def mean_mark(ax: Axes, x: float, y: float, low: float, high: float, look: Look, *, across: bool) -> None:
+def mean_mark(ax: Axes, x: float, y: float, low: float, high: float, look: ArmStyle, *, across: bool) -> None:
     """A mean with its interval, if there is one; `across`: the interval lies along x."""
     if np.isfinite(low):
         value = x if across else y
@@ -166,14 +166,14 @@ def mean_mark(ax: Axes, x: float, y: float, low: float, high: float, look: Look,
     ax.plot(x, y, color=look.color, marker=look.marker, linestyle="none", zorder=4)
 
 
-def dots(ax: Axes, x: Any, y: Any, color: str, *, across: bool) -> None:
+def seed_points(ax: Axes, x: Any, y: Any, color: str, *, across: bool) -> None:
     """Single seeds: small and pale, a little beside the mean and its interval."""
     aside = (0, -9) if across else (7, 0)
     place = offset_copy(ax.transData, ax.get_figure(root=True), *aside, units="points")
     ax.scatter(x, y, s=18, color=color, alpha=0.6, linewidths=0, zorder=2, transform=place)
 
 
-def limits(
+def limits_around(
     set_limits: Callable[[float, float], Any], values: Any, lows: Any, highs: Any, *, least: float = 0.02
 ) -> str:
     """Set limits that show every value, with room for intervals of the usual width.
@@ -209,4 +209,4 @@ def percent(fraction: float) -> str:
 def row_name(rows: pd.DataFrame) -> str:
     """Task and volume of a row of a figure, wrapped; the rows given share both."""
     volume = volume_text(str(rows.volume_label.iloc[0]), float(rows.volume.astype("float64").mean()))
-    return "\n".join(textwrap.wrap(f"{task_title(rows)}, {amount(rows, volume)}", 38))
+    return "\n".join(textwrap.wrap(f"{task_title(rows)}, {volume_with_unit(rows, volume)}", 38))

@@ -1,6 +1,6 @@
 """How far filters move: statistics between two checkpoints per filter, layer and stage, each beside its null.
 
-A filter is all weights that feed one output channel (`analysis.kernels`). Where a layer is followed by a
+A filter is all weights that feed one output channel (`analysis.filters.kernels`). Where a layer is followed by a
 normalization the length of a filter means nothing to the network; its direction does: read angles before norms.
 
 Per filter:
@@ -40,23 +40,20 @@ from numpy.typing import NDArray
 from scipy import stats as sps
 from torch import Tensor, nn
 
-from analysis import wishart
-from analysis.kernels import Layer, geometry, pairs
-from lib.adapters import merged
-from lib.errors import StudyError, nearest
-from lib.models import stage_of
-from lib.runs import Run
+from analysis.filters.kernels import FilterLayer, geometry, layer_pairs
+from analysis.statistics import random_matrices
+from lib.common.errors import StudyError, nearest
+from lib.runs.run import Run
 
 Floats = NDArray[np.float64]
 QUANTILES = {"q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
 PER_FILTER = ["relative_change", "cosine", "angle", "norm_ratio", "sign_flips", "affine_share"]
 DEAD = 1e-3
 RANDOM_DRAWS = 8  # of a random change: its spectrum hardly varies, and a mean is all that is wanted
-_KINDS = {"weight": "normalization", "bias": "normalization", "running_mean": "statistics", "running_var": "statistics"}
 _SUMS = ["before2", "after2", "change2", "explained2", "elsewhere2", "permuted2"]
 
 
-def between(
+def filter_change(
     before: Mapping[str, Tensor],
     after: Mapping[str, Tensor],
     *,
@@ -79,12 +76,14 @@ def between(
     return _table(before, after, by, geometry(model) if model else None, _Nulls(seed))
 
 
-def of_run(run: Run, *, by: str = "layer", first: int = 0, last: int | None = None, seed: int = 0) -> pd.DataFrame:
+def filter_change_of_run(
+    run: Run, *, by: str = "layer", first: int = 0, last: int | None = None, seed: int = 0
+) -> pd.DataFrame:
     """`between` for two checkpoints of a run (default: the first and the last)."""
-    return between(run.weights(first), run.weights(last), by=by, seed=seed).assign(run_id=run.path.name)
+    return filter_change(run.weights(first), run.weights(last), by=by, seed=seed).assign(run_id=run.path.name)
 
 
-def trajectory(run: Run, *, by: str = "layer", seed: int = 0) -> pd.DataFrame:
+def filter_change_over_training(run: Run, *, by: str = "layer", seed: int = 0) -> pd.DataFrame:
     """`between` step 0 and every later checkpoint of a run, with the columns `run_id` and `step`.
 
     Raises:
@@ -96,30 +95,6 @@ def trajectory(run: Run, *, by: str = "layer", seed: int = 0) -> pd.DataFrame:
     start, nulls = run.weights(0), _Nulls(seed)
     tables = [_table(start, run.weights(step), by, None, nulls).assign(step=step) for step in steps[1:]]
     return pd.concat(tables, ignore_index=True).assign(run_id=run.path.name)
-
-
-def others(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> pd.DataFrame:
-    """The tensors that are no filters (biases, normalization), one row each, for they are no vectors in space.
-
-    Columns: tensor, stage, kind (`bias`, `normalization`, `statistics` or `other`), size, before and after (root mean
-    squares), change (root mean square of the difference), relative_change (NaN where all began at zero, as biases do).
-    """
-    rows = []
-    start, end = merged(before), merged(after)
-    for name, value in start.items():
-        part = name.rpartition(".")[2]
-        if (part == "weight" and value.dim() >= 2) or not value.is_floating_point() or not value.numel():
-            continue
-        if name not in end or end[name].shape != value.shape:
-            raise StudyError(f"{name} must be in both checkpoints, in one shape; compare checkpoints of one network")
-        x, y = (each.detach().cpu().double().numpy().ravel() for each in (value, end[name]))
-        size = [float(np.sqrt(np.mean(each**2))) for each in (x, y, y - x)]
-        beside = start.get(f"{name.removesuffix('bias')}weight", value)
-        kind = "bias" if part == "bias" and beside.dim() >= 2 else _KINDS.get(part, "other")
-        relative = size[2] / size[0] if size[0] else math.nan
-        rows.append((name, stage_of(name), kind, x.size, *size, relative))
-    columns = ["tensor", "stage", "kind", "size", "before", "after", "change", "relative_change"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def random_angle(dimension: int, quantile: float = 0.5) -> float:
@@ -147,12 +122,12 @@ class _Nulls:
     def random(self, rows: int, columns: int) -> dict[str, float]:
         if (rows, columns) not in self._random:
             rng = np.random.default_rng([self.seed, rows, columns])
-            spectra = wishart.eigenvalues(rows, columns, RANDOM_DRAWS, rng)
+            spectra = random_matrices.eigenvalues(rows, columns, RANDOM_DRAWS, rng)
             top1, top10 = _top(spectra)
             self._random[rows, columns] = {
                 "energy_top1_random": float(top1.mean()),
                 "energy_top10_random": float(top10.mean()),
-                "rank_random": float(wishart.effective_rank(spectra).mean()),
+                "rank_random": float(random_matrices.effective_rank(spectra).mean()),
             }
         return self._random[rows, columns]
 
@@ -174,7 +149,7 @@ def _top(spectrum: Floats) -> tuple[Floats, Floats]:
 
 
 def _rank(matrix: Floats) -> float:
-    return float(wishart.effective_rank(wishart.squared_singular_values(matrix)))
+    return float(random_matrices.effective_rank(random_matrices.squared_singular_values(matrix)))
 
 
 def _table(
@@ -187,7 +162,7 @@ def _table(
     if by not in ("filter", "layer", "stage"):
         raise StudyError(nearest("grouping", by, ("filter", "layer", "stage")))
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for first, second in pairs(before, after, shapes):
+    for first, second in layer_pairs(before, after, shapes):
         key = (first.stage, first.kind) if by == "stage" else (first.stage, first.kind, first.name)
         measured = _filters(first, second)
         if by == "layer":
@@ -235,15 +210,15 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole > 0 else math.nan
 
 
-def _spectra(first: Layer, second: Layer, nulls: _Nulls) -> dict[str, float]:
+def _spectra(first: FilterLayer, second: FilterLayer, nulls: _Nulls) -> dict[str, float]:
     used = first.used | second.used
     before, after = first.rows(used), second.rows(used)
-    top1, top10 = _top(wishart.squared_singular_values(after - before))
+    top1, top10 = _top(random_matrices.squared_singular_values(after - before))
     ranks = {"rank_before": nulls.rank_before(first.name, before), "rank_after": _rank(after)}
     return {"energy_top1": float(top1), "energy_top10": float(top10), **ranks, **nulls.random(*before.shape)}
 
 
-def _filters(first: Layer, second: Layer) -> dict[str, Any]:
+def _filters(first: FilterLayer, second: FilterLayer) -> dict[str, Any]:
     """Every statistic of PER_FILTER, and the sums that the pooled ones are made of, each (filters,)."""
     used = first.used | second.used
     x, y = first.taps(used), second.taps(used)  # (filters, inputs, taps)

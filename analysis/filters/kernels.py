@@ -3,7 +3,7 @@
 Weights fall into four kinds that no table mixes. `convolution` and `transposed` have kernels with a spatial extent.
 `pointwise` (1x1 convolutions and dense layers) have none: whatever asks about the arrangement of taps does not
 apply to them. Everything else (biases, normalization scales, shifts and statistics) is no filter at all; see
-`analysis.filters.others`.
+`analysis.filters.other_tensors.other_tensor_change`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lib.adapters import merged
-from lib.errors import StudyError
-from lib.models import stage_of
+from lib.common.errors import StudyError
+from lib.networks.stages import stage_of
+from lib.strategies.adapters import merged
 
 Floats = NDArray[np.float64]
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -30,7 +30,7 @@ STRAY_ZEROS = 0.01  # more zeros than this that fill neither a filter nor a tap:
 
 
 @dataclass(frozen=True)
-class Layer:
+class FilterLayer:
     """The filters of one layer.
 
     Args:
@@ -78,14 +78,16 @@ class Layer:
         """(filters, inputs, taps in use), in the order of the grid."""
         return np.ascontiguousarray(self.kernels[:, :, self.used if used is None else used])
 
-    def alive(self) -> Layer:
+    def alive(self) -> FilterLayer:
         """The layer without filters that are exactly zero.
 
         Raises:
             StudyError: more than 1 % of the weights that are left are zero and no whole tap is: the layer was
                 pruned weight by weight, and nothing here is calibrated for that.
         """
-        living = Layer(self.name, self.kind, self.kernels[self.kernels.any(axis=tuple(range(1, self.kernels.ndim)))])
+        living = FilterLayer(
+            self.name, self.kind, self.kernels[self.kernels.any(axis=tuple(range(1, self.kernels.ndim)))]
+        )
         zeros = float((living.taps() == 0).mean()) if living.filters else 0.0
         if zeros > STRAY_ZEROS:
             raise StudyError(
@@ -104,7 +106,9 @@ def geometry(model: nn.Module) -> dict[str, tuple[bool, int]]:
     }
 
 
-def read(weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[bool, int]] | None = None) -> dict[str, Layer]:
+def read_layers(
+    weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[bool, int]] | None = None
+) -> dict[str, FilterLayer]:
     """The layers of a checkpoint by name, with factors of `scale_shift` and the like multiplied in.
 
     Those of our own networks come in order along the data path (files hold them by the alphabet), others as they are.
@@ -112,7 +116,7 @@ def read(weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[bool, int]] |
     Args:
         weights: name -> tensor of any floating type, memory layout and device.
         shapes: what `geometry` says of the network. A tensor does not tell whether its layer is transposed, or
-            grouped as well; without this, layers called `up` are taken for transposed, as in `lib.models.UNet`,
+            grouped as well; without this, layers called `up` are taken for transposed, as in `lib.networks.unet.UNet`,
             and no transposed layer for grouped. (For other layers groups change nothing.)
 
     Raises:
@@ -135,7 +139,7 @@ def read(weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[bool, int]] |
 
 
 def _along(name: str) -> tuple[int, int, int]:
-    """Where a layer of `lib.models.UNet` stands on the way of the data."""
+    """Where a layer of `lib.networks.unet.UNet` stands on the way of the data."""
     stage, _, part = name.partition(".")
     if stage == "head":
         return 2, 0, 0
@@ -143,7 +147,7 @@ def _along(name: str) -> tuple[int, int, int]:
     return (0, level, _PARTS.index(part)) if stage.startswith("enc") else (1, -level, _PARTS.index(part))
 
 
-def _layer(name: str, weight: Floats, transposed: bool, groups: int) -> Layer:
+def _layer(name: str, weight: Floats, transposed: bool, groups: int) -> FilterLayer:
     if not weight.size or not np.isfinite(weight).all():
         raise StudyError(f"layer {name} holds no weights, NaN or infinity; leave diverged runs out first")
     if transposed:  # (inputs, outputs / groups, *grid) -> (outputs, inputs / groups, *grid)
@@ -153,19 +157,19 @@ def _layer(name: str, weight: Floats, transposed: bool, groups: int) -> Layer:
         weight = np.concatenate([part.swapaxes(0, 1) for part in parts])
     taps = math.prod(weight.shape[2:])
     if taps == 1:
-        return Layer(name, "pointwise", np.ascontiguousarray(weight).reshape(*weight.shape[:2], 1))
-    return Layer(name, "transposed" if transposed else "convolution", np.ascontiguousarray(weight))
+        return FilterLayer(name, "pointwise", np.ascontiguousarray(weight).reshape(*weight.shape[:2], 1))
+    return FilterLayer(name, "transposed" if transposed else "convolution", np.ascontiguousarray(weight))
 
 
-def pairs(
+def layer_pairs(
     before: Mapping[str, Tensor], after: Mapping[str, Tensor], shapes: Mapping[str, tuple[bool, int]] | None = None
-) -> list[tuple[Layer, Layer]]:
+) -> list[tuple[FilterLayer, FilterLayer]]:
     """The layers of two checkpoints of one network side by side.
 
     Raises:
         StudyError: a layer is missing on one side, or has another shape there.
     """
-    first, second = read(before, shapes), read(after, shapes)
+    first, second = read_layers(before, shapes), read_layers(after, shapes)
     alone = sorted(set(first) ^ set(second))
     if alone:
         raise StudyError(f"both checkpoints must hold the same layers, but {', '.join(alone)} stand in one only")

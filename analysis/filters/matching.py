@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from analysis.kernels import Layer, geometry, pairs
+from analysis.filters.kernels import FilterLayer, geometry, layer_pairs
 
 Floats = NDArray[np.float64]
 Order = NDArray[np.intp]
@@ -24,7 +24,7 @@ def matched(
 
     The order of each layer is the one with the largest sum of cosines (the Hungarian method, `scipy`). A filter can
     only be compared when its inputs stand in the same order too, so the order found for a layer is carried to the
-    inputs of the next ones, along the connections of `lib.models.UNet`; a layer whose inputs are not known from
+    inputs of the next ones, along the connections of `lib.networks.unet.UNet`; a layer whose inputs are not known from
     there has `inputs_matched` False, and its cosines say little unless its inputs need no order (images).
 
     The best order looks alike even between random filters, more so the more of them there are and the shorter they
@@ -33,7 +33,7 @@ def matched(
     Args:
         a: name -> tensor.
         b: a network of the same shapes.
-        model: as in `analysis.filters.between`.
+        model: as in `analysis.filters.change.filter_change`.
         draws: random pairs of layers simulated for the null of each shape.
         seed: of the null.
 
@@ -49,10 +49,10 @@ def matched(
     orders: dict[str, Order] = {}
     nulls: dict[tuple[int, int], Floats] = {}
     rows = []
-    for first, second in pairs(a, b, geometry(model) if model else None):
+    for first, second in layer_pairs(a, b, geometry(model) if model else None):
         known = _order_of_inputs(second, orders)
         if known is not None:
-            second = Layer(second.name, second.kind, second.kernels[:, known])
+            second = FilterLayer(second.name, second.kind, second.kernels[:, known])
         used = first.used | second.used
         x, y = _unit(first.rows(used)), _unit(second.rows(used))
         cosines = x @ y.T
@@ -88,8 +88,8 @@ def _null(filters: int, weights: int, *, draws: int, seed: int) -> Floats:
     return np.array(means)
 
 
-def _order_of_inputs(layer: Layer, orders: Mapping[str, Order]) -> Order | None:
-    """In which order the inputs of a layer of `lib.models.UNet` must be taken, or None where that is not known."""
+def _order_of_inputs(layer: FilterLayer, orders: Mapping[str, Order]) -> Order | None:
+    """In which order the inputs of a layer of `unet.UNet` must be taken, or None where that is not known."""
     if layer.inputs == 1:
         return np.zeros(1, dtype=np.intp)
     stage, _, part = layer.name.partition(".")

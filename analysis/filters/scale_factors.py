@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.kernels import pairs, read
-from lib.adapters import merged
-from lib.errors import StudyError
+from analysis.filters.kernels import layer_pairs, read_layers
+from lib.common.errors import StudyError
+from lib.strategies.adapters import merged
 
 Floats = NDArray[np.float64]
 
@@ -28,7 +28,9 @@ def fitted_scales(before: Floats, after: Floats) -> Floats:
     return np.divide(across, spread, out=np.full_like(across, np.nan), where=spread > 0)
 
 
-def scales(start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], learned: Mapping[str, Tensor]) -> pd.DataFrame:
+def scale_table(
+    start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], learned: Mapping[str, Tensor]
+) -> pd.DataFrame:
     """Do the scales that were learned alone agree with those that fit the filters when all weights were free?
 
     If filters after fine-tuning are scaled and shifted filters from before (Bi et al. 2023, claim L7), both
@@ -54,9 +56,11 @@ def scales(start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], learned: Ma
     if missing:
         raise StudyError(f"scales were learned for layers that the start lacks: {', '.join(missing)}")
     # A scale as wide as its weight has the layout of a weight, so that a transposed layer is turned like its weight.
-    wide = read({f"{name}.weight": learned[f"{name}.scale"].expand_as(plain[f"{name}.weight"]) for name in names})
+    wide = read_layers(
+        {f"{name}.weight": learned[f"{name}.scale"].expand_as(plain[f"{name}.weight"]) for name in names}
+    )
     rows = []
-    for first, second in pairs(start, tuned):
+    for first, second in layer_pairs(start, tuned):
         used = first.used | second.used
         if first.name not in wide or used.sum() < 3:
             continue

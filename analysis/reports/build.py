@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import signal
@@ -15,28 +14,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from analysis import execution, pages, parameters
-from lib import engines, paths, provenance, study
-
-
-def publish(name: str, thing: Any, report: str) -> None:
-    """Write a figure (Figure or Axes) as PNG or a table as CSV into the folder `report`; without one, do nothing."""
-    if not report:
-        return
-    if hasattr(thing, "to_csv"):
-        paths.write_atomic(Path(report, f"{name}.csv"), thing.to_csv(index=False))
-        return
-    stream = io.BytesIO()
-    thing.get_figure(root=True).savefig(stream, format="png", dpi=150, bbox_inches="tight")
-    paths.write_atomic(Path(report, f"{name}.png"), stream.getvalue())
+from analysis.reports import execution, pages, parameters
+from lib.common import paths, provenance
+from lib.study import engines
+from lib.study.plan import finished_runs, load_suite
 
 
 def write_table(suite: str) -> tuple[Path, int]:
     """Write `results.csv`, one row per finished run of a suite; returns where it is and how many rows it has."""
-    from analysis import outcomes
+    from analysis.tables.results import run_table
 
-    chosen = study.load(suite)
-    rows = outcomes.table(study.finished(chosen, goal=None))
+    chosen = load_suite(suite)
+    rows = run_table(finished_runs(chosen, goal=None))
     target = paths.reports_dir() / chosen.name / "results.csv"
     paths.write_atomic(target, rows.to_csv(index=False))
     return target, len(rows)
@@ -44,13 +33,14 @@ def write_table(suite: str) -> tuple[Path, int]:
 
 def write_claims(suite: str) -> tuple[Path, list[dict[str, Any]]]:
     """Write `claims.json`, the claims ledger of a suite; returns where it is and the claims."""
-    from analysis import claims, outcomes
+    from analysis.claims.ledger.evaluate import evaluate, write_claims_file
+    from analysis.tables.results import evaluation_table, run_table
 
-    chosen = study.load(suite)
-    runs = study.finished(chosen, goal=None)
-    ledger = claims.evaluate(outcomes.table(runs), outcomes.curves(runs), runs=runs)
+    chosen = load_suite(suite)
+    runs = finished_runs(chosen, goal=None)
+    ledger = evaluate(run_table(runs), evaluation_table(runs), runs=runs)
     target = paths.reports_dir() / chosen.name / "claims.json"
-    claims.write(target, ledger)
+    write_claims_file(target, ledger)
     return target, ledger
 
 
@@ -132,7 +122,7 @@ class Reporter:
                 continue
 
 
-def report(
+def build_report(
     suite: str,
     *,
     names: Sequence[str] = (),
@@ -156,7 +146,7 @@ def report(
         StudyError: an unknown suite, notebook or parameter, or a value of the wrong type; nothing was started.
     """
     planned = parameters.plan(suite, names, overrides)
-    chosen = study.load(suite)
+    chosen = load_suite(suite)
     reporter = Reporter(chosen.name, len(planned), timeout, threads=max(1, engines.cores() // max(1, jobs)))
     reporter.say(f"suite {reporter.suite}: {len(planned)} notebooks, into {reporter.folder}")
     statuses: list[str] = []

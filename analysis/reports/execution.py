@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from analysis.parameters import Job
-from lib import paths
+from analysis.reports.parameters import Job
+from lib.common import paths
 
 STDERR_LINES = 40
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib import paths, study
-from lib.errors import StudyError, nearest
+from lib.common import paths
+from lib.common.errors import StudyError, nearest
+from lib.study.plan import load_suite
 
 NOTEBOOKS = paths.REPOSITORY / "notebooks"
 KINDS: dict[str, tuple[type, ...]] = {
@@ -105,7 +106,7 @@ def plan(suite: str, names: Sequence[str] = (), overrides: Mapping[str, Any] | N
     """
     import nbformat
 
-    chosen = study.load(suite)
+    chosen = load_suite(suite)
     settings = chosen.notebooks
     known = {
         path.stem: path for folder in (NOTEBOOKS, NOTEBOOKS / "teaching") for path in sorted(folder.glob("*.ipynb"))

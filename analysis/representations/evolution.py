@@ -11,15 +11,15 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.compare import Map
-from analysis.outcomes import own_source
-from analysis.series import IMAGES, cell, layer_maps, probe_images, whole_map
-from lib.runs import Run
+from analysis.representations.comparison.compare import Map
+from analysis.representations.run_similarity import IMAGES, comparable_runs, layer_maps, probe_images, similarity_map
+from analysis.tables.results import with_own_source
+from lib.runs.run import Run
 
 GROUPS = {"full_finetuning": "own", "scratch": "random", "shuffled_labels": "shuffled"}
 
 
-def subject(frame: pd.DataFrame, runs: Mapping[str, Run]) -> tuple[str, dict[str, Run]] | None:
+def runs_to_follow(frame: pd.DataFrame, runs: Mapping[str, Run]) -> tuple[str, dict[str, Run]] | None:
     """The task to look at, and one run of each group: of those with most checkpoints, then most runs, the first seed.
 
     Groups are *own* (fine-tuned), *random* (from scratch) and, where there are any, *shuffled* (labels). None where no
@@ -27,8 +27,8 @@ def subject(frame: pd.DataFrame, runs: Mapping[str, Run]) -> tuple[str, dict[str
     """
     best: tuple[tuple[int, int], str, dict[str, Run]] | None = None
     for task in dict.fromkeys(frame.task):
-        rows = cell(frame, task)
-        rows = own_source(rows[rows.run_id.isin(list(runs))])
+        rows = comparable_runs(frame, task)
+        rows = with_own_source(rows[rows.run_id.isin(list(runs))])
         own = rows.groupby("seed").strategy.nunique()
         if not len(own) or own.max() < 2:
             continue
@@ -42,13 +42,13 @@ def subject(frame: pd.DataFrame, runs: Mapping[str, Run]) -> tuple[str, dict[str
 
 
 def every_checkpoint(chosen: Mapping[str, Run], images: int = IMAGES) -> Map:
-    """Every stage of every checkpoint of these runs against every other, on `series.probe_images`."""
+    """Every stage of every checkpoint of these runs against every other, on `run_similarity.probe_images`."""
     runs = list(chosen.values())
     probe = probe_images(runs[0].spec.task, runs[0].spec.size, runs, images)
-    return whole_map([(run, step) for run in runs for step in run.steps()], probe)
+    return similarity_map([(run, step) for run in runs for step in run.steps()], probe)
 
 
-def against_ends(found: Map, chosen: Mapping[str, Run]) -> pd.DataFrame:
+def similarity_to_ends(found: Map, chosen: Mapping[str, Run]) -> pd.DataFrame:
     """Per group, stage and checkpoint: similarity to the run's first and to its last checkpoint.
 
     Columns: group, layer, step, start, end.
@@ -64,7 +64,7 @@ def against_ends(found: Map, chosen: Mapping[str, Run]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["group", "layer", "step", "start", "end"])
 
 
-def block(found: Map, row: tuple[Run, int], column: tuple[Run, int]) -> Map:
+def checkpoint_block(found: Map, row: tuple[Run, int], column: tuple[Run, int]) -> Map:
     """The part of a map that sets one checkpoint (a run and an index into its steps) against another."""
     places = []
     for run, at in (row, column):
@@ -86,11 +86,13 @@ def layer_pairs(found: Map, chosen: Mapping[str, Run]) -> dict[str, Map]:
     """The maps that are worth a look: each network with itself, untrained and trained, and the two with one another."""
     own, random = chosen["own"], chosen["random"]
     maps = {
-        "untrained | with itself": block(found, (random, 0), (random, 0)),
-        "from random weights | with itself": block(found, (random, -1), (random, -1)),
-        "from a source | with itself": block(found, (own, -1), (own, -1)),
-        "source (rows) | with random (columns)": block(found, (own, -1), (random, -1)),
+        "untrained | with itself": checkpoint_block(found, (random, 0), (random, 0)),
+        "from random weights | with itself": checkpoint_block(found, (random, -1), (random, -1)),
+        "from a source | with itself": checkpoint_block(found, (own, -1), (own, -1)),
+        "source (rows) | with random (columns)": checkpoint_block(found, (own, -1), (random, -1)),
     }
     if "shuffled" in chosen:
-        maps["shuffled labels | with itself"] = block(found, (chosen["shuffled"], -1), (chosen["shuffled"], -1))
+        maps["shuffled labels | with itself"] = checkpoint_block(
+            found, (chosen["shuffled"], -1), (chosen["shuffled"], -1)
+        )
     return maps

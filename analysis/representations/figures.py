@@ -9,6 +9,7 @@ Similarity has one scale in all of them, 0 to 1, with one color map; the bottlen
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -17,10 +18,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis import looks
-from analysis.compare import Map
-from analysis.looks import styled
-from analysis.series import bottleneck
+from analysis.figures.style import LOOKS, NOTE_COLOR, ArmStyle, legend_beside, study_style
+from analysis.representations.comparison.compare import Map
+from analysis.representations.run_similarity import LayerMaps, bottleneck
 
 COLORS = "viridis"
 GROUPS = {
@@ -28,61 +28,16 @@ GROUPS = {
     "shuffled": "shuffled labels", "untrained": "untrained",
 }  # fmt: skip
 GROUP_LOOKS = {
-    "own": looks.LOOKS["full_finetuning"], "random": looks.LOOKS["scratch"], "shared": looks.Look("#56B4E9", "D"),
-    "shuffled": looks.Look("#CC79A7", "X"), "untrained": looks.Look("#999999", "."),
+    "own": LOOKS["full_finetuning"], "random": LOOKS["scratch"], "shared": ArmStyle("#56B4E9", "D"),
+    "shuffled": ArmStyle("#CC79A7", "X"), "untrained": ArmStyle("#999999", "."),
 }  # fmt: skip
 
 
 def mark_stages(ax: Axes, layers: Sequence[str], *, names: bool = True) -> None:
     """Stages along x, the bottleneck marked."""
     ax.set_xticks(range(len(layers)), list(layers) if names else [""] * len(layers), rotation=60)
-    ax.axvline(bottleneck(layers), color=looks.NOTE_COLOR, linestyle=":", linewidth=1.2, zorder=1)
+    ax.axvline(bottleneck(layers), color=NOTE_COLOR, linestyle=":", linewidth=1.2, zorder=1)
     ax.set_xlim(-0.5, len(layers) - 0.5)
-
-
-@styled
-def reuse_profiles(profiles: pd.DataFrame, untrained: pd.DataFrame | None = None) -> Axes:
-    """Per task, above: similarity before and after training by stage; below: the difference, which is the reuse.
-
-    Args:
-        profiles: of `reuse.profile`, with a column task (a title).
-        untrained: task, layer, value: similarity between untrained networks, as a floor to compare with.
-    """
-    tasks = list(dict.fromkeys(profiles.task))
-    height = 7.2
-    figure, grid = plt.subplots(2, len(tasks), figsize=(1.6 + 4.2 * len(tasks), height), sharey="row", squeeze=False)
-    for column, task in enumerate(tasks):
-        rows = profiles[profiles.task == task]
-        layers = list(dict.fromkeys(rows.layer))
-        places = dict(zip(layers, range(len(layers)), strict=True))
-        for quantity, group, axis in (("tuned", "own", 0), ("random", "random", 0), ("reuse", "own", 1)):
-            own = rows[rows.quantity == quantity]
-            interval_line(grid[axis, column], own.layer.map(places), own, group, GROUPS[group])
-        if untrained is not None:
-            floor = untrained[untrained.task == task]
-            grid[0, column].plot(
-                floor.layer.map(places), floor.value, linestyle=":", color=GROUP_LOOKS["untrained"].color,
-                label="two untrained networks",
-            )  # fmt: skip
-        top, below = grid[:, column]
-        seeds = int(rows.seeds.min())
-        looks.head(top, task, f"{seeds} seeds")
-        mark_stages(top, layers, names=False)
-        mark_stages(below, layers)
-        early = int(rows[rows.early].layer.nunique())
-        below.axvspan(-0.5, early - 0.5, color="#f0e6d2", zorder=0)
-        below.axhline(0, color="black", linewidth=1)
-        top.set_ylim(-0.05, 1.05)
-    low, high = profiles[profiles.quantity == "reuse"]["mean"].agg(["min", "max"])
-    grid[1, 0].set_ylim(min(-0.3, low - 0.15), max(0.3, high + 0.15))
-    grid[0, 0].set_ylabel("CKA, before\nagainst after")
-    grid[1, 0].set_ylabel("reuse: source\nminus random")
-    looks.legend_beside(grid[0, -1])
-    figure.supxlabel(
-        f"stage along the data path; dotted: bottleneck; shaded: early encoder; bars: {looks.INTERVAL}", fontsize=11,
-        color=looks.NOTE_COLOR,
-    )  # fmt: skip
-    return grid[0, 0]
 
 
 def interval_line(ax: Axes, x: pd.Series, rows: pd.DataFrame, group: str, label: str) -> None:
@@ -94,8 +49,8 @@ def interval_line(ax: Axes, x: pd.Series, rows: pd.DataFrame, group: str, label:
             ax.plot([at, at], [row.low, row.high], color=look.color, linewidth=1.4, zorder=2)
 
 
-@styled
-def evolution(table: pd.DataFrame, title: str, note: str) -> Axes:
+@study_style
+def similarity_over_training(table: pd.DataFrame, title: str, note: str) -> Axes:
     """Similarity of every stage to its own start and to its own end, against step: a row of panels an arm.
 
     A step at which an arm kept no checkpoint stays blank.
@@ -125,11 +80,11 @@ def evolution(table: pd.DataFrame, title: str, note: str) -> Axes:
     assert image is not None
     figure.colorbar(image, ax=grid, label="CKA", shrink=0.8)
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-    figure.supxlabel(note, fontsize=11, color=looks.NOTE_COLOR)
+    figure.supxlabel(note, fontsize=11, color=NOTE_COLOR)
     return grid[0, 0]
 
 
-@styled
+@study_style
 def layer_by_layer(maps: Mapping[str, Map], title: str, note: str) -> Axes:
     """Every stage against every stage, a panel a pair of checkpoints, all on one scale; bottleneck marked."""
     figure, grid = plt.subplots(
@@ -148,26 +103,109 @@ def layer_by_layer(maps: Mapping[str, Map], title: str, note: str) -> Axes:
     assert image is not None
     figure.colorbar(image, ax=grid, label="CKA", shrink=0.7)
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-    figure.supxlabel(note, fontsize=11, color=looks.NOTE_COLOR)
+    figure.supxlabel(note, fontsize=11, color=NOTE_COLOR)
     return grid[0, 0]
 
 
-@styled
-def cost(table: pd.DataFrame, note: str) -> Axes:
+@study_style
+def comparison_cost(table: pd.DataFrame, note: str) -> Axes:
     """Seconds to represent and to compare, against layers, images and checkpoints, on one logarithmic scale."""
     axes = list(dict.fromkeys(table.axis))
     figure, grid = plt.subplots(1, len(axes), figsize=(12, 4.4), sharey=True, squeeze=False)
     words = {"representing": "forward passes and Gram matrices", "comparing": "comparing all pairs"}
     for ax, axis in zip(grid[0], axes, strict=True):
         own = table[table.axis == axis]
-        for quantity, look in zip(words, (looks.LOOKS["full_finetuning"], looks.LOOKS["encoder_only"]), strict=True):
+        for quantity, look in zip(words, (LOOKS["full_finetuning"], LOOKS["encoder_only"]), strict=True):
             ax.plot(own.value, own[quantity], color=look.color, marker=look.marker, label=words[quantity])
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
         ax.set_xticks(own.value, [str(value) for value in own.value])
         ax.set_xlabel(axis)
     grid[0, 0].set_ylabel("CPU seconds (log scale)")
-    looks.legend_beside(grid[0, -1])
+    legend_beside(grid[0, -1])
     figure.suptitle("What a map costs", x=0.01, ha="left", fontsize=13, fontweight="bold")
-    figure.supxlabel("\n".join(textwrap.wrap(note, 120)), fontsize=11, color=looks.NOTE_COLOR)
+    figure.supxlabel("\n".join(textwrap.wrap(note, 120)), fontsize=11, color=NOTE_COLOR)
     return grid[0, 0]
+
+
+def by_group(maps: LayerMaps) -> list[tuple[str, int, int]]:
+    """Checkpoints as (group, seed, place), groups in a fixed order, every checkpoint once; untrained ones last."""
+    found: dict[int, tuple[str, int, int]] = {}
+    for group in ("own", "shared", "random", "shuffled"):
+        for seed, place in maps.places(group).items():
+            found.setdefault(place, (group, seed, place))
+    for seed, place in maps.places("random", "start").items():
+        found.setdefault(place, ("untrained", seed, place))
+    return list(found.values())
+
+
+def coordinates(similarity: np.ndarray) -> np.ndarray:
+    """Places (n, 2) of items in a plane whose distances are those of a similarity (n, n) as well as a plane can.
+
+    Classical scaling (Torgerson 1952) of the squared distances 2 - 2 s; exact for s = inner products in a plane.
+    """
+    count = len(similarity)
+    centering = np.eye(count) - 1 / count
+    values, vectors = np.linalg.eigh(centering @ similarity @ centering)
+    return vectors[:, [-1, -2]] * np.sqrt(np.maximum(values[[-1, -2]], 0))
+
+
+@study_style
+def run_by_run(maps: LayerMaps, title: str) -> Axes:
+    """Every run against every run at three stages: the first, the bottleneck, the last; groups in blocks."""
+    order = by_group(maps)
+    places = [place for _, _, place in order]
+    groups = [group for group, _, _ in order]
+    layers = _three(maps)
+    figure, grid = plt.subplots(1, 3, figsize=(13.5, 5.0), sharey=True)
+    image = None
+    edges = [at for at in range(1, len(groups)) if groups[at] != groups[at - 1]]
+    for ax, layer in zip(grid, layers, strict=True):
+        image = ax.imshow(maps.values[layer][np.ix_(places, places)], cmap=COLORS, vmin=0, vmax=1)
+        ax.set_title(maps.layers[layer], loc="left", fontsize=12)
+        for edge in edges:
+            ax.axhline(edge - 0.5, color="white", linewidth=1.5)
+            ax.axvline(edge - 0.5, color="white", linewidth=1.5)
+        starts = [0, *edges, len(groups)]
+        centers = [(a + b - 1) / 2 for a, b in itertools.pairwise(starts)]
+        ax.set_yticks(centers, [GROUPS[groups[int(each)]] for each in starts[:-1]])
+        ax.set_xticks([])
+        ax.grid(visible=False)
+    assert image is not None
+    figure.colorbar(image, ax=grid, label="CKA", shrink=0.8)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    figure.supxlabel(f"one row and column a network, by seed within its group; {maps.about}", fontsize=11,
+                     color=NOTE_COLOR)  # fmt: skip
+    return grid[0]
+
+
+@study_style
+def embedding(maps: LayerMaps, title: str) -> Axes:
+    """Runs as points in a plane, near where their representations are alike, at three stages; groups by color."""
+    order = by_group(maps)
+    places = [place for _, _, place in order]
+    figure, grid = plt.subplots(1, 3, figsize=(13.5, 4.8), sharex=True, sharey=True)
+    for ax, layer in zip(grid, _three(maps), strict=True):
+        similarity = maps.values[layer][np.ix_(places, places)].copy()
+        np.fill_diagonal(similarity, 1)
+        points = coordinates(similarity)
+        for group in dict.fromkeys(group for group, _, _ in order):
+            at = [place for place, each in enumerate(order) if each[0] == group]
+            look = GROUP_LOOKS[group]
+            ax.plot(*points[at].T, linestyle="none", color=look.color, marker=look.marker, label=GROUPS[group])
+            for place in at:
+                ax.annotate(str(order[place][1]), points[place], (5, 3), textcoords="offset points", fontsize=9,
+                            color=look.color)  # fmt: skip
+        ax.set_title(maps.layers[layer], loc="left", fontsize=12)
+        ax.set_aspect("equal")
+        ax.tick_params(labelbottom=False, labelleft=False)
+        ax.margins(0.12)
+    legend_beside(grid[-1])
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    figure.supxlabel("classical scaling of 2 - 2 CKA, one scale in all panels; numbers: seeds; axes have no meaning "
+                     "of their own", fontsize=11, color=NOTE_COLOR)  # fmt: skip
+    return grid[0]
+
+
+def _three(maps: LayerMaps) -> list[int]:
+    return [0, maps.bottleneck, len(maps.layers) - 1]

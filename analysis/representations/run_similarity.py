@@ -20,13 +20,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.activations import Reduction
-from analysis.compare import Map, compare
-from analysis.outcomes import finished
-from analysis.representations import Probe, represent_all
-from lib.errors import StudyError
-from lib.runs import Run
-from lib.tasks import load, split
+from analysis.representations.capture.activations import Reduction
+from analysis.representations.capture.represent import Probe, represent_all
+from analysis.representations.comparison.compare import Map, compare
+from analysis.tables.results import finished_rows
+from lib.common.errors import StudyError
+from lib.data.tasks.images import load_task
+from lib.data.tasks.splits import split
+from lib.runs.run import Run
 
 RANDOM_STARTS = {"random": "scratch", "shuffled": "shuffled_labels"}
 IMAGES = 96
@@ -86,13 +87,15 @@ class LayerMaps:
         return (self.bottleneck + 1) // 2
 
 
-def cell(frame: pd.DataFrame, task: str, arms: Sequence[str] = ("full_finetuning", "scratch")) -> pd.DataFrame:
+def comparable_runs(
+    frame: pd.DataFrame, task: str, arms: Sequence[str] = ("full_finetuning", "scratch")
+) -> pd.DataFrame:
     """The runs of a task to be compared: both arms, done, at the smallest volume that has both, from one source.
 
     Runs on shuffled labels at that volume come along, where there are any. Of several sources the one with the most
     runs is taken. Empty where an arm is missing.
     """
-    rows = finished(frame)
+    rows = finished_rows(frame)
     rows = rows[(rows.task == task) & rows.strategy.isin([*arms, "shuffled_labels"]) & (rows.status == "done")]
     counts = rows[rows.strategy.isin(arms)].groupby("volume_label").strategy.nunique()
     rows = rows[rows.volume_label.isin(counts.index[counts == len(arms)])]
@@ -111,7 +114,7 @@ def probe_images(
     They come from groups (patients) of which none of the runs saw an image in training. Where those are too few, as
     when the runs of several folds trained on all images, others fill up, and the words say how many.
     """
-    data = load(task, size)
+    data = load_task(task, size)
     seen = set[str]()
     for run in runs:
         spec = run.spec
@@ -126,17 +129,17 @@ def probe_images(
     return data.images[torch.from_numpy(np.sort(chosen))], words
 
 
-def layers_of(run: Run) -> list[str]:
+def stages_without_head(run: Run) -> list[str]:
     """The stages of a run's network without its head."""
     return [stage for stage in run.model(0).stages if stage != "head"]
 
 
-def flat_probe(images: torch.Tensor) -> Probe:
+def whole_map_probe(images: torch.Tensor) -> Probe:
     """Whole maps of these images, whose Gram matrices serve every measure."""
     return Probe(images, Reduction("flatten"))
 
 
-def whole_map(
+def similarity_map(
     checkpoints: Sequence[tuple[Run, int | None]],
     probe: tuple[torch.Tensor, str],
     measure: str = MEASURE,
@@ -147,11 +150,11 @@ def whole_map(
     Raises:
         StudyError: there is no such checkpoint, or the networks differ in their stages.
     """
-    layers = [layers_of(run) for run, _ in checkpoints]
+    layers = [stages_without_head(run) for run, _ in checkpoints]
     if any(each != layers[0] for each in layers):
         raise StudyError(f"networks to be compared must have the same stages, got {sorted(set(map(tuple, layers)))}")
     images, which = probe
-    found = compare(represent_all(checkpoints, layers[0], flat_probe(images), report=report), None, measure)
+    found = compare(represent_all(checkpoints, layers[0], whole_map_probe(images), report=report), None, measure)
     return dataclasses.replace(found, about=f"{found.about}, {which}")
 
 
@@ -177,7 +180,7 @@ def layer_maps(found: Map, runs: Mapping[str, Run]) -> LayerMaps:
     return LayerMaps(checkpoints, layers, values, found.measure, found.about)
 
 
-def compared(
+def layer_maps_of_runs(
     frame: pd.DataFrame,
     runs: Mapping[str, Run],
     task: str,
@@ -192,12 +195,12 @@ def compared(
     Representations are kept in the runs' folders, so that a second call only reads them.
 
     Args:
-        frame: of `outcomes.table`, runs with a shared source included. runs: by `run_id`; others are left out.
+        frame: of `results.run_table`, runs with a shared source included. runs: by `run_id`; others are left out.
 
     Returns:
         None where fewer than two runs are there.
     """
-    rows = cell(frame, task, arms)
+    rows = comparable_runs(frame, task, arms)
     rows = rows[rows.run_id.isin(list(runs))]
     if len(rows) < 2:
         return None
@@ -205,4 +208,4 @@ def compared(
     shared = dict(zip(rows.run_id, (rows.source_seed.notna() & (rows.source_seed != rows.seed)), strict=True))
     points = [(run, step) for run in chosen for step in ([None] if shared[run.path.name] else [0, None])]
     probe = probe_images(task, chosen[0].spec.size, chosen, images)
-    return layer_maps(whole_map(points, probe, measure, report), runs)
+    return layer_maps(similarity_map(points, probe, measure, report), runs)

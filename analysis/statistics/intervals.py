@@ -1,7 +1,7 @@
 """Statistics for few replicates: pure functions on numbers, float64, NaN in -> error out.
 
 A replicate is one seed (with its fold). With three to five of them the t interval is the only one that
-holds its level, so it is the default everywhere; `tests/test_stats.py` checks every claim of a level by
+holds its level, so it is the default everywhere; `test_statistics.py` checks every claim of a level by
 simulation. The bootstrap is for many units inside one run, such as images by patient.
 """
 
@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize
 from scipy import stats as sps
 
 Floats = NDArray[np.float64]
@@ -41,7 +40,7 @@ class Heterogeneity(NamedTuple):
     detectable_i2: float
 
 
-def _finite(values: ArrayLike, name: str) -> Floats:
+def finite_values(values: ArrayLike, name: str) -> Floats:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"{name} must be a list of numbers, got an array of shape {array.shape}")
@@ -51,14 +50,14 @@ def _finite(values: ArrayLike, name: str) -> Floats:
     return array
 
 
-def _varies(x: Floats) -> bool:
+def varies(x: Floats) -> bool:
     """Whether the values differ at all: equal ones can miss their own mean by a rounding error."""
     return bool(np.ptp(x) > 0)
 
 
 def mean_interval(values: ArrayLike, *, confidence: float = 0.95) -> Interval:
     """The mean of replicates with its two-sided Student t interval; NaN bounds below two replicates."""
-    x = _finite(values, "values")
+    x = finite_values(values, "values")
     percent = f"{100 * confidence:g} %"
     if len(x) == 0:
         return Interval(math.nan, math.nan, math.nan, 0, "no replicate")
@@ -67,66 +66,6 @@ def mean_interval(values: ArrayLike, *, confidence: float = 0.95) -> Interval:
     half = sps.t.ppf(0.5 + confidence / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x))
     mean = float(x.mean())
     return Interval(mean, mean - float(half), mean + float(half), len(x), f"{percent} t interval, n = {len(x)}")
-
-
-def one_sided_p(values: ArrayLike, bound: float, *, above: bool) -> float:
-    """P-value of the one-sided t test that the mean is above (or below) `bound`; NaN below two replicates."""
-    x = _finite(values, "values")
-    if len(x) < 2:
-        return math.nan
-    excess = float(x.mean() - bound) * (1 if above else -1)
-    if not _varies(x):
-        return 0.0 if excess > ROUNDING * abs(bound) else 1.0
-    error = float(x.std(ddof=1)) / math.sqrt(len(x))
-    return float(sps.t.sf(excess / error, len(x) - 1))
-
-
-def two_sided_p(values: ArrayLike, bound: float = 0.0) -> float:
-    """P-value of the two-sided t test that the mean differs from `bound`; NaN below two replicates."""
-    up, down = (one_sided_p(values, bound, above=above) for above in (True, False))
-    return min(1.0, 2 * min(up, down)) if math.isfinite(up) else math.nan
-
-
-def non_inferiority_p(differences: ArrayLike, margin: float) -> float:
-    """P-value for "worse by less than `margin`" (margin > 0), from paired differences new - reference."""
-    if margin <= 0:
-        raise ValueError(f"margin must be above 0, got {margin}")
-    return one_sided_p(differences, -margin, above=True)
-
-
-def equivalence_p(differences: ArrayLike, margin: float) -> float:
-    """P-value for "within +-`margin`": two one-sided tests (TOST, Schuirmann 1987), the larger of both."""
-    return max(non_inferiority_p(differences, margin), one_sided_p(differences, margin, above=False))
-
-
-def holm(p_values: ArrayLike) -> Floats:
-    """Holm's step-down adjusted p-values, in the order given (Holm 1979); family-wise, any dependence."""
-    p = _finite(p_values, "p-values")
-    order = np.argsort(p, kind="stable")
-    scaled = p[order] * np.arange(len(p), 0, -1)
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0) if len(p) else scaled
-    return adjusted
-
-
-def permutation_p(a: ArrayLike, b: ArrayLike, *, paired: bool, resamples: int = 9999, seed: int = 0) -> float:
-    """Two-sided permutation p-value for a difference in means.
-
-    Exact, by going through every relabelling (paired: every choice of signs), when there are at most
-    `resamples` of them; otherwise that many random ones. Three pairs cannot give a p-value below 0.25.
-    """
-    first, second = _finite(a, "a"), _finite(b, "b")
-    if paired and len(first) != len(second):
-        raise ValueError(f"paired samples must be equally long, got {len(first)} and {len(second)}")
-    result = sps.permutation_test(
-        (first, second),
-        lambda x, y, axis: np.mean(x, axis=axis) - np.mean(y, axis=axis),
-        permutation_type="samples" if paired else "independent",
-        vectorized=True,
-        n_resamples=resamples,
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.pvalue)
 
 
 def bootstrap_mean(
@@ -147,7 +86,7 @@ def bootstrap_mean(
 
     Below about 20 groups the interval is too narrow; use `mean_interval` over replicates for seeds.
     """
-    x = _finite(values, "values")
+    x = finite_values(values, "values")
     keys = np.arange(len(x)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if len(keys) != len(x):
         raise ValueError(f"groups must name one group per value, got {len(keys)} for {len(x)} values")
@@ -190,7 +129,7 @@ def heterogeneity(groups: Sequence[ArrayLike], *, confidence: float = 0.95, powe
     Raises:
         ValueError: fewer than two groups, or no group with two replicates.
     """
-    arrays = [_finite(group, f"group {number}") for number, group in enumerate(groups)]
+    arrays = [finite_values(group, f"group {number}") for number, group in enumerate(groups)]
     sizes = np.array([len(a) for a in arrays], dtype=np.float64)
     k, within = len(arrays), int(sizes.sum()) - len(arrays)
     if k < 2 or sizes.min() < 1 or within < 1:
@@ -200,7 +139,7 @@ def heterogeneity(groups: Sequence[ArrayLike], *, confidence: float = 0.95, powe
     means = np.array([a.mean() for a in arrays])
     noise = sum(float(((a - a.mean()) ** 2).sum()) for a in arrays) / within
     name = f"{100 * confidence:g} % Q-profile interval (F), {k} groups"
-    if not any(_varies(a) for a in arrays):
+    if not any(varies(a) for a in arrays):
         empty = Interval(math.nan, math.nan, math.nan, k, "replicates do not vary: no interval")
         return Heterogeneity(math.nan, k - 1, math.nan, empty, empty, math.nan)
     grand = float((sizes * means).sum() / sizes.sum())
@@ -227,36 +166,12 @@ def time_ratio(times: ArrayLike, reference: ArrayLike, *, confidence: float = 0.
     budget: it can still show that the new one is slower, and the caller must say how many runs it stands
     for.
     """
-    t, r = _finite(times, "times"), _finite(reference, "reference times")
+    t, r = finite_values(times, "times"), finite_values(reference, "reference times")
     if len(t) != len(r) or (len(t) and min(t.min(), r.min()) <= 0):
         raise ValueError(f"times must be positive and paired, got {t.tolist()} and {r.tolist()}")
     log = mean_interval(np.log(t) - np.log(r), confidence=confidence)
     ratio, low, high = (math.exp(min(v, 700.0)) if math.isfinite(v) else math.nan for v in log[:3])
     return Interval(ratio, low, high, log.n, f"{log.method}, of log ratios")
-
-
-def detectable(differences: ArrayLike, *, power: float = 0.8, alpha: float = 0.05) -> float:
-    """The smallest true mean that a two-sided t test of these paired differences finds with the given power.
-
-    Uses their number and observed SD (noncentral t); in the unit of the differences. NaN below two
-    replicates.
-
-    Raises:
-        ValueError: a power outside 0.5 to 0.999.
-    """
-    if not 0.5 <= power <= 0.999:
-        raise ValueError(f"power must be between 0.5 and 0.999, got {power}")
-    x = _finite(differences, "differences")
-    if len(x) < 2:
-        return math.nan
-    dof = len(x) - 1
-    critical = sps.t.ppf(1 - alpha / 2, dof)
-
-    def lacking(shift: float) -> float:
-        return float(sps.nct.sf(critical, dof, shift)) - power  # the far tail adds nothing at these shifts
-
-    shift = optimize.root_scalar(lacking, bracket=(0.0, 10 * critical)).root
-    return float(shift) * float(x.std(ddof=1)) / math.sqrt(len(x))
 
 
 def replicate_slopes(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> list[Interval]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lib.strategies import STRATEGIES
+from lib.strategies.strategy import STRATEGIES
 
 
 def arm_name(strategy: str, options: Mapping[str, Any], also: Sequence[str] = ()) -> str:

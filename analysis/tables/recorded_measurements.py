@@ -1,8 +1,8 @@
 """Measurements that take too long, or need packages that are not installed here: small tables, and how each was made.
 
-    calibration_level, _power, _controls   the tests of `analysis.randomness` on layers whose answer is known
+    calibration_level, _power, _controls   the tests of `randomness.battery` on layers whose answer is known
     randomness_peers                       the same layers through other people's tools
-    similarity_conformance                 checks of `analysis.compare` that each similarity package passes
+    similarity_conformance                 checks of `comparison.compare` that each similarity package passes
     similarity_cost, similarity_series     what layers, images and checkpoints cost, and beside a peer
 
 Each is a CSV in `analysis/measured` whose first lines are comments: the command under tests/benchmarks that makes it,
@@ -18,18 +18,18 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from lib.errors import StudyError, nearest
-from lib.paths import write_atomic
+from lib.common.errors import StudyError, nearest
+from lib.common.paths import write_atomic
 
 RECORDS = Path(__file__).with_name("measured")
 
 
-def names() -> list[str]:
+def record_names() -> list[str]:
     """Names of the records there are."""
     return sorted(path.stem for path in RECORDS.glob("*.csv"))
 
 
-def read(name: str) -> pd.DataFrame:
+def read_record(name: str) -> pd.DataFrame:
     """The table of that record; `about` in its `attrs` says what made it, and with which versions.
 
     Raises:
@@ -37,14 +37,14 @@ def read(name: str) -> pd.DataFrame:
     """
     path = RECORDS / f"{name}.csv"
     if not path.is_file():
-        raise StudyError(nearest("record", name, names()))
+        raise StudyError(nearest("record", name, record_names()))
     table = pd.read_csv(path, comment="#")
     lines = path.read_text().splitlines()
     table.attrs["about"] = "; ".join(line.removeprefix("# ") for line in lines if line.startswith("#"))
     return table
 
 
-def write(path: Path, table: pd.DataFrame, command: str) -> None:
+def write_record(path: Path, table: pd.DataFrame, command: str) -> None:
     """Write a record: the table, and in the first line the command, a file of the repository, that made it."""
     versions = ", ".join(f"{name} {module.__version__}" for name, module in (("numpy", np), ("scipy", scipy)))
     line = f"# {command}; Python {platform.python_version()}, {versions}, {platform.machine()}\n"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from analysis.arms import arm_name
-from lib.errors import StudyError
-from lib.runs import Run
-from lib.spec import RunSpec
-from lib.tasks import SCORE, get_task
+from analysis.tables.arm_names import arm_name
+from lib.common.errors import StudyError
+from lib.data.tasks.task import SCORE, get_task
+from lib.runs.run import Run
+from lib.runs.spec import RunSpec
 
 SCENARIOS = ("anatomy", "direction", "contrast")
 IDENTITY = ["run_id", "task", "title", "modality", "kind", "goal", "strategy", "options", "arm", "source"]

@@ -16,28 +16,30 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from analysis import layer_sets, looks, outcomes
-from analysis.looks import styled
-from lib.errors import StudyError, nearest
-from lib.models import UNet, parameters_by_stage
-from lib.provenance import generator
-from lib.runs import Run
-from lib.spec import RunSpec
-from lib.strategies import freeze
-from lib.train import train
+from analysis.claims.which_layers import layer_sets
+from analysis.figures.style import axes, study_style, title_and_note
+from analysis.tables.results import run_table
+from lib.common.errors import StudyError, nearest
+from lib.common.seeding import generator
+from lib.networks.stages import parameters_by_stage
+from lib.networks.unet import UNet
+from lib.runs.run import Run
+from lib.runs.spec import RunSpec
+from lib.strategies.strategy import freeze
+from lib.training.loop import train
 
 DEPTH = 3
 STAGES = [*(f"enc{level}" for level in range(DEPTH + 1)), *(f"dec{level}" for level in reversed(range(DEPTH))), "head"]
 MOVES, FROZEN = "#009E73", "#E3E3E3"
 
 
-def source(seed: int = 0) -> RunSpec:
+def source_run(seed: int = 0) -> RunSpec:
     """A small network trained on simulated natural scenes: some seconds on a laptop."""
     small: dict[str, Any] = {"width": 4, "depth": DEPTH, "size": 64, "batch": 8, "checkpoints": "ends"}
     return RunSpec(task="sim_natural", steps=200, lr=0.01, evaluations=4, seed=seed, **small)
 
 
-def tune(task: str, stages: Sequence[str], *, steps: int = 100, volume: int = 20, seed: int = 0) -> Run:
+def tuned_run(task: str, stages: Sequence[str], *, steps: int = 100, volume: int = 20, seed: int = 0) -> Run:
     """The run in which these stages of `source` are tuned to a task, trained now if it was not before.
 
     Raises:
@@ -47,16 +49,16 @@ def tune(task: str, stages: Sequence[str], *, steps: int = 100, volume: int = 20
         if stage not in STAGES:
             raise StudyError(nearest("stage", stage, STAGES))
     chosen = [stage for stage in STAGES if stage in stages]  # the order of clicks makes no other run
-    start = source(seed)
+    start = source_run(seed)
     arm: dict[str, Any] = {"strategy": "layer_subset", "options": {"stages": chosen}}
     if chosen == STAGES:
         arm = {"strategy": "full_finetuning", "options": {}}
     return train(start.but(task=task, source=start, steps=steps, volume=volume, **arm))
 
 
-def consequences(runs: Iterable[Run]) -> pd.DataFrame:
+def tuning_table(runs: Iterable[Run]) -> pd.DataFrame:
     """What tuning cost and brought: one row per run with stages, parameters that moved, seconds, and test Dice."""
-    results = outcomes.table(runs)
+    results = run_table(runs)
     frame = layer_sets.layer_sets(results)
     frame["seconds"] = frame.run_id.map(results.set_index("run_id").seconds)
     names = {"label": "tuned", "trainable": "parameters that moved", "dice": "test Dice"}
@@ -64,14 +66,14 @@ def consequences(runs: Iterable[Run]) -> pd.DataFrame:
     return table.sort_values("test Dice", ascending=False, ignore_index=True)
 
 
-@styled
+@study_style
 def u_diagram(stages: Sequence[str], *, ax: Axes | None = None) -> Axes:
     """The small U-Net as a U of boxes, those of `stages` in color, each with its number of parameters."""
-    model = UNet(width=source().width, depth=DEPTH)
+    model = UNet(width=source_run().width, depth=DEPTH)
     if stages:
         freeze(model, "layer_subset", {"stages": list(stages)}, generator(0))
     counts = parameters_by_stage(model)
-    ax = looks.axes(ax, width=7.5, height=3.6)
+    ax = axes(ax, width=7.5, height=3.6)
     for stage, count in counts.items():
         level = 0 if stage == "head" else int(stage[3:])
         column = level if stage.startswith("enc") else 2 * DEPTH - level + (stage == "head")
@@ -85,7 +87,7 @@ def u_diagram(stages: Sequence[str], *, ax: Axes | None = None) -> Axes:
     ax.set_axis_off()
     moving = sum(row["trainable"] for row in counts.values()) if stages else 0
     total = sum(row["parameters"] for row in counts.values())
-    looks.head(ax, "What moves", f"{moving:,} of {total:,} parameters; gray lines: skip connections")
+    title_and_note(ax, "What moves", f"{moving:,} of {total:,} parameters; gray lines: skip connections")
     return ax
 
 
@@ -113,11 +115,11 @@ def layer_chooser(task: str) -> Any:
 
     def press(_: Any) -> None:
         go.disabled, go.description = True, "training ..."
-        run = tune(task, chosen())
+        run = tuned_run(task, chosen())
         tried[run.path.name] = run
         result.clear_output(wait=True)
         with result:
-            display(consequences(tried.values()).round(3))
+            display(tuning_table(tried.values()).round(3))
         go.disabled, go.description = False, "Tune these"
 
     for button in buttons:

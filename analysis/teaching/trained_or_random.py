@@ -11,11 +11,11 @@ import torch
 from scipy import stats as sps
 from torch import Tensor
 
-from lib.errors import StudyError
+from lib.common.errors import StudyError
 
 
 @dataclass(frozen=True)
-class Riddle:
+class PanelPair:
     """One pair of panels: `panels` maps "A" and "B" to weights; `answer` is the trained one."""
 
     layer: str
@@ -23,7 +23,7 @@ class Riddle:
     answer: str
 
 
-def riddles(trained: Mapping[str, Tensor], layers: Sequence[str], *, seed: int = 0) -> list[Riddle]:
+def panel_pairs(trained: Mapping[str, Tensor], layers: Sequence[str], *, seed: int = 0) -> list[PanelPair]:
     """A riddle per layer: its trained weights beside a fresh Gaussian draw of the same size, in random order.
 
     The fresh filters have, one by one, the length of the trained ones, so that no scale gives the answer away.
@@ -44,11 +44,11 @@ def riddles(trained: Mapping[str, Tensor], layers: Sequence[str], *, seed: int =
         fresh = fresh * (lengths[0] / lengths[1])
         answer = "AB"[int(rng.integers(2))]
         other = "B" if answer == "A" else "A"
-        made.append(Riddle(layer, {key: {name: {answer: weight, other: fresh}[key]} for key in "AB"}, answer))
+        made.append(PanelPair(layer, {key: {name: {answer: weight, other: fresh}[key]} for key in "AB"}, answer))
     return made
 
 
-def score(made: Sequence[Riddle], guesses: str) -> tuple[pd.DataFrame, float]:
+def score(made: Sequence[PanelPair], guesses: str) -> tuple[pd.DataFrame, float]:
     """How well guesses fit: layer, guess, trained, right; and the chance of so many right by tossing a coin.
 
     Args:

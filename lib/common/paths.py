@@ -6,9 +6,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from lib.errors import StudyError
+from lib.common.errors import StudyError
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
 def home() -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 QUIET_SECONDS = 5.0
 
 
-def clock(seconds: float) -> str:
+def time_text(seconds: float) -> str:
     """Seconds as "4 s", "3:07 min" or "2:05 h"."""
     whole = round(seconds)
     if whole < 60:
@@ -63,7 +63,7 @@ class Progress:
             self.steps = {run: self.steps[run] for run in self.done} | dict(steps)
 
     def __call__(self, event: dict[str, Any]) -> None:
-        """Take a report of `lib.train.train`."""
+        """Take a report of `lib.training.loop.train`."""
         with self.guard:
             run = event["run"]
             if event["kind"] == "waiting":
@@ -94,6 +94,6 @@ class Progress:
         elapsed = self.last - self.began
         made = sum(self.done.values()) - sum(self.first.values())
         left = sum(self.steps.values()) - sum(self.done.values())
-        remaining = f"{clock(elapsed / made * left)} left" if made > 0 else "time left unknown yet"
+        remaining = f"{time_text(elapsed / made * left)} left" if made > 0 else "time left unknown yet"
         count = f"[{len(self.finished)}/{len(self.steps)} runs] " if len(self.steps) > 1 else ""
-        self.show(f"{count}{text} ({clock(elapsed)} so far, {remaining})")
+        self.show(f"{count}{text} ({time_text(elapsed)} so far, {remaining})")

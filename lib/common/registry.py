@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from lib.errors import StudyError, nearest
+from lib.common.errors import StudyError, nearest
 
 T = TypeVar("T")
 

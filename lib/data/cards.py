@@ -1,4 +1,4 @@
-"""The card of a dataset: what is known of it, read strictly from a TOML file."""
+"""The card of a dataset, read strictly from its file; all cards there are, and one by name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import paths
-from lib.errors import StudyError, nearest
+from lib.common import paths
+from lib.common.errors import StudyError, nearest
 
 KINDS = ("real", "simulated")
 FETCHES = ("table", "manual", "none")
@@ -178,3 +178,44 @@ def _typed(value: object, hint: typing.Any, where: str) -> object:
     if isinstance(value, int) and value < 0:
         raise StudyError(f"{where} must not be negative, got {value}")
     return value
+
+
+def root_note() -> str:
+    """The data root with its origin, as every error about data ends."""
+    return f"data root: {paths.data_root()} ({paths.data_origin()})"
+
+
+def manifest_dir() -> Path:
+    """The folder of the project's own cards."""
+    return paths.REPOSITORY / "data_manifests"
+
+
+def all_cards() -> dict[str, Card]:
+    """Every card by task name: the project's, then those of the user's own folders in the data root.
+
+    Raises:
+        StudyError: a card is malformed, or a user's card takes a name or folder that a card before it has.
+    """
+    found: dict[str, Card] = {}
+    own = sorted(file for file in manifest_dir().glob("*.toml") if file.name != "weights.toml")
+    theirs = sorted(paths.data_root().glob("*/card.toml"))
+    for file in own + theirs:
+        card = load_card(file)
+        if card.name in found:
+            raise StudyError(
+                f"{file}: the name {card.name!r} is taken by {found[card.name].file}; choose another name for yours"
+            )
+        found[card.name] = card
+    return found
+
+
+def find_card(name: str) -> Card:
+    """The card of that name.
+
+    Raises:
+        StudyError: there is none; names the nearest.
+    """
+    known = all_cards()
+    if name not in known:
+        raise StudyError(f"{nearest('dataset', name, known)}; {root_note()}")
+    return known[name]

@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lib import manifests
-from lib.card import Card
-from lib.datasets import own
-from lib.datasets.checks import check
-from lib.datasets.fetch import MovingLine, fetch
-from lib.datasets.prepare import prepare
-from lib.errors import StudyError
-from lib.scans import scan_files
+from lib.common.errors import StudyError
+from lib.data.cards import Card, all_cards, find_card, root_note
+from lib.data.preparation import own_folder
+from lib.data.preparation.checks import check_prepared
+from lib.data.preparation.fetch import MovingLine, fetch
+from lib.data.preparation.prepare import prepare
+from lib.data.prepared_folder import read_table
+from lib.data.tasks.scans import scan_files
 
 
 def add_parser(commands: Any) -> None:
@@ -39,13 +39,13 @@ def _add_list(actions: Any) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     rows = [("name", "kind", "pairs", "here", "licence")]
-    for card in manifests.cards().values():
+    for card in all_cards().values():
         pairs = str(card.pairs) if card.kind == "real" else "any"
         rows.append((card.name, card.kind, pairs, _presence(card), _short(card.licence)))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]))
-    print(manifests.root_note())
+    print(root_note())
     return 0
 
 
@@ -56,7 +56,7 @@ def _presence(card: Card) -> str:
         count = len(scan_files(card))
         return f"{count} volumes" if count else "no"
     index = card.path / "index.csv"
-    return f"{len(manifests.read_table(index, ('id',)))} pairs" if index.is_file() else "no"
+    return f"{len(read_table(index, ('id',)))} pairs" if index.is_file() else "no"
 
 
 def _short(licence: str) -> str:
@@ -78,9 +78,9 @@ def _add_check(actions: Any) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    chosen = [manifests.find(name) for name in options.names]
+    chosen = [find_card(name) for name in options.names]
     if not chosen:
-        real = [card for card in manifests.cards().values() if card.kind == "real"]
+        real = [card for card in all_cards().values() if card.kind == "real"]
         chosen = [card for card in real if card.path.exists()]
         absent = [card.name for card in real if not card.path.exists()]
         if absent:
@@ -90,7 +90,7 @@ def _check(options: argparse.Namespace) -> int:
         if card.kind == "simulated":
             print(f"{card.name}: ok: simulated, drawn on demand; there is nothing to check")
             continue
-        findings = check(card)
+        findings = check_prepared(card)
         for finding in findings:
             print(f"{card.name}: {finding.level}: {finding.text}", flush=True)
         levels = {finding.level for finding in findings}
@@ -99,7 +99,7 @@ def _check(options: argparse.Namespace) -> int:
         elif "warning" in levels:
             warned.append(card.name)
     print(f"{len(chosen)} checked, {len(wrong)} wrong{_names(wrong)}, {len(warned)} with a warning{_names(warned)}")
-    print(manifests.root_note())
+    print(root_note())
     return 1 if wrong else 0
 
 
@@ -132,7 +132,7 @@ def _add_fetch(actions: Any) -> None:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    card = manifests.find(options.name)
+    card = find_card(options.name)
     fetch(card, source=options.source, base=options.base)
     print(f"next: python -m lib data prepare {card.name}")
     return 0
@@ -154,7 +154,7 @@ def _add_prepare(actions: Any) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    card = manifests.find(options.name)
+    card = find_card(options.name)
     line = MovingLine("pictures read", every=5.0)
     try:
         prepare(card, folder=options.originals, allow_partial=options.allow_partial, step=line)
@@ -193,7 +193,7 @@ def _card(options: argparse.Namespace) -> int:
         raise StudyError(f"no folder {options.folder}")
     line = MovingLine("pairs read", every=5.0)
     try:
-        own.add_folder(
+        own_folder.add_own_folder(
             options.folder,
             name=options.name,
             licence=options.licence,

@@ -1,4 +1,4 @@
-"""All cards, reading of prepared folders, and folds by group."""
+"""Reading of prepared folders: index, images and masks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import paths
-from lib.card import Card, load_card
-from lib.errors import StudyError, nearest
+from lib.common.errors import StudyError
+from lib.data.cards import Card, root_note
 
 INDEX_COLUMNS = ("id", "source", "group", "cls", "width", "height", "fg_fraction")
 
@@ -30,47 +29,6 @@ class Prepared:
     ids: list[str]
     groups: list[str]
     digest: str
-
-
-def root_note() -> str:
-    """The data root with its origin, as every error about data ends."""
-    return f"data root: {paths.data_root()} ({paths.data_origin()})"
-
-
-def manifest_dir() -> Path:
-    """The folder of the project's own cards."""
-    return paths.REPOSITORY / "data_manifests"
-
-
-def cards() -> dict[str, Card]:
-    """Every card by task name: the project's, then those of the user's own folders in the data root.
-
-    Raises:
-        StudyError: a card is malformed, or a user's card takes a name or folder that a card before it has.
-    """
-    found: dict[str, Card] = {}
-    own = sorted(file for file in manifest_dir().glob("*.toml") if file.name != "weights.toml")
-    theirs = sorted(paths.data_root().glob("*/card.toml"))
-    for file in own + theirs:
-        card = load_card(file)
-        if card.name in found:
-            raise StudyError(
-                f"{file}: the name {card.name!r} is taken by {found[card.name].file}; choose another name for yours"
-            )
-        found[card.name] = card
-    return found
-
-
-def find(name: str) -> Card:
-    """The card of that name.
-
-    Raises:
-        StudyError: there is none; names the nearest.
-    """
-    known = cards()
-    if name not in known:
-        raise StudyError(f"{nearest('dataset', name, known)}; {root_note()}")
-    return known[name]
 
 
 def read_table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -112,7 +70,7 @@ def require_folder(card: Card) -> Path:
     return card.path
 
 
-def read(card: Card) -> Prepared:
+def read_prepared(card: Card) -> Prepared:
     """Read a prepared folder: every image and mask of the index, with the digest of what was read.
 
     Raises:
@@ -173,38 +131,3 @@ def read_gray(file: Path, digest: hashlib._Hash | None = None) -> np.ndarray:
             return np.asarray(picture)
     except (OSError, SyntaxError) as error:  # what pillow raises for a damaged file, with the address of the buffer
         raise StudyError(f"{file}: not a readable picture, or cut off; {root_note()}") from error
-
-
-def folds(groups: Sequence[str], count: int, name: str) -> np.ndarray:
-    """The fold, 0 to `count` - 1, of every image; images of one group share a fold.
-
-    Groups are taken in the order of sha256("name/group"), so the outcome does not depend on the order of the
-    images, and each goes to the fold that holds the fewest images so far (the lowest number among equals).
-
-    Args:
-        groups: the group of each image.
-        count: number of folds.
-        name: the dataset's name; two datasets with equal group names get unrelated folds.
-
-    Returns:
-        int64 (n,).
-
-    Raises:
-        StudyError: fewer groups than folds, so that a fold would stay empty.
-    """
-    sizes: dict[str, int] = {}
-    for group in groups:
-        sizes[group] = sizes.get(group, 0) + 1
-    if count < 1 or len(sizes) < count:
-        raise StudyError(
-            f"{name}: {count} folds need at least as many groups, got {len(sizes)} groups; "
-            f"lower split.folds in the card, or give finer groups"
-        )
-    order = sorted(sizes, key=lambda group: hashlib.sha256(f"{name}/{group}".encode()).digest())
-    held = [0] * count
-    where = {}
-    for group in order:
-        fold = held.index(min(held))
-        where[group] = fold
-        held[fold] += sizes[group]
-    return np.array([where[group] for group in groups], dtype=np.int64)

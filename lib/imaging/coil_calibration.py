@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
-from analysis.compressed_sensing import total_variation
-from lib import mri
-from lib.kspace import Measured
+from lib.imaging import mri
+from lib.imaging.kspace import Measured
+from lib.imaging.total_variation import total_variation
 
 KERNEL = 6  # samples a side
 SIGNAL = 0.02  # of the largest singular value: what lies below counts as noise
@@ -71,8 +71,8 @@ def coil_maps_from_center(kspace: np.ndarray, center: int) -> np.ndarray:
 def reconstruct(measured: Measured, *, weight: float = 0.002) -> Reconstructions:
     """A slice from measured samples: zero-filled, by least squares (SENSE), and with total variation.
 
-    Coil maps come from the fully sampled center; one coil has a map of ones. Least squares takes `lib.mri`'s conjugate
-    gradients from the zero-filled image. Without a full reference nothing here can be scored.
+    Coil maps come from the fully sampled center; one coil has a map of ones. Least squares takes the conjugate
+    gradients of `lib.imaging.mri` from the zero-filled image. Without a full reference nothing here can be scored.
 
     Args:
         weight: of the total variation, where the zero-filled image reaches 1; chosen by eye on the 8-coil brain.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.errors import StudyError
+from lib.common.errors import StudyError
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.errors import StudyError
-from lib.provenance import generator
-from lib.registry import Registry
+from lib.common.errors import StudyError
+from lib.common.registry import Registry
+from lib.common.seeding import generator
 
 Seed = int | tuple[int, ...]  # of an item: one number, or several such as (seed, step, place)
 CONJUGATE_STEPS = 10  # of the multi-coil consistency; see `hard_consistency`

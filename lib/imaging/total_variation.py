@@ -1,17 +1,12 @@
-"""Reconstruction without learning: total variation, its weight tuned on validation images, beside zero-filling."""
+"""Compressed sensing: reconstruction by total variation, without learning."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import pandas as pd
 import torch
 from torch import Tensor
 
-from lib import mri
-from lib.image_metrics import psnr
+from lib.imaging import mri
 
-WEIGHTS = (0.001, 0.003, 0.01, 0.03, 0.1)  # tried by `tune`, where images reach from 0 to 1
 STEPS = 150  # the objective is within 0.2 % of its value after 2000 steps, on simulated slices at rate 4
 
 
@@ -23,7 +18,7 @@ def total_variation(kspace: Tensor, maps: Tensor, mask: Tensor, weight: float, *
     (2013) 460) from the zero-filled image, for any number of coils.
 
     Args:
-        kspace: (n, c, h, w). maps, mask: as `lib.mri.forward` takes them, with maps of unit power.
+        kspace: (n, c, h, w). maps, mask: as `lib.imaging.mri.forward` takes them, with maps of unit power.
         weight: of the total variation, in units of the image.
     """
     image = start = mri.adjoint(kspace, maps, mask)
@@ -43,24 +38,6 @@ def objective(image: Tensor, kspace: Tensor, maps: Tensor, mask: Tensor, weight:
     """What `total_variation` minimizes, for each image (n,)."""
     misfit = (mri.forward(image, maps, mask) - kspace).abs().square().sum(dim=(-3, -2, -1)) / 2
     return misfit + weight * _gradient(image).abs().square().sum(dim=0).sqrt().sum(dim=(-2, -1))
-
-
-def tune(
-    kspace: Tensor, maps: Tensor, mask: Tensor, truth: Tensor, *, weights: Sequence[float] = WEIGHTS
-) -> pd.DataFrame:
-    """Mean PSNR of validation images by weight, best first: columns weight, psnr (dB), edge.
-
-    `edge` says that the best weight is the lowest or highest that was tried, so that a better one may lie beyond.
-
-    Args:
-        truth: magnitudes (n, h, w) with a range of 1, of the same images.
-    """
-    rows = [
-        {"weight": weight, "psnr": float(psnr(total_variation(kspace, maps, mask, weight).abs(), truth).mean())}
-        for weight in sorted(weights)
-    ]
-    table = pd.DataFrame(rows).sort_values("psnr", ascending=False, ignore_index=True)
-    return table.assign(edge=bool(table.weight[0] in (min(weights), max(weights))))
 
 
 def _gradient(image: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from lib.errors import StudyError, nearest
+from lib.common.errors import StudyError, nearest
 
 # Axes of a volume point to the right, to the front and up, as in a NIfTI file in RAS order.
 DIRECTIONS = {"sagittal": 0, "coronal": 1, "axial": 2}
@@ -107,7 +107,7 @@ def read_volume(file: Path) -> Volume:
     return read_nifti(file.read_bytes(), str(file))
 
 
-def cut(volume: np.ndarray, direction: str) -> np.ndarray:
+def slices_along(volume: np.ndarray, direction: str) -> np.ndarray:
     """All slices (n, h, w) of a volume in RAS order, from the left, back or bottom, a view.
 
     Rows run from top to bottom, or from front to back in an axial slice; columns from left to right, or from back to
@@ -122,13 +122,15 @@ def cut(volume: np.ndarray, direction: str) -> np.ndarray:
     return planes.transpose(0, 2, 1)[:, ::-1]
 
 
-def squares(volume: Volume, direction: str, size: int, count: int) -> tuple[np.ndarray, list[int]]:
+def square_slices(volume: Volume, direction: str, size: int, count: int) -> tuple[np.ndarray, list[int]]:
     """At most `count` slices float32 (n, size, size) in [0, 1], evenly spread over those that show much; their numbers.
 
     1 is the 99.9th percentile of the volume; brighter voxels are clipped. A slice shows much if at least 15 % of the
     square is brighter than 0.1. Slices are padded to a square in millimeters and averaged down, or interpolated up.
     """
-    planes = np.clip(cut(volume.voxels, direction) / max(float(np.percentile(volume.voxels, 99.9)), 1e-6), 0, 1)
+    planes = np.clip(
+        slices_along(volume.voxels, direction) / max(float(np.percentile(volume.voxels, 99.9)), 1e-6), 0, 1
+    )
     across = [spacing for axis, spacing in enumerate(volume.spacing) if axis != DIRECTIONS[direction]]
     height, width = planes.shape[1] * across[1], planes.shape[2] * across[0]
     side = max(height, width)

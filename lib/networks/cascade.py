@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib import mri
-from lib.errors import StudyError
-from lib.models import NORMS
-from lib.stages import Staged
+from lib.common.errors import StudyError
+from lib.imaging import mri
+from lib.networks.stages import Staged
+from lib.networks.unet import NORMS
 
 
 def pack(kspace: Tensor, maps: Tensor, mask: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def pack(kspace: Tensor, maps: Tensor, mask: Tensor) -> Tensor:
 
 
 def unpack(measured: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """K-space (n, c, h, w), maps (n, c, h, w) and sampled plane (n, 1, h, w), as `lib.mri` takes them."""
+    """K-space (n, c, h, w), maps (n, c, h, w) and sampled plane (n, 1, h, w), as `lib.imaging.mri` takes them."""
     coils = measured.shape[1] // 2
     return measured[:, :coils], measured[:, coils:-1], measured[:, -1:].real
 

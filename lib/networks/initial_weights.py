@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.gabor import gabor_atoms
-from lib.registry import Registry
-from lib.stages import Staged
+from lib.common.registry import Registry
+from lib.common.seeding import generator
+from lib.networks.gabor import gabor_atoms
+from lib.networks.stages import Network, Staged
 
 # A law turns weights (outputs, inputs, *grid) drawn from He's law into weights of its own: the draw decides, and no
 # further random number is needed, so that encoders of one seed are kin under every law.
@@ -47,7 +48,7 @@ LAWS.add("gabor", _gabor)
 LAWS.add("image", _image)
 
 
-def redraw(model: Staged, stages: Sequence[str], law: str) -> None:
+def redraw_kernels(model: Staged, stages: Sequence[str], law: str) -> None:
     """Give the convolutions of the stages weights that follow a law; each layer keeps its energy.
 
     Raises:
@@ -59,3 +60,14 @@ def redraw(model: Staged, stages: Sequence[str], law: str) -> None:
                 weight = module.weight.detach()
                 drawn = LAWS[law](weight)
                 weight.copy_(drawn * (weight.norm() / drawn.norm()))
+
+
+def initialize(model: Network, seed: int) -> Network:
+    """The network, with fresh weights that are a pure function of its shape and the seed; see `build`."""
+    draw = generator(seed, 0x1417)
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=draw)
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+    return model

@@ -1,12 +1,13 @@
-"""What strategies know of a network: that it consists of named stages in order."""
+"""Named stages of a network in order: which parameters belong to a stage, and which may move."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
-from lib.errors import StudyError, nearest
+from lib.common.errors import StudyError, nearest
 
 Network = TypeVar("Network", bound="Staged")
 
@@ -55,3 +56,53 @@ def layer_groups(model: Staged, order: str) -> list[list[str]]:
     if order == "level":
         return model.levels
     raise StudyError(nearest("order", order, ("path", "level")))
+
+
+def stage_of(name: str) -> str:
+    """The stage that a parameter or module belongs to: the first part of its dotted name."""
+    return name.split(".", 1)[0]
+
+
+MOVES = "_moves"
+
+
+def moving_in_part(model: nn.Module) -> dict[str, Tensor]:
+    """Which entries may move of the parameters that move in part: boolean masks by the name of the parameter.
+
+    A mask is a buffer `weight_moves` beside `weight`, in no checkpoint, that follows its module everywhere.
+    """
+    return {name.removesuffix(MOVES): mask for name, mask in model.named_buffers() if name.endswith(MOVES)}
+
+
+def moving_entries(model: nn.Module) -> dict[str, int]:
+    """Number of entries that may change, of every parameter: all, some or none."""
+    part = moving_in_part(model)
+    return {
+        name: 0 if not each.requires_grad else int(part[name].sum()) if name in part else each.numel()
+        for name, each in model.named_parameters()
+    }
+
+
+def parameters_by_stage(model: Staged) -> dict[str, dict[str, int]]:
+    """Number of parameters, and of trainable ones, per stage in order: `{stage: {"parameters": n, "trainable": m}}`."""
+    counts = {stage: {"parameters": 0, "trainable": 0} for stage in model.stages}
+    moving = moving_entries(model)
+    for name, parameter in model.named_parameters():
+        row = counts[stage_of(name)]
+        row["parameters"] += parameter.numel()
+        row["trainable"] += moving[name]
+    return counts
+
+
+def check_stages(model: Staged, stages: Sequence[str]) -> list[str]:
+    """`stages` as a list, each a stage of the model.
+
+    Raises:
+        StudyError: a stage is unknown, or none is given.
+    """
+    if not stages or isinstance(stages, str):
+        raise StudyError(f"stages must be a list with at least one of {', '.join(model.stages)}, got {stages!r}")
+    for stage in stages:
+        if stage not in model.stages:
+            raise StudyError(nearest("stage", stage, model.stages))
+    return list(stages)

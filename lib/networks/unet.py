@@ -1,21 +1,17 @@
-"""The networks of the study, with named stages in order, and the loading of weights from elsewhere."""
+"""The U-Net and its normalizations."""
 
 from __future__ import annotations
 
 import math
-import pickle
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.errors import StudyError, nearest
-from lib.provenance import generator
-from lib.registry import Registry
-from lib.stages import Network, Staged
+from lib.common.errors import StudyError
+from lib.common.registry import Registry
+from lib.networks.initial_weights import initialize
+from lib.networks.stages import Staged
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -66,7 +62,7 @@ class UNet(Staged):
         depth: number of times the resolution is halved.
         norm: `batch` (default), `group` (up to eight groups), `instance` or `none`. In a trial on breast ultrasound
             (64 px, 400 steps, one seed) `batch` reached a validation Dice of 0.76 and `group` 0.68. Frozen stages
-            keep their running statistics: see `lib.strategies`.
+            keep their running statistics: see `lib.strategies.catalog`.
         dim: 2 or 3.
 
     `skips` (True) says whether the decoder gets what the skip connections carry, or zeros.
@@ -139,143 +135,3 @@ def build(*, width: int, depth: int, norm: str, seed: int, dim: int = 2) -> UNet
     study, because later analyses ask whether trained filters still look like a draw from it.
     """
     return initialize(UNet(width=width, depth=depth, norm=norm, dim=dim), seed)
-
-
-def initialize(model: Network, seed: int) -> Network:
-    """The network, with fresh weights that are a pure function of its shape and the seed; see `build`."""
-    draw = generator(seed, 0x1417)
-    for module in model.modules():
-        if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=draw)
-            assert module.bias is not None
-            nn.init.zeros_(module.bias)
-    return model
-
-
-def stage_of(name: str) -> str:
-    """The stage that a parameter or module belongs to: the first part of its dotted name."""
-    return name.split(".", 1)[0]
-
-
-MOVES = "_moves"
-
-
-def moving_in_part(model: nn.Module) -> dict[str, Tensor]:
-    """Which entries may move of the parameters that move in part: boolean masks by the name of the parameter.
-
-    A mask is a buffer `weight_moves` beside `weight`, in no checkpoint, that follows its module everywhere.
-    """
-    return {name.removesuffix(MOVES): mask for name, mask in model.named_buffers() if name.endswith(MOVES)}
-
-
-def moving_entries(model: nn.Module) -> dict[str, int]:
-    """Number of entries that may change, of every parameter: all, some or none."""
-    part = moving_in_part(model)
-    return {
-        name: 0 if not each.requires_grad else int(part[name].sum()) if name in part else each.numel()
-        for name, each in model.named_parameters()
-    }
-
-
-def parameters_by_stage(model: Staged) -> dict[str, dict[str, int]]:
-    """Number of parameters, and of trainable ones, per stage in order: `{stage: {"parameters": n, "trainable": m}}`."""
-    counts = {stage: {"parameters": 0, "trainable": 0} for stage in model.stages}
-    moving = moving_entries(model)
-    for name, parameter in model.named_parameters():
-        row = counts[stage_of(name)]
-        row["parameters"] += parameter.numel()
-        row["trainable"] += moving[name]
-    return counts
-
-
-def check_stages(model: Staged, stages: Sequence[str]) -> list[str]:
-    """`stages` as a list, each a stage of the model.
-
-    Raises:
-        StudyError: a stage is unknown, or none is given.
-    """
-    if not stages or isinstance(stages, str):
-        raise StudyError(f"stages must be a list with at least one of {', '.join(model.stages)}, got {stages!r}")
-    for stage in stages:
-        if stage not in model.stages:
-            raise StudyError(nearest("stage", stage, model.stages))
-    return list(stages)
-
-
-@dataclass(frozen=True)
-class LoadedTensor:
-    """One row of what became of a weight: `status` is `loaded`, `missing`, `unexpected` or `mismatched`."""
-
-    name: str
-    status: str
-    model_shape: tuple[int, ...] | None
-    file_shape: tuple[int, ...] | None
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a PyTorch state dict read without running any code in it.
-
-    Raises:
-        StudyError: no such file, or it holds something other than named tensors.
-    """
-    if not path.is_file():
-        raise StudyError(f"no weights at {path}; give the path of a .safetensors, .pt or .pth file")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise StudyError(
-            f"{path} is damaged, or holds more than tensors, which may be code and is not run; "
-            "save model.state_dict() and nothing else, best as .safetensors"
-        ) from error
-    except Exception as error:
-        raise StudyError(f"{path} could not be read as weights ({type(error).__name__}: {error})") from error
-    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
-        found = found["state_dict"]  # the wrapping that many training frameworks add
-    named = isinstance(found, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items())
-    if not named or not found:
-        raise StudyError(f"{path} holds no dictionary of tensors; save model.state_dict() and nothing else")
-    return found
-
-
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, allow_partial: bool = False) -> list[LoadedTensor]:
-    """Copy weights into the model by name and tell what became of every tensor.
-
-    Args:
-        weights: name -> tensor.
-        allow_partial: load what fits. By default nothing is loaded unless everything fits.
-
-    Raises:
-        StudyError: something does not fit (the message is the table), or nothing fits at all.
-    """
-    own = model.state_dict()
-    rows = []
-    for name in [*own, *(name for name in weights if name not in own)]:
-        here = tuple(own[name].shape) if name in own else None
-        there = tuple(weights[name].shape) if name in weights else None
-        status = "missing" if there is None else "unexpected" if here is None else "loaded"
-        if status == "loaded" and here != there:
-            status = "mismatched"
-        rows.append(LoadedTensor(name, status, here, there))
-    fitting = [row.name for row in rows if row.status == "loaded"]
-    if not fitting or (len(fitting) < len(rows) and not allow_partial):
-        raise StudyError(
-            f"the weights do not fit the model ({len(fitting)} of {len(own)} tensors do)"
-            f"{'; load what fits with allow_partial=True' if fitting else ''}\n{loading_table(rows)}"
-        )
-    model.load_state_dict({name: weights[name] for name in fitting}, strict=False)
-    return rows
-
-
-def loading_table(rows: Sequence[LoadedTensor]) -> str:
-    """The outcome of `load_weights` as text: one line per tensor that was not loaded, and a count of each outcome."""
-    lines = [f"{'tensor':40} {'status':12} {'model':20} file"]
-    for row in rows:
-        if row.status != "loaded":
-            lines.append(f"{row.name:40} {row.status:12} {row.model_shape or '-'!s:20} {row.file_shape or '-'}")
-    outcomes = [row.status for row in rows]
-    lines.append(", ".join(f"{outcomes.count(each)} {each}" for each in dict.fromkeys(outcomes)))
-    return "\n".join(lines)

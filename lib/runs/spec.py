@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from lib.cascade import Cascade
-from lib.errors import StudyError, nearest
-from lib.models import NORMS, UNet
-from lib.mri import SAMPLING
-from lib.provenance import generator
-from lib.stages import Staged
-from lib.strategies import STRATEGIES, check_options, freeze
-from lib.tasks import get_task
+from lib.common.errors import StudyError, nearest
+from lib.common.seeding import generator
+from lib.data.tasks.task import get_task
+from lib.imaging.mri import SAMPLING
+from lib.networks.cascade import Cascade
+from lib.networks.stages import Staged
+from lib.networks.unet import NORMS, UNet
+from lib.strategies.strategy import STRATEGIES, check_options, freeze
 
 CHECKPOINTS = ("log", "ends")
 MODELS = ("unet", "cascade")
@@ -34,7 +34,7 @@ class RunSpec:
         strategy: name of the transfer strategy; `scratch` for a first training.
         options: options of the strategy; completed by its defaults.
         source: the run whose final weights the strategy starts from, if it needs one.
-        width, depth, norm: the network (see `lib.models.UNet` and `lib.cascade.Cascade`).
+        width, depth, norm: the network (see `lib.networks.unet.UNet` and `lib.networks.cascade.Cascade`).
         size: side in pixels to which images are resized.
         volume: number of training images, chosen by seed among those of the fold; None for all. In a
             reconstruction task it counts 3-D volumes, one per subject, of which all slices are taken.
@@ -49,7 +49,7 @@ class RunSpec:
         evaluations: how many times the run is evaluated on validation images, evenly spaced, beside step 0.
         checkpoints: `log` keeps steps 0, 1, 4, 16, ... and the end; `ends` the first and the last only.
         model: `unet`, or in a reconstruction task `cascade`. blocks, shared: of the cascade.
-        acceleration, sampling, coils: what is measured in a reconstruction task (see `lib.reconstruction`).
+        acceleration, sampling, coils: what is measured in a reconstruction task (see `lib.training.reconstruction`).
 
     Raises:
         StudyError: a name is unknown or a value is out of range; nothing is trained.

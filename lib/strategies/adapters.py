@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.errors import StudyError, nearest
+from lib.common.errors import StudyError, nearest
 
 GRANULARITIES = ("kernel", "channel", "layer")
 FACTORS = ("scale", "shift", "low_a", "low_b")

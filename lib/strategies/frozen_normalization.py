@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from lib.stages import Network
+from lib.networks.stages import Network
 
 
 def tracking_norms(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -15,7 +15,7 @@ def tracking_norms(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(key, module) for key, module in model.named_modules() if getattr(module, "running_mean", None) is not None]
 
 
-def set_training(model: nn.Module) -> None:
+def set_training_mode(model: nn.Module) -> None:
     """Training mode, except for normalizations whose statistics are frozen: those keep using them and leave them be."""
     model.train()
     for _, module in tracking_norms(model):

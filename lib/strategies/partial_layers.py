@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lib.errors import StudyError
-from lib.models import MOVES, moving_in_part, stage_of
+from lib.common.errors import StudyError
+from lib.networks.stages import MOVES, moving_in_part, stage_of
 
 _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 
 
-def choose(model: nn.Module, stages: Sequence[str], count: int, draw: torch.Generator) -> set[str]:
+def choose_channels(model: nn.Module, stages: Sequence[str], count: int, draw: torch.Generator) -> set[str]:
     """Let exactly `count` parameters of these stages move, in whole output channels drawn at random, but for the last.
 
     A channel is its row of the convolution's weight, its bias, and its factor and offset in the normalization that
@@ -68,7 +68,7 @@ def _channels(model: nn.Module, stages: Sequence[str]) -> list[list[tuple[str, T
 
 
 @torch.no_grad()
-def hold(model: nn.Module, start: Mapping[str, Tensor]) -> None:
+def hold_channels(model: nn.Module, start: Mapping[str, Tensor]) -> None:
     """Put every entry that must not move back to its start, bit for bit: weight decay moves what has no gradient."""
     for name, mask in moving_in_part(model).items():
         parameter = model.get_parameter(name)

@@ -18,11 +18,11 @@ from collections.abc import Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
-from lib import paths
-from lib.errors import StudyError
-from lib.registry import Registry
-from lib.spec import RunSpec, canonical, run_id
-from lib.train import Report, silent, train
+from lib.common import paths
+from lib.common.errors import StudyError
+from lib.common.registry import Registry
+from lib.runs.spec import RunSpec, canonical, run_id
+from lib.training.loop import Report, silent, train
 
 
 class RunFailed(StudyError):
@@ -34,13 +34,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Here:
+class InProcess:
     """Train in this process, one run after the other, at the moment it is submitted."""
 
     def __init__(self, *, device: str = "auto", report: Report = silent) -> None:
         self.device, self.report = device, report
 
-    def __enter__(self) -> Here:
+    def __enter__(self) -> InProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,7 +57,7 @@ class Here:
         return future
 
 
-class Local:
+class LocalProcesses:
     """Train in `workers` processes on this machine.
 
     A worker imports torch once and then trains run after run. When one dies (killed, out of memory), the run that it
@@ -72,7 +72,7 @@ class Local:
         self, *, device: str = "auto", report: Report = silent, workers: int | None = None, threads: int | None = None
     ) -> None:
         if workers is None:
-            from lib.provenance import pick_device
+            from lib.common.device import pick_device
 
             workers = cores() if pick_device(device).type == "cpu" else 1
         if workers < 1:
@@ -85,7 +85,7 @@ class Local:
         self._closed = False
         self._guard = threading.Lock()
 
-    def __enter__(self) -> Local:
+    def __enter__(self) -> LocalProcesses:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -172,14 +172,14 @@ def _release(worker: subprocess.Popen[str]) -> int:
     return worker.wait()
 
 
-ENGINES: Registry[type[Here] | type[Local]] = Registry("engine")
-ENGINES.add("here", Here)
-ENGINES.add("local", Local)
+ENGINES: Registry[type[InProcess] | type[LocalProcesses]] = Registry("engine")
+ENGINES.add("here", InProcess)
+ENGINES.add("local", LocalProcesses)
 
 
 def work(lines: Iterable[str], *, device: str) -> None:
     """What a worker process does: train the spec of every input line, and write what happens as JSON lines."""
-    from lib.spec import spec_from_dict
+    from lib.runs.spec import spec_from_dict
 
     channel = sys.stdout
 

@@ -8,13 +8,16 @@ from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
-from lib import paths, suites, tasks
-from lib.engines import ENGINES
-from lib.errors import StudyError, nearest
-from lib.progress import Progress, print_line
-from lib.runs import Run, run_dir
-from lib.spec import RunSpec, run_id
-from lib.suites import Suite, result_of
+from lib.common import paths
+from lib.common.errors import StudyError, nearest
+from lib.common.progress import Progress, print_line
+from lib.data.tasks.images import load_task
+from lib.data.tasks.splits import split
+from lib.data.tasks.task import get_task
+from lib.runs.run import Run, run_dir
+from lib.runs.spec import RunSpec, run_id
+from lib.study.engines import ENGINES
+from lib.study.suite import Suite, from_table, result_of
 
 
 def suites_dir() -> Path:
@@ -22,7 +25,7 @@ def suites_dir() -> Path:
     return paths.REPOSITORY / "notebooks" / "suites"
 
 
-def load(name: str) -> Suite:
+def load_suite(name: str) -> Suite:
     """The suite of that name, or of that TOML file.
 
     Raises:
@@ -35,14 +38,14 @@ def load(name: str) -> Suite:
         raise StudyError(nearest("suite", name, [each.stem for each in suites_dir().glob("*.toml")]))
     try:
         table = tomllib.loads(file.read_text())
-        return suites.from_table(file, table)
+        return from_table(file, table)
     except ValueError as error:  # not text, not TOML, or a StudyError
         raise StudyError(f"{file.name}: {error}") from error
 
 
-def finished(suite: Suite, goal: str | None = "segmentation") -> list[Run]:
+def finished_runs(suite: Suite, goal: str | None = "segmentation") -> list[Run]:
     """The finished runs of a goal (None: all) that results rest on: per cell and seed, at the chosen rate."""
-    cells = [cell for cell in suite.cells if goal in (None, tasks.get_task(cell.task).goal)]
+    cells = [cell for cell in suite.cells if goal in (None, get_task(cell.task).goal)]
     return _done(spec for cell in cells for spec in suite.chosen(cell) or [])
 
 
@@ -57,7 +60,7 @@ def _done(specs: Iterable[RunSpec]) -> list[Run]:
     return [Run(run_dir(spec)) for spec in unique.values() if result_of(spec) is not None]
 
 
-def missing(suite: Suite) -> list[RunSpec]:
+def missing_runs(suite: Suite) -> list[RunSpec]:
     """Runs that can be named and are not finished: sources, tuning runs and, once a rate is known, the other seeds."""
     specs = suite.source_specs()
     for cell in suite.cells:
@@ -85,7 +88,7 @@ def train_suite(
         StudyError: the engine is unknown, or its options are wrong; or data are missing or too few, before anything
             is trained.
     """
-    first = missing(suite)
+    first = missing_runs(suite)
     steps = {run_id(spec): spec.steps for spec in first}
     for cell in suite.cells:  # runs that have no name until a rate is chosen are planned under that of the first
         if suite.rate(cell) is None:
@@ -111,7 +114,7 @@ def train_suite(
 
         run_all(suite.source_specs())
         run_all(spec for cell in suite.cells for spec in suite.tuning_specs(cell))
-        progress.plan({run_id(spec): spec.steps for spec in missing(suite)})
+        progress.plan({run_id(spec): spec.steps for spec in missing_runs(suite)})
         run_all(spec for cell in suite.cells for spec in suite.chosen(cell) or [])
     return failures
 
@@ -119,6 +122,6 @@ def train_suite(
 def _check_data(specs: Iterable[RunSpec]) -> None:
     """Are the real sets of these runs at hand, and large enough? Otherwise every run would fail for itself."""
     for spec in specs:
-        if tasks.get_task(spec.task).kind == "real":
-            data = tasks.load(spec.task, spec.size)
-            tasks.split(spec.task, data.groups, fold=spec.fold, volume=spec.volume, seed=spec.seed, folds=data.folds)
+        if get_task(spec.task).kind == "real":
+            data = load_task(spec.task, spec.size)
+            split(spec.task, data.groups, fold=spec.fold, volume=spec.volume, seed=spec.seed, folds=data.folds)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib.errors import StudyError, nearest
-from lib.runs import Run, run_dir
-from lib.spec import RunSpec, run_id
-from lib.strategies import STRATEGIES
-from lib.tasks import SCORE, get_task
+from lib.common.errors import StudyError, nearest
+from lib.data.tasks.task import SCORE, get_task
+from lib.runs.run import Run, run_dir
+from lib.runs.spec import RunSpec, run_id
+from lib.strategies.strategy import STRATEGIES
 
 _KEYS = ("title", "seeds", "run", "tuning", "sources", "grid", "notebooks")
 _GRID_KEYS = ("tasks", "volumes", "strategies", "seeds", "rates", "source", "source_seed", "run")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib.provenance import generator
+from lib.common.seeding import generator
 
 
 def batch_order(count: int, *, seed: int, step: int, batch: int) -> np.ndarray:

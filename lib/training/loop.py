@@ -12,36 +12,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib import paths
-from lib.channels import hold
-from lib.errors import StudyError
-from lib.frozen import calibrate, set_training
-from lib.objective import (
-    Objective,
-    Segmentation,
-    checkpoint_steps,
-    learning_rate,
-    optimizer_tensors,
-    restore_optimizer,
-)
-from lib.provenance import autocast_pays, device_name, peak_memory_mb, pick_device, stamp
-from lib.reconstruction import Reconstruction
-from lib.runs import (
-    Run,
-    changed,
-    locked,
-    open_run,
-    read_with_metadata,
-    remove_orphans,
-    run_dir,
-    start_model,
-    write_tensors,
-    writing,
-)
-from lib.spec import RunSpec
-from lib.stages import Staged
-from lib.strategies import STRATEGIES, trainable
-from lib.tasks import SCORE, Data, Split, load, split
+from lib.common import paths
+from lib.common.device import autocast_pays, device_name, peak_memory_mb, pick_device
+from lib.common.errors import StudyError
+from lib.common.provenance import stamp
+from lib.data.tasks.images import Data, load_task
+from lib.data.tasks.splits import Split, split
+from lib.data.tasks.task import SCORE
+from lib.networks.stages import Staged
+from lib.runs.run import Run, locked, open_run, run_dir, start_model
+from lib.runs.spec import RunSpec
+from lib.runs.tensor_files import changed, read_with_metadata, remove_orphans, write_tensors, writing
+from lib.strategies.frozen_normalization import calibrate, set_training_mode
+from lib.strategies.partial_layers import hold_channels
+from lib.strategies.strategy import STRATEGIES, trainable
+from lib.training.objective import Objective
+from lib.training.optimizer import checkpoint_steps, learning_rate, optimizer_tensors, restore_optimizer
+from lib.training.reconstruction import Reconstruction
+from lib.training.segmentation import Segmentation
 
 EVALUATION_BATCH = 64
 OBJECTIVES: dict[str, Callable[..., Objective]] = {"segmentation": Segmentation, "reconstruction": Reconstruction}
@@ -58,7 +46,7 @@ def train(spec: RunSpec, *, device: str = "auto", report: Report = silent, save_
     Sources that are not trained yet are trained first.
 
     Args:
-        device: see `lib.provenance.pick_device`; no part of the spec.
+        device: see `lib.common.device.pick_device`; no part of the spec.
         report: called with a dictionary when the run begins, at every evaluation, and at its end (`kind` is "begins",
             "evaluation", "done", or "waiting" while another process trains the run).
         save_every: seconds of training after which the next evaluation also saves the state to resume from.
@@ -88,7 +76,7 @@ class _Training:
 
     def __init__(self, run: Run, device: torch.device, report: Report, save_every: float) -> None:
         self.run, self.spec, self.device, self.report, self.save_every = run, run.spec, device, report, save_every
-        self.data: Data = load(self.spec.task, self.spec.size)
+        self.data: Data = load_task(self.spec.task, self.spec.size)
         self.split: Split = split(
             self.spec.task, self.data.groups, fold=self.spec.fold, volume=self.spec.volume, seed=self.spec.seed,
             folds=self.data.folds,
@@ -147,7 +135,7 @@ class _Training:
 
     def one_step(self, inputs: Tensor, truth: Tensor) -> None:
         self.optimizer.param_groups[0]["lr"] = learning_rate(self.spec, self.step)
-        set_training(self.model)
+        set_training_mode(self.model)
         loss = self.objective.loss(self.output(inputs), truth)
         if STRATEGIES[self.spec.strategy].pull:
             moved = sum(((each - self.start[name]) ** 2).sum() for name, each in self.moving.items())
@@ -155,7 +143,7 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        hold(self.model, self.start)
+        hold_channels(self.model, self.start)
         # Looked at only at evaluations, so that a GPU never waits for the CPU to read a number.
         self.loss_sum += loss.detach()
         new_bad = (self.bad_step < 0) & ~torch.isfinite(loss.detach())

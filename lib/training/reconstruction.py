@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib import mri
-from lib.batches import batch_order
-from lib.cascade import Cascade, pack, to_channels, to_complex, zero_filled
-from lib.image_metrics import nmse, psnr, summarize_images
-from lib.objective import Predict, Through
-from lib.spec import RunSpec
-from lib.stages import Staged
-from lib.tasks import Data, Split, load, split
+from lib.data.tasks.images import Data, load_task
+from lib.data.tasks.splits import Split, split
+from lib.imaging import mri
+from lib.networks.cascade import Cascade, pack, to_channels, to_complex, zero_filled
+from lib.networks.stages import Staged
+from lib.runs.spec import RunSpec
+from lib.training.batches import batch_order
+from lib.training.objective import Predict, Through
+from lib.training.reconstruction_metrics import nmse, psnr, summarize_images
 
 NOISE = 0.01  # standard deviation of each part of a k-space sample, where the volume's maximum is 1
 SCORES = ("psnr", "ssim", "nmse", "artifacts")
@@ -45,7 +46,7 @@ class Reconstruction:
         return self._measured(index, visits), to_channels(self.truth[torch.from_numpy(index)])
 
     def inputs(self, index: np.ndarray) -> Tensor:
-        """Measurements, complex (n, 2 * coils + 1, h, w); see `lib.cascade.pack`."""
+        """Measurements, complex (n, 2 * coils + 1, h, w); see `lib.networks.cascade.pack`."""
         return self._measured(index, None)
 
     def _measured(self, index: np.ndarray, visits: list[tuple[int, ...]] | None) -> Tensor:
@@ -122,7 +123,7 @@ class Reconstruction:
 
 def reconstruction(spec: RunSpec, device: torch.device) -> Reconstruction:
     """The objective of a spec with its data and split."""
-    data = load(spec.task, spec.size)
+    data = load_task(spec.task, spec.size)
     parts = split(spec.task, data.groups, fold=spec.fold, volume=spec.volume, seed=spec.seed, folds=data.folds)
     return Reconstruction(spec, data, parts, device)
 

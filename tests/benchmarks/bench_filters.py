@@ -5,8 +5,8 @@
     python tests/benchmarks/bench_filters.py controls
     python tests/benchmarks/bench_filters.py speed
 
-Each prints its table and writes it to `--out` as a record (see `analysis/records.py`). Numbers of `level` and `power`
-depend on the seed alone, so that they can be made again anywhere; those of `speed` on the machine: they are CPU seconds
+Each prints its table and writes it to `--out` as a record (see `analysis.tables.recorded_measurements`).
+Numbers of `level` and `power` depend on the seed alone, so that they can be made again anywhere; those of `speed` on the machine: they are CPU seconds
 of one core, each the best of `--rounds`, beside one pass over the same numbers in numpy as a yardstick.
 """
 
@@ -31,11 +31,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis import calibration, filters, kernels, matching, randomness, records
-from lib import paths
-from lib.models import build
-from lib.runs import Run, write_tensors
-from lib.spec import RunSpec, canonical, run_id
+from analysis.filters.change import filter_change, filter_change_over_training
+from analysis.filters.kernels import read_layers
+from analysis.filters.matching import matched
+from analysis.filters.randomness import calibration
+from analysis.filters.randomness.battery import TESTS, battery
+from analysis.tables.recorded_measurements import write_record
+from lib.common import paths
+from lib.networks.unet import build
+from lib.runs.run import Run
+from lib.runs.spec import RunSpec, canonical, run_id
+from lib.runs.tensor_files import write_tensors
 
 
 def cpu_seconds(work: Callable[[], object], rounds: int) -> float:
@@ -71,20 +77,20 @@ def speed(rounds: int) -> pd.DataFrame:
         run = walked_run(Path(folder))
         start, end = run.weights(0), run.weights()
         other = build(width=16, depth=4, norm="batch", seed=1).state_dict()
-        layers = list(kernels.read(end).values())
+        layers = list(read_layers(end).values())
         work: dict[str, Callable[[], object]] = {
             "yardstick: mean square of the weights, 20 times": lambda: [
                 [np.mean(layer.kernels**2) for layer in layers] for _ in range(20)
             ],
             "reading 20 checkpoints": lambda: [run.weights(step) for step in run.steps()],
-            "filters.trajectory, 20 checkpoints": lambda: filters.trajectory(run),
-            "filters.trajectory by filter": lambda: filters.trajectory(run, by="filter"),
-            "filters.between, two checkpoints": lambda: filters.between(start, end),
-            "matching.matched, two seeds": lambda: matching.matched(end, other),
-            "randomness.battery, one checkpoint": lambda: randomness.battery(end),
+            "filters.trajectory, 20 checkpoints": lambda: filter_change_over_training(run),
+            "filters.trajectory by filter": lambda: filter_change_over_training(run, by="filter"),
+            "filters.between, two checkpoints": lambda: filter_change(start, end),
+            "matching.matched, two seeds": lambda: matched(end, other),
+            "randomness.battery, one checkpoint": lambda: battery(end),
         }
-        for name in randomness.TESTS:
-            work[f"  of it {name}"] = lambda name=name: randomness.battery(end, names=[name])
+        for name in TESTS:
+            work[f"  of it {name}"] = lambda name=name: battery(end, names=[name])
         rows = [{"work": name, "seconds": round(cpu_seconds(each, rounds), 3)} for name, each in work.items()]
     return pd.DataFrame(rows)
 
@@ -116,7 +122,7 @@ def main() -> None:
         command = " ".join(
             ["tests/benchmarks/bench_filters.py", *(each for each in sys.argv[1:] if not each.endswith(".csv"))]
         )
-        records.write(arguments.out, table, command.removesuffix(" --out"))
+        write_record(arguments.out, table, command.removesuffix(" --out"))
 
 
 if __name__ == "__main__":

@@ -20,11 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lib.frozen import set_training
-from lib.models import UNet, build
-from lib.objective import segmentation_loss
-from lib.provenance import generator, stamp
-from lib.strategies import freeze, trainable
+from lib.common.provenance import stamp
+from lib.common.seeding import generator
+from lib.networks.unet import UNet, build
+from lib.strategies.frozen_normalization import set_training_mode
+from lib.strategies.strategy import freeze, trainable
+from lib.training.segmentation import segmentation_loss
 
 SETS: dict[str, tuple[str, dict[str, Any]]] = {
     "all layers": ("full_finetuning", {}),
@@ -49,7 +50,7 @@ def prepared(
         return lambda _, __, output: passed.append(at) if output.requires_grad else None
 
     hooks = [stage.register_forward_hook(watch(at)) for at, stage in model.named_children()]
-    set_training(model)
+    set_training_mode(model)
     model(images)
     for hook in hooks:
         hook.remove()

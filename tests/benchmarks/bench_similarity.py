@@ -42,13 +42,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from analysis import conformance as kit
-from analysis.activations import Reduction, capture
-from analysis.compare import compare
-from analysis.measures import MEASURES
-from analysis.representations import Probe, from_features, join, represent_model
-from lib.models import build
-from lib.provenance import stamp
+from analysis.representations.capture.activations import Reduction, capture
+from analysis.representations.capture.represent import Probe, from_features, join, represent_model
+from analysis.representations.comparison.compare import compare
+from analysis.representations.measures import conformance as measures_conformance
+from analysis.representations.measures.catalog import MEASURES
+from lib.common.provenance import stamp
+from lib.networks.unet import build
 
 BLOCKS = [*(f"enc{level}" for level in range(5)), *(f"dec{level}" for level in reversed(range(4)))]
 LAYERS = [f"{block}.conv{at}" for block in BLOCKS for at in (1, 2)] + ["head"]
@@ -90,7 +90,7 @@ def pictures(count: int, size: int) -> Tensor:
 
 
 def fast(model: nn.Module) -> nn.Module:
-    """As `analysis.representations.represent` makes it; the weights are copied, as they are when read from disk."""
+    """As `represent.represent` makes it; the weights are copied, as they are when read from disk."""
     return copy.deepcopy(model).to(memory_format=torch.channels_last)
 
 
@@ -148,7 +148,7 @@ def exact_minibatch(models: list[nn.Module], images: Tensor) -> np.ndarray:
 
 
 def _u_centered(x: Tensor) -> Tensor:
-    from analysis.gram import centered, gram, u_center
+    from analysis.representations.measures.gram import centered, gram, u_center
 
     return u_center(gram(centered(x))).flatten()
 
@@ -282,7 +282,7 @@ def conformance(arguments: argparse.Namespace) -> pd.DataFrame:
     everyone = {"palimpsest": ("this commit", {name: each.value for name, each in MEASURES.items()})}
     for package, (version, functions) in {**everyone, **peers.installed()}.items():
         for measure, function in functions.items():
-            found = kit.conformance(measure, function)
+            found = measures_conformance.conformance(measure, function)
             found.insert(0, "version", version)
             found.insert(0, "package", package)
             tables.append(found)

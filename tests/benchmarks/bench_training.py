@@ -38,14 +38,16 @@ import tiny
 import torch
 from torch import Tensor
 
-from lib import paths, simulate
-from lib import train as training
-from lib.objective import segmentation_loss
-from lib.provenance import stamp
-from lib.runs import run_dir
-from lib.spec import RunSpec
-from lib.tasks import standardize
-from lib.train import train
+from lib.common import paths
+from lib.common.device import autocast_pays
+from lib.common.provenance import stamp
+from lib.data import simulate
+from lib.data.tasks.images import standardize
+from lib.runs.run import run_dir
+from lib.runs.spec import RunSpec
+from lib.training import loop as training_loop
+from lib.training.loop import _Training, train
+from lib.training.segmentation import segmentation_loss
 
 Row = dict[str, Any]
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -72,13 +74,13 @@ class Captured:
 
     def __init__(self) -> None:
         self.state: Any = None
-        original = training._Training.__init__
+        original = _Training.__init__
 
         def keep(state: Any, *arguments: Any) -> None:
             original(state, *arguments)
             self.state = state
 
-        self.patch = mock.patch.object(training._Training, "__init__", keep)
+        self.patch = mock.patch.object(_Training, "__init__", keep)
 
 
 def against(
@@ -95,8 +97,8 @@ def against(
 
     # `train` reads the clock that everybody reads; while it runs, that may be one of processor time
     clock = mock.patch.object(time, "perf_counter", CLOCKS[options.clock])
-    pays = training.autocast_pays(torch.device(options.device)) and autocast
-    with captured.patch, clock, mock.patch.object(training, "autocast_pays", return_value=pays):
+    pays = autocast_pays(torch.device(options.device)) and autocast
+    with captured.patch, clock, mock.patch.object(training_loop, "autocast_pays", return_value=pays):
         train(spec, device=options.device, report=report, save_every=1e9)
     ours, theirs = ours[1:], theirs[1:]  # the first block warms up
     ratios = [their / our for our, their in zip(ours, theirs, strict=True)]

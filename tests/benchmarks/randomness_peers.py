@@ -36,18 +36,18 @@ import pandas as pd
 import torch
 from torch import nn
 
-from analysis import records
-from analysis.calibration import planted
-from analysis.kernels import Layer
-from analysis.randomness import TESTS, examine
-from analysis.randomness_tests import Nulls
-from analysis.stats import holm
+from analysis.filters.kernels import FilterLayer
+from analysis.filters.randomness.battery import TESTS, examine
+from analysis.filters.randomness.calibration import planted
+from analysis.filters.randomness.layer_tests import Nulls
+from analysis.statistics.tests import holm
+from analysis.tables.recorded_measurements import write_record
 
 SHAPES = ["16x16x3x3", "64x32x3x3"]
 PLANTED = [("smooth", 0.0), ("smooth", 0.2), ("gabor", 0.2), ("low_rank", 0.2), ("sparse", 0.2)]
 
 
-def ours(layers: list[Layer], names: list[str]) -> list[bool]:
+def ours(layers: list[FilterLayer], names: list[str]) -> list[bool]:
     nulls = Nulls(4999)
     found = []
     for number, layer in enumerate(layers):
@@ -56,13 +56,13 @@ def ours(layers: list[Layer], names: list[str]) -> list[bool]:
     return found
 
 
-def by_torchconvquality(layers: list[Layer]) -> list[bool]:
+def by_torchconvquality(layers: list[FilterLayer]) -> list[bool]:
     from torchconvquality import variance_entropy
 
     return [variance_entropy(torch.from_numpy(layer.kernels).float())[1] < 1 for layer in layers]
 
 
-def by_weightwatcher(layers: list[Layer]) -> list[bool]:
+def by_weightwatcher(layers: list[FilterLayer]) -> list[bool]:
     import weightwatcher
 
     model = nn.ModuleList()
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="CSV file to write")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    tools: dict[str, Callable[[list[Layer]], list[bool]]] = {
+    tools: dict[str, Callable[[list[FilterLayer]], list[bool]]] = {
         "ours, battery": lambda layers: ours(layers, list(TESTS)),
         "ours, variance entropy": lambda layers: ours(layers, ["variance_entropy"]),
         f"torchconvquality {version('torchconvquality')}": by_torchconvquality,
@@ -111,9 +111,7 @@ def main() -> None:
     columns = ["shape", "layers drawn", "tool", "layers", "called structured", "seconds a layer"]
     if arguments.out:
         told = f"--layers {arguments.layers} --slow {arguments.slow} --shapes {' '.join(arguments.shapes)}"
-        records.write(
-            arguments.out, pd.DataFrame(rows, columns=columns), f"tests/benchmarks/randomness_peers.py {told}"
-        )
+        write_record(arguments.out, pd.DataFrame(rows, columns=columns), f"tests/benchmarks/randomness_peers.py {told}")
 
 
 if __name__ == "__main__":

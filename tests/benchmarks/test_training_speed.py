@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lib import paths
+from lib.common import paths
 
 SCRIPT = Path(__file__).with_name("bench_training.py")
 

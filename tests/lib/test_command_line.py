@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 import tiny
 
-from lib import __main__ as command_line
-from lib import paths, study
-from lib.runs import Run, list_runs, open_run, run_dir
-from lib.spec import run_id
-from lib.train import train
+from lib import __main__
+from lib.common import paths
+from lib.runs.run import Run, list_runs, open_run, run_dir
+from lib.runs.spec import run_id
+from lib.study.plan import load_suite
+from lib.training.loop import train
 
 SUITE = """
 seeds = [0, 1]
@@ -57,7 +58,7 @@ def lib(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
 
     def run(*arguments: str) -> tuple[int, str, str]:
         try:
-            code = command_line.main(list(arguments))
+            code = __main__.main(list(arguments))
         except SystemExit as end:  # how argparse ends
             code = int(end.code or 0)
         return code, *capsys.readouterr()
@@ -125,7 +126,7 @@ def test_a_suite_from_a_file(lib: Any, suite: Path):
 
 
 def test_runs_that_failed_are_exit_code_1(lib: Any, suite: Path):
-    plan = study.load(str(suite))
+    plan = load_suite(str(suite))
     spec = plan.tuning_specs(plan.cells[0])[0]
     run_dir(spec).mkdir(parents=True)
     (run_dir(spec) / "spec.json").write_text("{}")  # not that of a run
@@ -205,7 +206,7 @@ def test_ctrl_c_is_said_in_one_line(lib: Any, monkeypatch: pytest.MonkeyPatch):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command_line, "train", interrupted)
+    monkeypatch.setattr(__main__, "train", interrupted)
     code, _, err = lib("train", "task=blobs", *FIELDS)
     assert code == 130
     assert err == "\ninterrupted; the same command goes on from what was saved\n"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import outcomes
-from lib.runs import Run
-from lib.spec import RunSpec, canonical, run_id
+from analysis.tables import run_row
+from lib.runs.run import Run
+from lib.runs.spec import RunSpec, canonical, run_id
 
 ALL = 240  # training images of a fold of an embedded task
 
@@ -78,7 +78,7 @@ def row(task: str, strategy: str, seed: int, dice: float | None, **changes: Any)
 
 def frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """The results table of these rows."""
-    columns = outcomes.IDENTITY + outcomes.SETTINGS + outcomes.OUTCOMES
+    columns = run_row.IDENTITY + run_row.SETTINGS + run_row.OUTCOMES
     return pd.DataFrame(list(rows), columns=columns)
 
 
@@ -103,8 +103,8 @@ def evaluations(table: pd.DataFrame, curve: Callable[[pd.Series], Sequence[tuple
     """The curves table that goes with a results table, with `curve(row)` as validation Dice by step."""
     rows = []
     for _, run in table.iterrows():
-        identity = {key: run[key] for key in [*outcomes.IDENTITY, "status"]}
+        identity = {key: run[key] for key in [*run_row.IDENTITY, "status"]}
         for step, value in curve(run):
             more = {"step": float(step), "val_dice": value, "val_score": value, "val_loss": 0.5, "train_loss": 0.5}
             rows.append({**identity, **more, "seconds": step / 10, "lr": run.lr})
-    return pd.DataFrame(rows, columns=[*outcomes.IDENTITY, "status", *outcomes.EVALUATION, "seconds", "lr"])
+    return pd.DataFrame(rows, columns=[*run_row.IDENTITY, "status", *run_row.EVALUATION, "seconds", "lr"])

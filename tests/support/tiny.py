@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lib.runs import Run
-from lib.spec import RunSpec
+from lib.runs.run import Run
+from lib.runs.spec import RunSpec
 
 CARD = """
 name = "blobs"
@@ -74,7 +74,7 @@ def outcome(run: Run) -> dict[str, Any]:
 
 def plant(target: RunSpec, *, dice: float | None) -> None:
     """Write the folder of a finished run without training it; `dice` None for one that diverged."""
-    from lib.runs import open_run
+    from lib.runs.run import open_run
 
     result = {"status": "diverged" if dice is None else "done", "reason": None, "val": None, "test": None}
     if dice is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from lib import paths
+from lib.common import paths
 
 COMMIT = "0" * 40
 

@@ -1,6 +1,7 @@
 """Tests of the claims about representations: Karimi, Warfield and Gholipour (arXiv 2006.00356), K8 to K10.
 
-Each is tested per task on the runs that `analysis.series.cell` picks: both arms, the smallest volume that has both.
+Each is tested per task on the runs that `run_similarity.comparable_runs` picks: both arms, the smallest volume
+that has both.
 """
 
 # pandas types every selection as "a table or a series", which no annotation can mend.
@@ -15,10 +16,24 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import reuse, stats, variability
-from analysis.outcomes import own_source
-from analysis.series import LayerMaps, cell, compared
-from analysis.verdicts import TESTS, Claim, ClaimTest, Runs, kinds, sentence, shown, side_of, targets, verdict
+from analysis.claims.feature_reuse import layer_reuse, variability
+from analysis.claims.verdicts import (
+    TESTS,
+    Claim,
+    ClaimTest,
+    Runs,
+    data_kind,
+    interval_text,
+    sentences,
+    side_of,
+    target_tasks,
+    verdict,
+)
+from analysis.representations.run_similarity import LayerMaps, comparable_runs, layer_maps_of_runs
+from analysis.statistics import power
+from analysis.statistics.intervals import Interval, mean_interval
+from analysis.statistics.tests import holm
+from analysis.tables.results import with_own_source
 
 Judge = Callable[[Claim, str, LayerMaps, tuple[str, ...]], dict[str, Any]]
 
@@ -26,19 +41,19 @@ Judge = Callable[[Claim, str, LayerMaps, tuple[str, ...]], dict[str, Any]]
 def _per_task(claim: Claim, frame: pd.DataFrame, runs: Runs, least: int, judge: Judge) -> list[dict[str, Any]]:
     """The row of every task: `judge` on its compared runs, or why it is not tested."""
     rows = []
-    for task in targets(own_source(frame)):
-        chosen = cell(frame, task, claim.compare)
+    for task in target_tasks(with_own_source(frame)):
+        chosen = comparable_runs(frame, task, claim.compare)
         there = chosen[chosen.run_id.isin(list(runs))]
-        own = own_source(there)
+        own = with_own_source(there)
         seeds = set.intersection(*(set(own.seed[own.strategy == arm]) for arm in claim.compare))
         if len(seeds) < least:
             reason = f"{len(seeds)} seeds with the checkpoints of {' and '.join(claim.compare)}, {least} needed"
-            rows.append(verdict(claim, task, "not tested", sentence(reason, kinds(there)), seeds=len(seeds)))
+            rows.append(verdict(claim, task, "not tested", sentences(reason, data_kind(there)), seeds=len(seeds)))
             continue
-        maps = compared(frame, runs, task, arms=claim.compare)
+        maps = layer_maps_of_runs(frame, runs, task, arms=claim.compare)
         assert maps is not None
         volume = f"{there.volume_label.iloc[0]} training images"
-        rows.append(judge(claim, task, maps, (f"similarity: {maps.measure}, {maps.about}; {volume}", kinds(there))))
+        rows.append(judge(claim, task, maps, (f"similarity: {maps.measure}, {maps.about}; {volume}", data_kind(there))))
     return rows or [verdict(claim, "all", "not tested", "No finished run")]
 
 
@@ -54,21 +69,21 @@ def reused_beyond_early(
 
 
 def _reuse(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> dict[str, Any]:
-    table = reuse.before_after(maps)
-    seeds = reuse.by_seed(table)
-    slope, later, early = (stats.mean_interval(seeds[name]) for name in ("slope", "later", "early"))
+    table = layer_reuse.before_after(maps)
+    seeds = layer_reuse.reuse_by_seed(table)
+    slope, later, early = (mean_interval(seeds[name]) for name in ("slope", "later", "early"))
     words = (
         side_of(slope, -claim.value("fall"), low="contradicted", high="supported"),
         side_of(later, claim.value("least"), low="contradicted", high="supported"),
     )
     word = "contradicted" if "contradicted" in words else "supported" if set(words) == {"supported"} else "inconclusive"
     means = table.groupby("layer", sort=False).reuse.mean()
-    note = sentence(
-        f"{slope.method}; mean reuse beyond the early encoder {shown(later)}, in it {shown(early)}",
+    note = sentences(
+        f"{slope.method}; mean reuse beyond the early encoder {interval_text(later)}, in it {interval_text(early)}",
         f"most in {means.idxmax()} ({means.max():.3f}), least in {means.idxmin()} ({means.min():.3f})",
         *about,
     )
-    detectable = stats.detectable(seeds.slope)
+    detectable = power.detectable(seeds.slope)
     return verdict(claim, task, word, note, interval=slope, seeds=len(seeds), detectable=detectable)
 
 
@@ -92,7 +107,7 @@ def _separation(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]
         word = "supported"
     apart = found.layers[found.layers.adjusted < alpha].layer.tolist()
     widest = found.layers.loc[found.layers.difference.idxmax()]
-    note = sentence(
+    note = sentences(
         f"permutation p = {found.p:.3g} over {found.labellings} labellings; {found.difference.method} (jackknife)",
         f"{len(apart)} of {len(found.layers)} layers differ by themselves (adjusted for their number)"
         + (f": {', '.join(apart)}" if apart else ""),
@@ -101,7 +116,7 @@ def _separation(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]
         *about,
     )
     count = found.difference.n
-    detectable = stats.detectable(found.pseudo)
+    detectable = power.detectable(found.pseudo)
     return verdict(claim, task, word, note, interval=found.difference, seeds=count, detectable=detectable)
 
 
@@ -119,10 +134,10 @@ def variability_as_high(
 
 def _spread(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> dict[str, Any]:
     factor, alpha = claim.value("ratio"), claim.value("alpha")
-    by_kind = {group: variability.spreads(maps, group, ratio=factor) for group in ("own", "shared")}
+    by_kind = {group: variability.spread_ratios(maps, group, ratio=factor) for group in ("own", "shared")}
     by_kind = {group: table for group, table in by_kind.items() if len(table)}
     at = {group: table.iloc[maps.bottleneck] for group, table in by_kind.items()}
-    adjusted = stats.holm([row.as_high for row in at.values()])
+    adjusted = holm([row.as_high for row in at.values()])
     word = "inconclusive"
     if (adjusted < alpha).any():
         word = "supported"
@@ -138,9 +153,9 @@ def _spread(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) ->
             f"{high.mean():.0%} as high"
         )
     own = at["own"]
-    interval = stats.Interval(own.ratio, own.low, own.high, own.seeds, "")
-    note = sentence(f"at {own.layer}", *parts, "95 % jackknife t intervals, of log ratios", *about)
-    detectable = math.exp(stats.detectable(own.pseudo))
+    interval = Interval(own.ratio, own.low, own.high, own.seeds, "")
+    note = sentences(f"at {own.layer}", *parts, "95 % jackknife t intervals, of log ratios", *about)
+    detectable = math.exp(power.detectable(own.pseudo))
     return verdict(claim, task, word, note, interval=interval, seeds=int(own.seeds), detectable=detectable)
 
 

@@ -15,8 +15,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis import outcomes, stats
-from analysis.series import LayerMaps
+from analysis.representations.run_similarity import LayerMaps
+from analysis.statistics.intervals import mean_interval, time_ratio
+from analysis.tables import paired_gains, time_to_plateau
+from analysis.tables.results import with_own_source
 
 
 def before_after(maps: LayerMaps) -> pd.DataFrame:
@@ -36,7 +38,7 @@ def before_after(maps: LayerMaps) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["seed", "layer", "depth", "early", "tuned", "random", "reuse"])
 
 
-def untrained(maps: LayerMaps) -> pd.DataFrame:
+def untrained_similarity(maps: LayerMaps) -> pd.DataFrame:
     """Mean similarity of two untrained networks by layer, which is what the architecture alone gives: layer, value."""
     places = list(maps.places("random", "start").values())
     pairs = ~np.eye(len(places), dtype=bool)
@@ -44,7 +46,7 @@ def untrained(maps: LayerMaps) -> pd.DataFrame:
     return pd.DataFrame({"layer": maps.layers, "value": values})
 
 
-def profile(table: pd.DataFrame) -> pd.DataFrame:
+def reuse_profile(table: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds with t intervals: one row per layer and quantity (tuned, random or reuse).
 
     Columns: layer, depth, early, quantity, mean, low, high, seeds.
@@ -52,12 +54,12 @@ def profile(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for layer, own in table.groupby("layer", sort=False):
         for quantity in ("tuned", "random", "reuse"):
-            found = stats.mean_interval(own[quantity])
+            found = mean_interval(own[quantity])
             rows.append((layer, own.depth.iloc[0], own.early.iloc[0], quantity, *found[:4]))
     return pd.DataFrame(rows, columns=["layer", "depth", "early", "quantity", "mean", "low", "high", "seeds"])
 
 
-def by_seed(table: pd.DataFrame) -> pd.DataFrame:
+def reuse_by_seed(table: pd.DataFrame) -> pd.DataFrame:
     """Per seed: slope of reuse over depth (per whole way from input to output), and its mean in early and later layers.
 
     Columns: seed, slope, early, later.
@@ -69,7 +71,7 @@ def by_seed(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["seed", "slope", "early", "later"])
 
 
-def transplants(frame: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+def transplant_table(frame: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """What the parts of a source are worth: one row per task, volume and arm, `transplant` and full fine-tuning.
 
     The gain in test Dice over scratch, and the steps to 95 % of the scratch plateau over those of scratch itself, both
@@ -79,17 +81,17 @@ def transplants(frame: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     Columns: task, title, kind, volume_label, arm, gain, gain_low, gain_high, ratio, ratio_low, ratio_high, never and
     seeds.
     """
-    rows, cell = outcomes.own_source(frame), ["task", "volume_label"]
+    rows, cell = with_own_source(frame), ["task", "volume_label"]
     rows = rows.merge(rows.loc[rows.strategy == "transplant", cell].drop_duplicates(), on=cell)
-    gains = pd.concat([outcomes.gain(rows, name) for name in ("full_finetuning", "transplant")])
-    times = outcomes.time_to_plateau(rows, curves, [0.95])
-    base = times[times.strategy == "scratch"].set_index(outcomes.PAIR).steps
+    gains = pd.concat([paired_gains.gain(rows, name) for name in ("full_finetuning", "transplant")])
+    times = time_to_plateau.time_to_plateau(rows, curves, [0.95])
+    base = times[times.strategy == "scratch"].set_index(paired_gains.PAIR).steps
     found = []
     for (task, volume, arm), own in gains.groupby([*cell, "arm"], sort=False):
-        gain = stats.mean_interval(own.gain.dropna())
+        gain = mean_interval(own.gain.dropna())
         same = (times.task == task) & (times.volume_label == volume) & (times.arm == arm)
-        both = times[same].set_index(outcomes.PAIR).assign(base=base).dropna(subset=["steps", "base"])
-        ratio = stats.time_ratio(both.steps.astype("float64"), both.base.astype("float64"))
+        both = times[same].set_index(paired_gains.PAIR).assign(base=base).dropna(subset=["steps", "base"])
+        ratio = time_ratio(both.steps.astype("float64"), both.base.astype("float64"))
         never = int((~both.reached.astype(bool)).sum())
         about = (task, own.title.iloc[0], own.kind.iloc[0], volume, arm)
         found.append((*about, *gain[:3], *ratio[:3], never, gain.n))

@@ -3,7 +3,7 @@
 The replicate is the seed: the runs of a seed in two groups share split and images, so pairs of runs of one seed are
 left out everywhere, and intervals come from leaving out one seed at a time. An average over pairs is a U-statistic,
 whose jackknife pseudo-values (Arvesen 1969) behave as independent replicates: a t interval over them holds its level
-(`tests/test_variability.py` checks it by simulation, and that of the permutation test).
+(`tests/analysis/claims/test_variability.py` checks it by simulation, and that of the permutation test).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import stats
-from analysis.series import LayerMaps
+from analysis.representations.run_similarity import LayerMaps
+from analysis.statistics.intervals import Interval, mean_interval
+from analysis.statistics.tests import equivalence_p, one_sided_p
 
 MOST_LABELLINGS = 5000
 
@@ -31,9 +32,9 @@ class Separation(NamedTuple):
     all layers together).
     """
 
-    difference: stats.Interval
+    difference: Interval
     p: float
-    labellings: int
+    group_labelings: int
     pseudo: np.ndarray
     layers: pd.DataFrame
 
@@ -60,7 +61,7 @@ def _excess(values: np.ndarray, seeds: np.ndarray, labels: np.ndarray) -> np.nda
     return (mean(sides[0], sides[0]) + mean(sides[1], sides[1])) / 2 - mean(*sides)
 
 
-def labellings(first: int, second: int, rng: np.random.Generator) -> np.ndarray:
+def group_labelings(first: int, second: int, rng: np.random.Generator) -> np.ndarray:
     """All ways to put so many runs into two groups, the given one first; a random choice where they are very many."""
     runs = first + second
     given = np.arange(runs) < first
@@ -88,7 +89,7 @@ def separation(maps: LayerMaps, a: str = "own", b: str = "random", *, seed: int 
     place = np.array([side[each] for side in sides for each in seeds])
     of_seed, count = np.array(seeds * 2), len(seeds)
     values = maps.values[:, place][:, :, place]
-    labels = labellings(count, count, np.random.default_rng(seed))
+    labels = group_labelings(count, count, np.random.default_rng(seed))
     found = _excess(values, of_seed, labels)
 
     def p_value(row: np.ndarray) -> float:
@@ -113,7 +114,7 @@ def separation(maps: LayerMaps, a: str = "own", b: str = "random", *, seed: int 
                 (slice(count, None), slice(count, None)),
             )
         )
-        interval = stats.mean_interval(pseudo_values(estimate([layer]), count))
+        interval = mean_interval(pseudo_values(estimate([layer]), count))
         rows.append(
             {
                 "layer": name, "within": own, "within_random": other, "between": cross,
@@ -123,7 +124,7 @@ def separation(maps: LayerMaps, a: str = "own", b: str = "random", *, seed: int 
     table = pd.DataFrame(rows)
     table["adjusted"] = _over_layers(found)
     pseudo = pseudo_values(estimate(range(len(maps.layers))), count)
-    return Separation(stats.mean_interval(pseudo), p_value(found.mean(0)), len(labels), pseudo, table)
+    return Separation(mean_interval(pseudo), p_value(found.mean(0)), len(labels), pseudo, table)
 
 
 def _over_layers(found: np.ndarray) -> np.ndarray:
@@ -133,7 +134,7 @@ def _over_layers(found: np.ndarray) -> np.ndarray:
     return (standardized.max(0) >= standardized[:, :1] - 1e-12).mean(1)
 
 
-def spreads(maps: LayerMaps, group: str, reference: str = "random", *, ratio: float = 1.25) -> pd.DataFrame:
+def spread_ratios(maps: LayerMaps, group: str, reference: str = "random", *, ratio: float = 1.25) -> pd.DataFrame:
     """How much runs of a group differ among themselves, over how much those of a reference do: one row a layer.
 
     Spread is 1 - the mean similarity of pairs of runs. Both groups use the same seeds.
@@ -160,12 +161,12 @@ def spreads(maps: LayerMaps, group: str, reference: str = "random", *, ratio: fl
             return math.log(_spread(own, kept) / _spread(other, kept))
 
         pseudo, margin = pseudo_values(log_ratio, len(seeds)), math.log(ratio)
-        log = stats.mean_interval(pseudo)
+        log = mean_interval(pseudo)
         whole = list(range(len(seeds)))
         tests = (
-            stats.one_sided_p(pseudo, -margin, above=True),
-            stats.one_sided_p(pseudo, -margin, above=False),
-            stats.equivalence_p(pseudo, margin),
+            one_sided_p(pseudo, -margin, above=True),
+            one_sided_p(pseudo, -margin, above=False),
+            equivalence_p(pseudo, margin),
         )
         shown = [math.exp(min(each, 700.0)) for each in log[:3]]
         spread = (_spread(own, whole), _spread(other, whole))

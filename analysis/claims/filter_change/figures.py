@@ -15,59 +15,76 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis import kernels, looks, stats
-from analysis.looks import styled
+from analysis.figures.style import (
+    INTERVAL,
+    LOOKS,
+    NOTE_COLOR,
+    arm_style,
+    arms_in_order,
+    axes,
+    empty_axes,
+    legend_beside,
+    mean_mark,
+    seeds_text,
+    study_style,
+    task_title,
+    title_and_note,
+    volume_text,
+    volume_with_unit,
+)
+from analysis.filters.kernels import read_layers
+from analysis.statistics.intervals import mean_interval
 
 NO_RUNS = "no run that was trained to its end; train them with: python -m lib train SUITE"
 AFFINE = {"affine_share": "explained by scale and shift of the kernel", "affine_share_permuted": "of another kernel"}
 
 
-@styled
+@study_style
 def change_by_stage(changes: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Angle between a filter at the start and at the end, by stage, a color per arm; independent filters as a line.
 
     Args:
-        changes: of one task and volume, from `filter_views.changes`.
+        changes: of one task and volume, from `tables.change_table`.
     """
-    ax = looks.axes(ax, width=10)
+    ax = axes(ax, width=10)
     if not len(changes):
-        return looks.empty(ax, "Angle between start and end", NO_RUNS)
-    stages, arms = list(dict.fromkeys(changes.stage)), looks.in_order(changes.arm)
+        return empty_axes(ax, "Angle between start and end", NO_RUNS)
+    stages, arms = list(dict.fromkeys(changes.stage)), arms_in_order(changes.arm)
     for place, arm in enumerate(arms):
-        look, own = looks.look(arm), changes[changes.arm == arm]
+        look, own = arm_style(arm), changes[changes.arm == arm]
         shift = 0.22 * (place - (len(arms) - 1) / 2)
         for x, stage in enumerate(stages):
             rows = own[own.stage == stage]
             low, high = rows.angle_q05.mean(), rows.angle_q95.mean()
             ax.plot([x + shift] * 2, [low, high], color=look.color, linewidth=5, alpha=0.22, solid_capstyle="butt")
-            interval = stats.mean_interval(rows.angle_median)
-            looks.mean_mark(ax, x + shift, interval.estimate, interval.low, interval.high, look, across=False)
+            interval = mean_interval(rows.angle_median)
+            mean_mark(ax, x + shift, interval.estimate, interval.low, interval.high, look, across=False)
         seeds = own.run_id.nunique()
         ax.plot([], [], color=look.color, marker=look.marker, linestyle="none",
-                label=f"{arm} ({looks.count_text(seeds, 0)})")  # fmt: skip
+                label=f"{arm} ({seeds_text(seeds, 0)})")  # fmt: skip
     chance = changes.groupby("stage", sort=False).angle_random_q05.mean()
     for x, stage in enumerate(stages):
-        ax.plot([x - 0.4, x + 0.4], [chance[stage]] * 2, color=looks.NOTE_COLOR, linestyle="--", linewidth=1.2)
-    ax.plot([], [], color=looks.NOTE_COLOR, linestyle="--", label="independent filters: 95 % above")
+        ax.plot([x - 0.4, x + 0.4], [chance[stage]] * 2, color=NOTE_COLOR, linestyle="--", linewidth=1.2)
+    ax.plot([], [], color=NOTE_COLOR, linestyle="--", label="independent filters: 95 % above")
     ax.set_xticks(range(len(stages)), stages)
     ax.set(ylim=(0, 95), xlabel="stage, along the path of the data", ylabel="angle to the start (degrees)")
     note = "median over filters, mean and 95 % t interval over seeds; pale bars: 5 % to 95 % of the filters"
-    looks.head(ax, _cell_title(changes), note)
-    looks.legend_beside(ax)
+    title_and_note(ax, _cell_title(changes), note)
+    legend_beside(ax)
     return ax
 
 
-@styled
-def trajectories(steps: pd.DataFrame, *, value: str = "angle_median", ax: Axes | None = None) -> Axes:
+@study_style
+def change_over_training(steps: pd.DataFrame, *, value: str = "angle_median", ax: Axes | None = None) -> Axes:
     """A statistic of the change since step 0 against step (log scale), a line per stage, a panel's worth of one arm.
 
     Args:
-        steps: of one task, volume and arm, from `filter_views.changes(..., trajectory=True)`.
+        steps: of one task, volume and arm, from `tables.change_table(..., trajectory=True)`.
         value: a column of it.
     """
-    ax = looks.axes(ax, width=9)
+    ax = axes(ax, width=9)
     if not len(steps):
-        return looks.empty(ax, "Change over training", "no run with checkpoints between the first and the last")
+        return empty_axes(ax, "Change over training", "no run with checkpoints between the first and the last")
     stages = list(dict.fromkeys(steps.stage))
     for stage, color in zip(stages, plt.get_cmap("viridis")(np.linspace(0, 0.92, len(stages))), strict=True):
         means = steps[steps.stage == stage].groupby("step")[value].mean()
@@ -76,63 +93,63 @@ def trajectories(steps: pd.DataFrame, *, value: str = "angle_median", ax: Axes |
     ax.set(xlabel="step (log scale)", ylabel="angle to step 0 (degrees)" if value == "angle_median" else value)
     ax.set_ylim(bottom=0)
     arm = steps.arm.iloc[0]
-    looks.head(ax, f"{arm}: {_cell_title(steps)}",
-               f"median over filters, mean over {looks.count_text(steps.run_id.nunique(), 0)}")  # fmt: skip
-    looks.legend_beside(ax)
+    title_and_note(ax, f"{arm}: {_cell_title(steps)}",
+               f"median over filters, mean over {seeds_text(steps.run_id.nunique(), 0)}")  # fmt: skip
+    legend_beside(ax)
     return ax
 
 
-@styled
+@study_style
 def affine_shares(changes: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Share of the change that one scale and one shift per kernel explain, by stage, beside its two nulls."""
-    ax = looks.axes(ax, width=10)
+    ax = axes(ax, width=10)
     if not len(changes):
-        return looks.empty(ax, "Is the change a scale and a shift?", NO_RUNS)
+        return empty_axes(ax, "Is the change a scale and a shift?", NO_RUNS)
     stages = list(dict.fromkeys(changes.stage))
-    marks = [looks.LOOKS["full_finetuning"], looks.LOOKS["frozen_random_encoder"]]
+    marks = [LOOKS["full_finetuning"], LOOKS["frozen_random_encoder"]]
     for place, (column, label) in enumerate(AFFINE.items()):
         look = marks[place]
         for x, stage in enumerate(stages):
-            interval = stats.mean_interval(changes[changes.stage == stage][column])
+            interval = mean_interval(changes[changes.stage == stage][column])
             at = x + 0.24 * (place - 0.5)
-            looks.mean_mark(ax, at, interval.estimate, interval.low, interval.high, look, across=False)
+            mean_mark(ax, at, interval.estimate, interval.low, interval.high, look, across=False)
         ax.plot([], [], color=look.color, marker=look.marker, linestyle="none", label=label)
     chance = float(changes.affine_share_chance.mean())
-    ax.axhline(chance, color=looks.NOTE_COLOR, linestyle="--", linewidth=1.2, label=f"chance ({chance:.2f})")
-    ax.axhline(0.5, color=looks.NOTE_COLOR, linestyle=":", linewidth=1.2, label="claim L7: more than half")
+    ax.axhline(chance, color=NOTE_COLOR, linestyle="--", linewidth=1.2, label=f"chance ({chance:.2f})")
+    ax.axhline(0.5, color=NOTE_COLOR, linestyle=":", linewidth=1.2, label="claim L7: more than half")
     ax.set_xticks(range(len(stages)), stages)
     ax.set(ylim=(0, 1), xlabel="stage, along the path of the data", ylabel="share of the squared change")
-    looks.head(ax, f"{changes.arm.iloc[0]}: {_cell_title(changes)}", looks.INTERVAL)
-    looks.legend_beside(ax)
+    title_and_note(ax, f"{changes.arm.iloc[0]}: {_cell_title(changes)}", INTERVAL)
+    legend_beside(ax)
     return ax
 
 
-@styled
+@study_style
 def matched_filters(pairs: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Cosine of filters of two seeds in their best order, by layer, beside that of random filters and of no order."""
-    ax = looks.axes(ax, width=10)
+    ax = axes(ax, width=10)
     if not len(pairs):
-        return looks.empty(ax, "Do two seeds find the same filters?", "fewer than two seeds of one arm")
+        return empty_axes(ax, "Do two seeds find the same filters?", "fewer than two seeds of one arm")
     pairs = pairs.query("kind == 'convolution'")
     layers = list(dict.fromkeys(pairs.layer))
     x = np.arange(len(layers))
     drawn = {"cosine": ("best order", "full_finetuning"), "chance": ("random filters, best order", "scratch"),
              "in_place": ("as they stand", "head_only")}  # fmt: skip
     for column, (label, name) in drawn.items():
-        look = looks.LOOKS[name]
+        look = LOOKS[name]
         means = pairs.groupby("layer", sort=False)[column].mean().reindex(layers)
         ax.plot(x, means.to_numpy(), color=look.color, marker=look.marker, label=label,
                 linestyle="--" if column == "chance" else "-")  # fmt: skip
     ax.set_xticks(x, layers, rotation=60, ha="right")
     ax.set(ylabel="mean cosine of a pair of filters")
     note = f"mean over {pairs.seeds.nunique()} pairs of seeds; random: the same matching of fresh filters"
-    looks.head(ax, f"Do two seeds find the same filters? {pairs.arm.iloc[0]}", note)
-    looks.legend_beside(ax)
+    title_and_note(ax, f"Do two seeds find the same filters? {pairs.arm.iloc[0]}", note)
+    legend_beside(ax)
     return ax
 
 
-@styled
-def mosaic(
+@study_style
+def filter_mosaic(
     panels: Mapping[str, Mapping[str, Tensor]], layer: str, *, difference: bool = False, most: int = 64
 ) -> NDArray[np.object_]:
     """Kernels of a layer side by side, a panel per network, on one gray scale; gray is zero. Returns the axes.
@@ -163,7 +180,7 @@ def mosaic(
 
 def _tiles(weights: Mapping[str, Tensor], layer: str, most: int) -> NDArray[np.float64]:
     """Kernels side by side in a picture as square as can be, with NaN between them."""
-    found = kernels.read({f"{layer}.weight": weights[f"{layer}.weight"]})[layer].kernels
+    found = read_layers({f"{layer}.weight": weights[f"{layer}.weight"]})[layer].kernels
     flat = found.reshape(-1, *found.shape[2:])[:most]
     while flat.ndim > 3:
         flat = flat[:, flat.shape[1] // 2]
@@ -179,5 +196,5 @@ def _tiles(weights: Mapping[str, Tensor], layer: str, most: int) -> NDArray[np.f
 
 
 def _cell_title(rows: pd.DataFrame) -> str:
-    volume = looks.volume_text(str(rows.volume_label.iloc[0]), float(rows.volume.astype("float64").mean()))
-    return f"{looks.task_title(rows)}, {looks.amount(rows, volume)}"
+    volume = volume_text(str(rows.volume_label.iloc[0]), float(rows.volume.astype("float64").mean()))
+    return f"{task_title(rows)}, {volume_with_unit(rows, volume)}"

@@ -10,24 +10,26 @@ from itertools import combinations
 
 import pandas as pd
 
-from analysis import filters, matching, outcomes
-from lib.errors import StudyError
-from lib.runs import Run
+from analysis.filters.change import filter_change_of_run, filter_change_over_training
+from analysis.filters.matching import matched
+from analysis.tables.results import run_table, with_own_source
+from lib.common.errors import StudyError
+from lib.runs.run import Run
 
 ABOUT = ["run_id", "task", "title", "kind", "goal", "arm", "source", "volume", "volume_label", "seed", "fold"]
 
 
-def chosen(runs: Iterable[Run], task: str, volume_label: str, arms: Sequence[str]) -> list[Run]:
+def runs_of_arms(runs: Iterable[Run], task: str, volume_label: str, arms: Sequence[str]) -> list[Run]:
     """Runs of some arms that were trained to their end on a task and volume; none that shares another seed's source."""
     runs = list(runs)
-    rows = outcomes.own_source(outcomes.table(runs))
+    rows = with_own_source(run_table(runs))
     rows = rows[(rows.task == task) & (rows.volume_label == volume_label) & rows.arm.isin(arms)]
     wanted = set(rows[rows.status == "done"].run_id)
     return [run for run in runs if run.path.name in wanted]
 
 
-def changes(runs: Sequence[Run], *, trajectory: bool = False) -> pd.DataFrame:
-    """How far convolutions moved, one row per run and stage (and step): `filters.between` and what the run is.
+def change_table(runs: Sequence[Run], *, trajectory: bool = False) -> pd.DataFrame:
+    """How far convolutions moved, one row per run and stage (and step): `change.filter_change` and what the run is.
 
     Upsampling and pointwise layers are left out, as a stage should stand for filters of one shape.
 
@@ -37,13 +39,16 @@ def changes(runs: Sequence[Run], *, trajectory: bool = False) -> pd.DataFrame:
     used = [run for run in runs if not trajectory or len(run.steps()) > 2]
     if not used:
         return pd.DataFrame(columns=[*ABOUT, "stage", "step"])
-    measured = [filters.trajectory(run, by="stage") if trajectory else filters.of_run(run, by="stage") for run in used]
+    measured = [
+        filter_change_over_training(run, by="stage") if trajectory else filter_change_of_run(run, by="stage")
+        for run in used
+    ]
     table = pd.concat(measured, ignore_index=True)
-    identity = outcomes.table(used)[ABOUT]  # whose `kind` says whether the data are simulated, not what a layer is
+    identity = run_table(used)[ABOUT]  # whose `kind` says whether the data are simulated, not what a layer is
     return table[table["kind"] == "convolution"].drop(columns="kind").merge(identity, on="run_id")
 
 
-def between_seeds(runs: Sequence[Run], *, draws: int = 19) -> pd.DataFrame:
+def matched_between_seeds(runs: Sequence[Run], *, draws: int = 19) -> pd.DataFrame:
     """Filters of two seeds of one arm matched one to one at the end of training: a row per pair and layer.
 
     Columns of `matching.matched`, and arm, seeds ("0 and 1").
@@ -51,11 +56,11 @@ def between_seeds(runs: Sequence[Run], *, draws: int = 19) -> pd.DataFrame:
     Raises:
         StudyError: the runs are of different arms.
     """
-    arms = set(outcomes.table(list(runs)).arm)
+    arms = set(run_table(list(runs)).arm)
     if len(arms) > 1:
         raise StudyError(f"filters are matched between seeds of one arm, got {', '.join(sorted(arms))}")
     found = []
     for first, second in combinations(sorted(runs, key=lambda run: run.spec.seed), 2):
-        table = matching.matched(first.weights(), second.weights(), draws=draws)
+        table = matched(first.weights(), second.weights(), draws=draws)
         found.append(table.assign(arm=min(arms), seeds=f"{first.spec.seed} and {second.spec.seed}"))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()

@@ -10,28 +10,26 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import (  # noqa: F401  they register their tests
-    filter_claims,
-    frozen_encoder,
-    layer_speed,
+from analysis.claims import (  # noqa: F401  they register their tests
+    feature_reuse,
+    filter_change,
     linear_finetuning,
-    reuse_claims,
-    texture,
+    random_filters,
     transfer_value,
     which_layers,
 )
-from analysis.outcomes import own_source
-from analysis.verdicts import TESTS, Claim, Threshold
-from lib.errors import StudyError, nearest
-from lib.paths import write_atomic
-from lib.runs import Run
+from analysis.claims.verdicts import TESTS, Claim, Threshold
+from analysis.tables.results import with_own_source
+from lib.common.errors import StudyError, nearest
+from lib.common.paths import write_atomic
+from lib.runs.run import Run
 
 CLAIMS = Path(__file__).with_name("claims.toml")
 COMMON = ("min_seeds", "alpha")
 TEXTS = ("id", "paper", "statement", "test", "unit")
 
 
-def load(path: Path = CLAIMS) -> list[Claim]:
+def load_claims(path: Path = CLAIMS) -> list[Claim]:
     """The claims of a file, in its order.
 
     Raises:
@@ -61,7 +59,7 @@ def evaluate(
     """The verdicts: one dictionary per claim and task, ready for JSON.
 
     Args:
-        frame, evaluations: of the runs of one suite, from `outcomes.table` and `outcomes.curves`.
+        frame, evaluations: of the runs of one suite, from `results.run_table` and `results.evaluation_table`.
         claims: default: all of claims.toml.
         runs: those of the table, for claims about weights, which are not tested without them.
 
@@ -71,8 +69,8 @@ def evaluate(
         rests on), detectable (the smallest effect the design finds at 80 % power, in the same unit) and
         note. Numbers that do not exist are None.
     """
-    rows, by_id, own = [], {run.path.name: run for run in runs}, own_source(frame)
-    for claim in load() if claims is None else claims:
+    rows, by_id, own = [], {run.path.name: run for run in runs}, with_own_source(frame)
+    for claim in load_claims() if claims is None else claims:
         test = TESTS[claim.test]
         table = _of_goal(frame if test.shared_source else own, test.goal)
         rows += test.run(claim, table, _of_goal(evaluations, test.goal), by_id)
@@ -83,7 +81,7 @@ def _of_goal(frame: pd.DataFrame, goal: str | None) -> pd.DataFrame:
     return frame if goal is None else frame.loc[frame.goal == goal]
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_claims_file(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write verdicts as a JSON list; NaN is no JSON and is refused."""
     write_atomic(path, json.dumps(rows, indent=1, allow_nan=False) + "\n")
 

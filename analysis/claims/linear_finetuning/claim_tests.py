@@ -17,24 +17,26 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis import stats
-from analysis.leads import LINEAR, gap_growth, leads
-from analysis.verdicts import (
+from analysis.claims.linear_finetuning.tables import LINEAR, generalization_gap, paired_leads
+from analysis.claims.verdicts import (
     CONDITIONS,
     TESTS,
     Claim,
     ClaimTest,
     Runs,
-    balanced,
     by_replicate,
-    kinds,
-    sentence,
+    complete_replicates,
+    data_kind,
+    sentences,
     side_of,
-    unpaired,
+    unpaired_text,
     verdict,
 )
-from lib.adapters import without_factors
-from lib.runs import Run, run_dir
+from analysis.statistics.intervals import Interval, mean_interval, replicate_slopes, time_ratio
+from analysis.statistics.power import detectable
+from analysis.statistics.tests import holm, one_sided_p
+from lib.runs.run import Run, run_dir
+from lib.strategies.adapters import without_factors
 
 _CONDITIONS = ["task", *CONDITIONS]
 _L3 = ["rate", "source", "volume_label"]
@@ -56,31 +58,31 @@ def best_across_contrasts(claim: Claim, frame: pd.DataFrame, evaluations: pd.Dat
         rivals = [arm for arm in dict.fromkeys(own.arm) if not arm.startswith(LINEAR)]
         found, left_out = {}, []
         for arm in rivals:
-            pairs = leads(own, LINEAR, arm)
-            wide, words = balanced(by_replicate(pairs[pairs.lead.notna()], "lead", CONDITIONS), least)
+            pairs = paired_leads(own, LINEAR, arm)
+            wide, words = complete_replicates(by_replicate(pairs[pairs.lead.notna()], "lead", CONDITIONS), least)
             if len(wide) >= least:
                 found[arm] = wide.mean(axis=1).to_numpy()
                 left_out += [f"against {arm} {words}"] if words else []
         if not found:
-            rows.append(verdict(claim, task, "not tested", sentence(f"fewer than {least} seeds", kinds(own))))
+            rows.append(verdict(claim, task, "not tested", sentences(f"fewer than {least} seeds", data_kind(own))))
             continue
         lacking = [arm for arm in rivals if arm not in found]
         left_out += [f"not compared, fewer than {least} seeds: {', '.join(lacking)}"] if lacking else []
-        intervals = {arm: stats.mean_interval(values) for arm, values in found.items()}
+        intervals = {arm: mean_interval(values) for arm, values in found.items()}
         closest = min(intervals, key=lambda arm: intervals[arm].estimate)
-        behind = stats.holm([stats.one_sided_p(values, margin, above=False) for values in found.values()])
+        behind = holm([one_sided_p(values, margin, above=False) for values in found.values()])
         word = "inconclusive"
         if all(each.low > margin for each in intervals.values()) and not lacking:
             word = "supported"
         elif (behind < claim.value("alpha")).any():
             word = "contradicted"
         every = ", ".join(f"{arm} {each.estimate:+.2f}" for arm, each in intervals.items())
-        note = sentence(
-            f"closest: {closest}; {intervals[closest].method}", f"leads over {every}", *left_out, kinds(own)
+        note = sentences(
+            f"closest: {closest}; {intervals[closest].method}", f"leads over {every}", *left_out, data_kind(own)
         )
         row = verdict(
             claim, task, word, note, interval=intervals[closest], seeds=intervals[closest].n,
-            detectable=stats.detectable(found[closest]),
+            detectable=detectable(found[closest]),
         )  # fmt: skip
         rows.append(row)
     return rows or [verdict(claim, "all", "not tested", "No finished run that moved to another contrast")]
@@ -91,15 +93,17 @@ def fewer_artifacts(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame
 
     `supported`: its interval lies below the threshold. `contradicted`: above.
     """
-    pairs = leads(frame[frame.scenario.isin(["contrast", ""])], *claim.compare, metric="artifacts")
+    pairs = paired_leads(frame[frame.scenario.isin(["contrast", ""])], *claim.compare, metric="artifacts")
     pairs["log"] = np.log(pairs["first"] / pairs.second).where(pairs.status == "done")
     rows = []
     for target, own in pairs.groupby("images"):
-        wide, left_out = balanced(by_replicate(own[own.log.notna()], "log", _CONDITIONS), int(claim.value("min_seeds")))
+        wide, left_out = complete_replicates(
+            by_replicate(own[own.log.notna()], "log", _CONDITIONS), int(claim.value("min_seeds"))
+        )
         logs = wide.mean(axis=1).to_numpy()
-        interval = stats.time_ratio(np.exp(logs), np.ones(len(logs)))
+        interval = time_ratio(np.exp(logs), np.ones(len(logs)))
         word = side_of(interval, claim.value("ratio"), low="supported", high="contradicted")
-        detect = math.exp(-stats.detectable(logs))
+        detect = math.exp(-detectable(logs))
         rows.append(
             _judged(
                 claim,
@@ -109,8 +113,8 @@ def fewer_artifacts(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame
                 detect,
                 _conditions(wide),
                 left_out,
-                unpaired(own, elsewhere=()),
-                kinds(own),
+                unpaired_text(own, elsewhere=()),
+                data_kind(own),
             )
         )
     return rows or [verdict(claim, "all", "not tested", "No pair of runs that moved to another contrast")]
@@ -123,7 +127,7 @@ def lead_grows_as_volumes_fall(claim: Claim, frame: pd.DataFrame, evaluations: p
     the threshold, and the lead with the fewest volumes above its own. `contradicted`: one of them is shown to be on
     the other side. Where full fine-tuning is ahead from some number on, the note says from which.
     """
-    pairs = leads(frame, *claim.compare)
+    pairs = paired_leads(frame, *claim.compare)
     pairs = pairs[pairs.scenario.isin(["direction", "anatomy"])]
     rows = []
     for target, own in pairs.groupby("images"):
@@ -132,15 +136,19 @@ def lead_grows_as_volumes_fall(claim: Claim, frame: pd.DataFrame, evaluations: p
         wide, missing = _at_all_volumes(by_replicate(led, "lead", _L3), int(claim.value("min_seeds")))
         if len(volumes) < 2 or not len(wide.columns):
             reason = "no rate has all numbers of volumes" if len(volumes) > 1 else "only one number of volumes"
-            rows.append(verdict(claim, target, "not tested", sentence(reason, unpaired(own, elsewhere=()), kinds(own))))
+            rows.append(
+                verdict(
+                    claim, target, "not tested", sentences(reason, unpaired_text(own, elsewhere=()), data_kind(own))
+                )
+            )
             continue
         # A seed counts once: its leads at a number of volumes are averaged over the rates and sources that all have.
         means = pd.DataFrame(wide.T.groupby(level="volume_label").mean()).T[list(volumes.index)]
         shared = wide.columns.unique("rate")
         design = np.column_stack([np.ones(len(volumes)), np.log2(volumes)])
-        slopes = stats.replicate_slopes(design, means.to_numpy())[1]
+        slopes = replicate_slopes(design, means.to_numpy())[1]
         per_seed = np.linalg.lstsq(design, means.to_numpy().T, rcond=None)[0][1] if len(means) else np.zeros(0)
-        few = stats.mean_interval(means[volumes.index[0]])
+        few = mean_interval(means[volumes.index[0]])
         word = "inconclusive"
         if slopes.high < claim.value("slope") and few.low > claim.value("lead"):
             word = "supported"
@@ -155,8 +163,10 @@ def lead_grows_as_volumes_fall(claim: Claim, frame: pd.DataFrame, evaluations: p
             f"rates {', '.join(f'{rate:g}' for rate in sorted(shared))}",
             missing,
         )
-        detect = -stats.detectable(per_seed)
-        rows.append(_judged(claim, target, word, slopes, detect, *note, unpaired(own, elsewhere=()), kinds(own)))
+        detect = -detectable(per_seed)
+        rows.append(
+            _judged(claim, target, word, slopes, detect, *note, unpaired_text(own, elsewhere=()), data_kind(own))
+        )
     return rows or [verdict(claim, "all", "not tested", "No pair of runs that moved to another direction or anatomy")]
 
 
@@ -183,40 +193,42 @@ def largest_lead(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, r
     `supported`: some lead is shown to reach the gain (one-sided t, Holm over all cells). `contradicted`: every lead is
     shown to lie below it (all must, so no correction).
     """
-    pairs, least, gain = leads(frame, *claim.compare), int(claim.value("min_seeds")), claim.value("gain")
+    pairs, least, gain = paired_leads(frame, *claim.compare), int(claim.value("min_seeds")), claim.value("gain")
     cells: dict[Any, Any] = {key: own.lead.dropna().to_numpy() for key, own in pairs.groupby(_CONDITIONS)}
     cells = {key: values for key, values in cells.items() if len(values) >= least}
     if not cells:
         return [verdict(claim, "all", "not tested", f"No pair of runs with {least} seeds")]
     alpha = claim.value("alpha")
-    above = stats.holm([stats.one_sided_p(values, gain, above=True) for values in cells.values()])
-    below = np.array([stats.one_sided_p(values, gain, above=False) for values in cells.values()])
+    above = holm([one_sided_p(values, gain, above=True) for values in cells.values()])
+    below = np.array([one_sided_p(values, gain, above=False) for values in cells.values()])
     best = max(cells, key=lambda key: cells[key].mean())
-    interval = stats.mean_interval(cells[best])
+    interval = mean_interval(cells[best])
     word = "supported" if (above < alpha).any() else "contradicted" if (below < alpha).all() else "inconclusive"
     means = [values.mean() for values in cells.values()]
     reference = pairs[(pairs[_CONDITIONS] == list(best)).all(axis=1) & pairs.lead.notna()].second.mean()
-    note = sentence(
+    note = sentences(
         f"{best[0]}, {best[1]} volumes; {interval.method}, uncorrected for being the largest of {len(cells)}",
         f"median over the grid {np.median(means):+.2f}, smallest {min(means):+.2f} dB",
         f"{100 * interval.estimate / reference:.2f} % of the PSNR of full fine-tuning (paper: 5.89 %)",
-        unpaired(pairs, elsewhere=()),
-        kinds(pairs),
+        unpaired_text(pairs, elsewhere=()),
+        data_kind(pairs),
     )
-    detect = stats.detectable(cells[best])
+    detect = detectable(cells[best])
     return [verdict(claim, "all", word, note, interval=interval, seeds=interval.n, detectable=detect)]
 
 
 def overfits_less(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> Rows:
     """Per target: growth of the training-validation gap, linear less full, where volumes are few (L5)."""
-    grown = frame.merge(gap_growth(evaluations), on="run_id", how="left")
+    grown = frame.merge(generalization_gap(evaluations), on="run_id", how="left")
     few = grown[grown.volume <= claim.value("small")]
-    return _per_target(claim, leads(few, *claim.compare, metric="growth"), claim.value("excess"), low="supported")
+    return _per_target(
+        claim, paired_leads(few, *claim.compare, metric="growth"), claim.value("excess"), low="supported"
+    )
 
 
 def forgets_less(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> Rows:
     """Per target: PSNR on source images after the transfer, linear less full (L6)."""
-    pairs = leads(frame, *claim.compare, metric="source_after")
+    pairs = paired_leads(frame, *claim.compare, metric="source_after")
     return _per_target(claim, pairs, claim.value("margin"), low="contradicted")
 
 
@@ -236,7 +248,7 @@ def only_factors_change(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataF
         kept = without_factors(after)
         changed += sum(name not in before or not torch.equal(before[name], value) for name, value in kept.items())
         tensors += len(kept)
-    exact = stats.Interval(float(changed), math.nan, math.nan, len(frozen), "exact")
+    exact = Interval(float(changed), math.nan, math.nan, len(frozen), "exact")
     note = f"{tensors} tensors of {len(frozen)} runs compared with those of their sources; normalization frozen"
     word = "contradicted" if changed > claim.value("changed") else "supported"
     return [verdict(claim, "all", word, note, interval=exact, seeds=len({run.spec.seed for run in frozen}))]
@@ -247,16 +259,16 @@ def _per_target(claim: Claim, pairs: pd.DataFrame, threshold: float, *, low: str
     high = "contradicted" if low == "supported" else "supported"
     rows = []
     for target, own in pairs.groupby("images"):
-        wide, left_out = balanced(
+        wide, left_out = complete_replicates(
             by_replicate(own[own.lead.notna()], "lead", _CONDITIONS), int(claim.value("min_seeds"))
         )
         values = wide.mean(axis=1).to_numpy()
-        interval = stats.mean_interval(values)
+        interval = mean_interval(values)
         word = side_of(interval, threshold, low=low, high=high)
         means = own.loc[own.lead.notna(), ["first", "second"]].astype("float64").mean()
         both = f"{claim.compare[0]} {means['first']:.2f}, {claim.compare[1]} {means.second:.2f} dB"
-        detect = stats.detectable(values)
-        parts = (both, _conditions(wide), left_out, unpaired(own, elsewhere=()), kinds(own))
+        detect = detectable(values)
+        parts = (both, _conditions(wide), left_out, unpaired_text(own, elsewhere=()), data_kind(own))
         rows.append(_judged(claim, target, word, interval, detect, *parts))
     return rows or [verdict(claim, "all", "not tested", "No pair of runs")]
 
@@ -265,14 +277,12 @@ def _conditions(wide: pd.DataFrame) -> str:
     return f"mean over {len(wide.columns)} cells of sampling rate and volumes"
 
 
-def _judged(
-    claim: Claim, target: str, word: str, interval: stats.Interval, detect: float, *note: str
-) -> dict[str, Any]:
+def _judged(claim: Claim, target: str, word: str, interval: Interval, detect: float, *note: str) -> dict[str, Any]:
     """A row of the ledger, "not tested" below the seeds that the claim needs."""
     if interval.n < claim.value("min_seeds"):
         reason = f"{interval.n} seeds, {claim.value('min_seeds'):g} needed"
-        return verdict(claim, str(target), "not tested", sentence(reason, *note), seeds=interval.n)
-    text = sentence(interval.method, *note)
+        return verdict(claim, str(target), "not tested", sentences(reason, *note), seeds=interval.n)
+    text = sentences(interval.method, *note)
     return verdict(claim, str(target), word, text, interval=interval, seeds=interval.n, detectable=detect)
 
 

@@ -5,19 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
-from analysis import stats
-from analysis.compressed_sensing import total_variation, tune
-from analysis.rows import run_row
-from lib.cascade import unpack, zero_filled
-from lib.image_metrics import summarize_images
-from lib.reconstruction import Reconstruction, reconstruction
-from lib.runs import Run
+from analysis.statistics.intervals import mean_interval
+from analysis.tables.run_row import run_row
+from lib.imaging.total_variation import total_variation
+from lib.networks.cascade import unpack, zero_filled
+from lib.runs.run import Run
+from lib.training.reconstruction import Reconstruction, reconstruction
+from lib.training.reconstruction_metrics import psnr, summarize_images
 
 TUNED_ON = 8  # validation slices, evenly spread
 METRICS = ("psnr", "ssim", "nmse")
@@ -27,7 +28,7 @@ COLUMNS = ["task", "title", "kind", "fold", "method", "seeds", "weight", "subjec
 NETWORKS = {"cascade": "cascade", "unet": "U-Net"}
 
 
-def beside_networks(runs: Iterable[Run], *, folds: int | None = 1) -> pd.DataFrame:
+def scores_by_method(runs: Iterable[Run], *, folds: int | None = 1) -> pd.DataFrame:
     """Scores of every test slice by method: zero-filled, total variation, networks trained from scratch on all data.
 
     The weight of the total variation is tuned on validation slices of the same fold. A network's score of a slice is
@@ -93,8 +94,29 @@ def method_table(table: pd.DataFrame) -> pd.DataFrame:
     for _, own in table.groupby(["task", "method"], sort=False):
         row = own.iloc[0][["task", "title", "kind", "method"]].to_dict()
         for metric in ("psnr", "ssim"):
-            each = stats.mean_interval(own[metric])
+            each = mean_interval(own[metric])
             row |= {metric: each.estimate, f"{metric}_low": each.low, f"{metric}_high": each.high}
         row |= {"nmse": own.nmse.mean(), "slices": len(own), "subjects": own.subject.nunique()}
         rows.append(row | {"networks": int(own.groupby("fold").seeds.first().sum()), "weight": own.weight.mean()})
     return pd.DataFrame(rows, columns=MEANS)
+
+
+WEIGHTS = (0.001, 0.003, 0.01, 0.03, 0.1)  # tried by `tune`, where images reach from 0 to 1
+
+
+def tune(
+    kspace: Tensor, maps: Tensor, mask: Tensor, truth: Tensor, *, weights: Sequence[float] = WEIGHTS
+) -> pd.DataFrame:
+    """Mean PSNR of validation images by weight, best first: columns weight, psnr (dB), edge.
+
+    `edge` says that the best weight is the lowest or highest that was tried, so that a better one may lie beyond.
+
+    Args:
+        truth: magnitudes (n, h, w) with a range of 1, of the same images.
+    """
+    rows = [
+        {"weight": weight, "psnr": float(psnr(total_variation(kspace, maps, mask, weight).abs(), truth).mean())}
+        for weight in sorted(weights)
+    ]
+    table = pd.DataFrame(rows).sort_values("psnr", ascending=False, ignore_index=True)
+    return table.assign(edge=bool(table.weight[0] in (min(weights), max(weights))))

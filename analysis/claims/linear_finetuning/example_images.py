@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.coil_calibration import Reconstructions, reconstruct
-from lib import manifests, mri, scans
-from lib.errors import StudyError
-from lib.kspace import Measured, read_kspace
-from lib.simulate import anatomy
-from lib.volumes import read_volume, squares
+from lib.common.errors import StudyError
+from lib.data.cards import find_card, root_note
+from lib.data.simulate import anatomy
+from lib.data.tasks import scans
+from lib.imaging import mri
+from lib.imaging.coil_calibration import Reconstructions, reconstruct
+from lib.imaging.kspace import Measured, read_kspace
+from lib.imaging.volumes import read_volume, square_slices
 
 # Region, contrast, direction, and the real person to show: one whose volume still has skin and skull.
 PAIRS = (
@@ -34,7 +36,7 @@ def sampled_lines(lines: int, *, acceleration: float, count: int = 4) -> dict[st
     }
 
 
-def embedded_beside_real(size: int) -> list[tuple[str, np.ndarray, np.ndarray | None]]:
+def simulated_and_real_slices(size: int) -> list[tuple[str, np.ndarray, np.ndarray | None]]:
     """(what it shows, simulated slice, real slice or None where the data root has no such volume), each (size, size).
 
     Both are the slice in the middle of those that tasks are made of, of the first simulated subject and of a person.
@@ -46,7 +48,7 @@ def embedded_beside_real(size: int) -> list[tuple[str, np.ndarray, np.ndarray | 
         files = [scan.file for scan in task.scans() if scan.subject == person]
         real = None
         if files:
-            images, _ = squares(read_volume(files[0]), direction, size, scans.SLICES)
+            images, _ = square_slices(read_volume(files[0]), direction, size, scans.SLICES)
             real = images[round(PLACE * (len(images) - 1))]
         found.append((f"{region} {contrast}, {direction}", simulated[round(PLACE * 6)], real))
     return found
@@ -54,7 +56,7 @@ def embedded_beside_real(size: int) -> list[tuple[str, np.ndarray, np.ndarray | 
 
 def kspace_at_hand() -> bool:
     """Whether the data root holds the measured brain."""
-    return (manifests.find("kspace").path / BRAIN).is_file()
+    return (find_card("kspace").path / BRAIN).is_file()
 
 
 def measured_brain() -> tuple[Measured, Reconstructions]:
@@ -63,9 +65,9 @@ def measured_brain() -> tuple[Measured, Reconstructions]:
     Raises:
         StudyError: the data root does not hold it; says how to get it.
     """
-    card = manifests.find("kspace")
+    card = find_card("kspace")
     file = card.path / BRAIN
     if not file.is_file():
-        raise StudyError(f"no {file}; {' '.join(card.manual.split())}; {manifests.root_note()}")
+        raise StudyError(f"no {file}; {' '.join(card.manual.split())}; {root_note()}")
     measured = read_kspace(file)
     return measured, reconstruct(measured)

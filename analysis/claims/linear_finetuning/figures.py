@@ -14,104 +14,121 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from analysis import looks, stats
-from analysis.leads import by_seed
-from analysis.looks import styled
+from analysis.claims.linear_finetuning.tables import lead_by_seed
+from analysis.figures.style import (
+    INTERVAL,
+    LOOKS,
+    ArmStyle,
+    arm_style,
+    arms_in_order,
+    axes,
+    empty_axes,
+    legend_beside,
+    limits_around,
+    mean_mark,
+    seed_points,
+    study_style,
+    task_title,
+    title_and_note,
+    volume_text,
+    volume_with_unit,
+)
+from analysis.statistics.intervals import mean_interval
 
 RATE_COLORS = {3.0: "#56B4E9", 4.0: "#0072B2", 6.0: "#E69F00", 8.0: "#D55E00"}
 
 
-@styled
+@study_style
 def lead_by_volume(pairs: pd.DataFrame, target: str, *, ax: Axes | None = None) -> Axes:
     """Lead of linear over full fine-tuning on one target against the number of volumes, a line per sampling rate.
 
     Args:
-        pairs: from `leads.leads`. target: a value of its column `images`.
+        pairs: from `tables.paired_leads`. target: a value of its column `images`.
     """
-    ax = looks.axes(ax, width=9)
+    ax = axes(ax, width=9)
     rows = pairs[(pairs.images == target) & pairs.lead.notna()]
     if not len(rows):
-        return looks.empty(ax, target, "no pair of runs on this target")
+        return empty_axes(ax, target, "no pair of runs on this target")
     rates, bounds = sorted(rows.rate.unique()), [0.0]
     for place, rate in enumerate(rates):
         own = rows[rows.rate == rate]
         volumes = own.groupby("volume_label").volume.mean().astype("float64").sort_values()
-        look = looks.Look(RATE_COLORS.get(rate, "#444444"), "osD^"[place % 4])
+        look = ArmStyle(RATE_COLORS.get(rate, "#444444"), "osD^"[place % 4])
         shift = 1.05 ** (place - (len(rates) - 1) / 2)
         means: list[float] = []
         for label, volume in volumes.items():
-            values = by_seed(own[own.volume_label == label])
-            each = stats.mean_interval(values)
+            values = lead_by_seed(own[own.volume_label == label])
+            each = mean_interval(values)
             means.append(each.estimate)
             bounds += [each.low, each.high]
-            looks.mean_mark(ax, volume * shift, each.estimate, each.low, each.high, look, across=False)
-            looks.dots(ax, np.full(len(values), volume * shift), values, look.color, across=False)
+            mean_mark(ax, volume * shift, each.estimate, each.low, each.high, look, across=False)
+            seed_points(ax, np.full(len(values), volume * shift), values, look.color, across=False)
         ax.plot(volumes * shift, means, color=look.color, marker=look.marker, label=f"rate {rate:g}")
     volumes = rows.groupby("volume_label").volume.mean().astype("float64").sort_values()
     ax.axhline(0, color="black", linewidth=1, zorder=1)
     ax.set_xscale("log")
-    ax.set_xticks(volumes.tolist(), [looks.volume_text(str(label), volume) for label, volume in volumes.items()])
+    ax.set_xticks(volumes.tolist(), [volume_text(str(label), volume) for label, volume in volumes.items()])
     ax.minorticks_off()
     ax.set_xlim(volumes.min() / 1.4, volumes.max() * 1.4)
-    beyond = looks.limits(ax.set_ylim, [*rows.lead, 0.0], bounds, bounds, least=0.2)
+    beyond = limits_around(ax.set_ylim, [*rows.lead, 0.0], bounds, bounds, least=0.2)
     ax.set(xlabel="training subjects (log scale)", ylabel="lead of linear fine-tuning (dB)")
     title = str(rows.title.iloc[0]).rpartition(", rate")[0]
-    looks.head(ax, title, f"{looks.INTERVAL}; dots: single seeds; above 0 linear fine-tuning is ahead{beyond}")
-    looks.legend_beside(ax)
+    title_and_note(ax, title, f"{INTERVAL}; dots: single seeds; above 0 linear fine-tuning is ahead{beyond}")
+    legend_beside(ax)
     return ax
 
 
-@styled
+@study_style
 def gain_and_loss(table: pd.DataFrame, task: str, volume_label: str, *, ax: Axes | None = None) -> Axes:
     """What each arm gains on the target against what it loses on the source, in dB, both from the source network.
 
     Args:
-        table: from `outcomes.table`. task: as tables name it, with its rate.
+        table: from `results.run_table`. task: as tables name it, with its rate.
     """
-    ax = looks.axes(ax, width=9)
+    ax = axes(ax, width=9)
     rows = table[(table.task == task) & (table.volume_label == volume_label) & (table.status == "done")]
     moved = rows[rows.start_psnr.notna()]
     if not len(moved):
-        return looks.empty(ax, task, f"no finished run from a source at volume {volume_label}")
-    for arm in looks.in_order(moved.arm):
-        own, look = moved[moved.arm == arm], looks.look(arm)
+        return empty_axes(ax, task, f"no finished run from a source at volume {volume_label}")
+    for arm in arms_in_order(moved.arm):
+        own, look = moved[moved.arm == arm], arm_style(arm)
         x, y = own.source_after - own.source_before, own.psnr - own.start_psnr
-        across, up = stats.mean_interval(x), stats.mean_interval(y)
-        looks.mean_mark(ax, across.estimate, up.estimate, across.low, across.high, look, across=True)
-        looks.mean_mark(ax, across.estimate, up.estimate, up.low, up.high, look, across=False)
+        across, up = mean_interval(x), mean_interval(y)
+        mean_mark(ax, across.estimate, up.estimate, across.low, across.high, look, across=True)
+        mean_mark(ax, across.estimate, up.estimate, up.low, up.high, look, across=False)
         ax.plot([], [], color=look.color, marker=look.marker, linestyle="none", label=arm)
     scratch = rows[rows.arm == "scratch"]
     if len(scratch):
         joined = scratch.psnr.mean() - moved.start_psnr.mean()
-        ax.axhline(joined, color=looks.LOOKS["scratch"].color, linestyle=":", label="scratch (has no source)")
+        ax.axhline(joined, color=LOOKS["scratch"].color, linestyle=":", label="scratch (has no source)")
     ax.axhline(0, color="black", linewidth=1, zorder=1)
     ax.axvline(0, color="black", linewidth=1, zorder=1)
     ax.set(
         xlabel="PSNR on source slices, after less before (dB)", ylabel="PSNR on target slices,\nafter less before (dB)"
     )
-    looks.head(
+    title_and_note(
         ax,
-        f"{looks.task_title(rows)}, {looks.amount(rows, volume_label)}",
-        f"{looks.INTERVAL}; 0, 0: the source network",
+        f"{task_title(rows)}, {volume_with_unit(rows, volume_label)}",
+        f"{INTERVAL}; 0, 0: the source network",
     )
-    looks.legend_beside(ax)
+    legend_beside(ax)
     return ax
 
 
-@styled
-def gaps(curves: pd.DataFrame, task: str, volume_label: str, *, ax: Axes | None = None) -> Axes:
+@study_style
+def generalization_gaps(curves: pd.DataFrame, task: str, volume_label: str, *, ax: Axes | None = None) -> Axes:
     """PSNR on training slices less that on validation slices, by step, one line per arm with its band."""
-    ax = looks.axes(ax, width=9)
+    ax = axes(ax, width=9)
     rows = curves[(curves.task == task) & (curves.volume_label == volume_label) & curves.train_psnr.notna()]
     if not len(rows):
-        return looks.empty(ax, task, f"no evaluation of this task at volume {volume_label}")
+        return empty_axes(ax, task, f"no evaluation of this task at volume {volume_label}")
     rows = rows.assign(gap=rows.train_psnr - rows.val_psnr)
     rows = rows[rows.strategy != "scratch"]
     rows = rows.assign(growth=rows.gap - rows.run_id.map(rows[rows.step == 0].set_index("run_id").gap))
-    for arm in looks.in_order(rows.arm):
-        own, look = rows[rows.arm == arm], looks.look(arm)
+    for arm in arms_in_order(rows.arm):
+        own, look = rows[rows.arm == arm], arm_style(arm)
         wide = own.pivot_table(index="run_id", columns="step", values="growth").ffill(axis=1)
-        found = [stats.mean_interval(wide[step].dropna()) for step in wide]
+        found = [mean_interval(wide[step].dropna()) for step in wide]
         steps = wide.columns.to_numpy(dtype=np.float64)
         ax.plot(steps, [each.estimate for each in found], color=look.color, marker=look.marker, label=arm)
         if len(rows.arm.unique()) <= 3 and np.isfinite([each.low for each in found]).any():
@@ -123,15 +140,15 @@ def gaps(curves: pd.DataFrame, task: str, volume_label: str, *, ax: Axes | None 
     ax.set_ylim(np.nanmin([0.0, *lines]) - 0.3, np.nanmax(lines) + 0.3)
     ax.axhline(0, color="black", linewidth=1, zorder=1)
     ax.set(xlabel="step", ylabel="growth of the gap\ntraining - validation (dB)")
-    band = f"{looks.INTERVAL} (band)" if len(rows.arm.unique()) <= 3 else "mean over seeds"
-    looks.head(
-        ax, f"{looks.task_title(rows)}, {looks.amount(rows, volume_label)}", f"{band}; 0: where the transfer began"
+    band = f"{INTERVAL} (band)" if len(rows.arm.unique()) <= 3 else "mean over seeds"
+    title_and_note(
+        ax, f"{task_title(rows)}, {volume_with_unit(rows, volume_label)}", f"{band}; 0: where the transfer began"
     )
-    looks.legend_beside(ax)
+    legend_beside(ax)
     return ax
 
 
-@styled
+@study_style
 def factors_by_stage(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """How far scales stand from 1, by layer: those that were learned, and those that fit full fine-tuning.
 
@@ -139,31 +156,31 @@ def factors_by_stage(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         table: from `reconstructions.factor_table`.
     """
     if not len(table):
-        return looks.empty(looks.axes(ax), "Scales by layer", "no pair of linear and full fine-tuning")
+        return empty_axes(axes(ax), "Scales by layer", "no pair of linear and full fine-tuning")
     layers = list(dict.fromkeys(table.layer))
-    ax = looks.axes(ax, width=9, height=1.8 + 0.36 * len(layers))
-    kinds = {"learned": looks.LOOKS["scale_shift"], "fitted": looks.LOOKS["full_finetuning"]}
+    ax = axes(ax, width=9, height=1.8 + 0.36 * len(layers))
+    kinds = {"learned": LOOKS["scale_shift"], "fitted": LOOKS["full_finetuning"]}
     for (name, look), aside in zip(kinds.items(), (-0.14, 0.14), strict=True):
         for place, layer in enumerate(layers):
-            each = stats.mean_interval(table[table.layer == layer].groupby("seed")[name].mean())
-            looks.mean_mark(ax, each.estimate, place + aside, each.low, each.high, look, across=True)
+            each = mean_interval(table[table.layer == layer].groupby("seed")[name].mean())
+            mean_mark(ax, each.estimate, place + aside, each.low, each.high, look, across=True)
         text = "learned by linear fine-tuning" if name == "learned" else "that fit full fine-tuning best"
         ax.plot([], [], color=look.color, marker=look.marker, linestyle="none", label=text)
     ax.set_yticks(range(len(layers)), layers)
     ax.set_ylim(len(layers) - 0.5, -0.5)
     ax.set_xlim(left=0)
     ax.set_xlabel("median distance of a kernel's scale from 1")
-    looks.head(ax, "Scales by layer, input first", looks.INTERVAL)
-    looks.legend_beside(ax)
+    title_and_note(ax, "Scales by layer, input first", INTERVAL)
+    legend_beside(ax)
     return ax
 
 
-@styled
-def slices(images: Mapping[str, np.ndarray], title: str, *, worst: float = 0.2) -> NDArray[np.object_]:
+@study_style
+def reconstruction_panels(images: Mapping[str, np.ndarray], title: str, *, worst: float = 0.2) -> NDArray[np.object_]:
     """One slice from every network, and below it what is wrong with it, all errors on one scale.
 
     Args:
-        images: from `reconstructions.pictures`, "reference" first. worst: error that is drawn black.
+        images: from `reconstructions.reconstructed_slices`, "reference" first. worst: error that is drawn black.
 
     Returns:
         The axes, (2, names).

@@ -13,26 +13,25 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from analysis import looks
-from analysis.coil_calibration import Reconstructions
-from analysis.looks import styled
-from lib.kspace import Measured
+from analysis.figures.style import ArmStyle, axes, empty_axes, mean_mark, study_style, task_title, title_and_note
+from lib.imaging.coil_calibration import Reconstructions
+from lib.imaging.kspace import Measured
 
 METHODS = {
-    "zero-filled": looks.Look("#999999", "v"),
-    "total variation": looks.Look("#E69F00", "s"),
-    "U-Net": looks.Look("#56B4E9", "D"),
-    "cascade": looks.Look("#0072B2", "o"),
+    "zero-filled": ArmStyle("#999999", "v"),
+    "total variation": ArmStyle("#E69F00", "s"),
+    "U-Net": ArmStyle("#56B4E9", "D"),
+    "cascade": ArmStyle("#0072B2", "o"),
 }
 NAMES = {"psnr": "PSNR on test slices (dB)", "ssim": "SSIM on test slices"}
 
 
-@styled
-def masks(lines: Mapping[str, np.ndarray], acceleration: float) -> NDArray[np.object_]:
+@study_style
+def sampling_masks(lines: Mapping[str, np.ndarray], acceleration: float) -> NDArray[np.object_]:
     """Sampled lines of k-space by kind, one strip per item: black is measured.
 
     Args:
-        lines: from `mri_examples.sampled_lines`, bool (items, lines) by kind.
+        lines: from `example_images.sampled_lines`, bool (items, lines) by kind.
 
     Returns:
         The axes, (kinds,).
@@ -53,12 +52,12 @@ def masks(lines: Mapping[str, np.ndarray], acceleration: float) -> NDArray[np.ob
     return grid[:, 0]
 
 
-@styled
-def beside_real(pairs: Sequence[tuple[str, np.ndarray, np.ndarray | None]]) -> NDArray[np.object_]:
+@study_style
+def simulated_beside_real(pairs: Sequence[tuple[str, np.ndarray, np.ndarray | None]]) -> NDArray[np.object_]:
     """Simulated slices above real ones of the same kind, if there are any; a place says where there is none.
 
     Args:
-        pairs: from `mri_examples.embedded_beside_real`.
+        pairs: from `example_images.simulated_and_real_slices`.
 
     Returns:
         The axes, (1 or 2, pairs).
@@ -80,8 +79,8 @@ def beside_real(pairs: Sequence[tuple[str, np.ndarray, np.ndarray | None]]) -> N
     return grid
 
 
-@styled
-def measured(data: Measured, found: Reconstructions) -> NDArray[np.object_]:
+@study_style
+def measured_kspace(data: Measured, found: Reconstructions) -> NDArray[np.object_]:
     """Measured k-space: samples, reconstructions at one scale, and the maps of two coils; axes (6,)."""
     figure, grid = plt.subplots(1, 6, figsize=(12.5, 3.5))
     coils, share = len(data.kspace), 100 * data.mask.mean()
@@ -102,21 +101,21 @@ def measured(data: Measured, found: Reconstructions) -> NDArray[np.object_]:
     return grid
 
 
-@styled
-def methods(table: pd.DataFrame, task: str, *, metric: str = "psnr", ax: Axes | None = None) -> Axes:
+@study_style
+def method_scores(table: pd.DataFrame, task: str, *, metric: str = "psnr", ax: Axes | None = None) -> Axes:
     """A score of one task by method: networks beside zero-filling and total variation on the same slices.
 
     Args:
-        table: from `classical.method_table`.
+        table: from `classical_baselines.method_table`.
     """
     rows = table[table.task == task]
     if not len(rows):
-        return looks.empty(looks.axes(ax), task, "no network trained from scratch on all data")
+        return empty_axes(axes(ax), task, "no network trained from scratch on all data")
     rows = rows.assign(place=[list(METHODS).index(each) for each in rows.method]).sort_values("place")
-    ax = looks.axes(ax, width=9, height=1.8 + 0.5 * len(rows))
+    ax = axes(ax, width=9, height=1.8 + 0.5 * len(rows))
     for place, row in enumerate(rows.itertuples()):
         low, high = getattr(row, f"{metric}_low"), getattr(row, f"{metric}_high")
-        looks.mean_mark(ax, getattr(row, metric), place, low, high, METHODS[row.method], across=True)
+        mean_mark(ax, getattr(row, metric), place, low, high, METHODS[row.method], across=True)
         text = f"{row.networks} trained" if row.networks else f"weight {row.weight:.2g}" if row.weight > 0 else ""
         ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=11)
     ax.set_yticks(range(len(rows)), rows.method.tolist())
@@ -124,5 +123,5 @@ def methods(table: pd.DataFrame, task: str, *, metric: str = "psnr", ax: Axes | 
     ax.set_xlabel(NAMES[metric])
     counts = f"{rows.slices.iloc[0]} slices of {rows.subjects.iloc[0]} subjects"
     note = f"mean and 95 % t interval over {counts}; for other people it would be wider"
-    looks.head(ax, looks.task_title(rows), note)
+    title_and_note(ax, task_title(rows), note)
     return ax

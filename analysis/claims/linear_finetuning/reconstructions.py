@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis import factors
-from analysis.leads import FULL, LINEAR
-from analysis.rows import run_row
-from lib.cascade import to_channels, zero_filled
-from lib.errors import StudyError
-from lib.reconstruction import magnitude, reconstruction
-from lib.runs import Run, run_dir
+from analysis.claims.linear_finetuning.tables import FULL, LINEAR
+from analysis.filters import scale_factors
+from analysis.tables.run_row import run_row
+from lib.common.errors import StudyError
+from lib.networks.cascade import to_channels, zero_filled
+from lib.runs.run import Run, run_dir
+from lib.training.reconstruction import magnitude, reconstruction
 
 
-def comparable(runs: Iterable[Run], task: str, volume: str, seed: int) -> dict[str, Run]:
+def reconstruction_runs(runs: Iterable[Run], task: str, volume: str, seed: int) -> dict[str, Run]:
     """The finished runs on a target (as tables name it, `task@rate`) with one volume label and seed, by arm."""
     found = {}
     for run in runs:
@@ -42,7 +42,7 @@ def with_sources(runs: Iterable[Run]) -> list[Run]:
 
 
 @torch.no_grad()
-def pictures(runs: Mapping[str, Run], place: int = 0) -> dict[str, np.ndarray]:
+def reconstructed_slices(runs: Mapping[str, Run], place: int = 0) -> dict[str, np.ndarray]:
     """One test slice (h, w) as it is, zero-filled, from the source network as it was, and from each run, by name.
 
     Args:
@@ -73,9 +73,10 @@ def pictures(runs: Mapping[str, Run], place: int = 0) -> dict[str, np.ndarray]:
 
 
 def factor_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """Learned scales beside those that fit full fine-tuning, by layer: `factors.scales` for every pair of runs.
+    """Learned scales beside those that fit full fine-tuning, by layer: `scale_table` for every pair of runs.
 
-    A pair shares task, source, volume, seed and fold. Columns: task, volume_label, seed and those of `factors.scales`.
+    A pair shares task, source, volume, seed and fold. Columns: task, volume_label, seed and those of
+    `scale_factors.scale_table`.
     """
     pairs: dict[tuple, dict[str, Run]] = {}
     for run in runs:
@@ -86,7 +87,7 @@ def factor_table(runs: Iterable[Run]) -> pd.DataFrame:
     tables = []
     for (task, _, volume, seed, _), pair in pairs.items():
         if len(pair) == 2:
-            table = factors.scales(pair[FULL].weights(0), pair[FULL].weights(), pair[LINEAR].weights())
+            table = scale_factors.scale_table(pair[FULL].weights(0), pair[FULL].weights(), pair[LINEAR].weights())
             tables.append(table.assign(task=task, volume_label=volume, seed=seed))
     columns = ["task", "volume_label", "seed", "layer", "stage", "kind", "kernels", "fitted", "learned", "correlation"]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis import stats
-from analysis.outcomes import PAIR, finished, pair_status
-from analysis.verdicts import REPLICATE
+from analysis.claims.verdicts import REPLICATE
+from analysis.statistics.intervals import mean_interval
+from analysis.tables.paired_gains import PAIR, pair_status
+from analysis.tables.results import finished_rows
 
 LINEAR, FULL = "scale_shift", "full_finetuning"
 
 
-def leads(frame: pd.DataFrame, first: str = LINEAR, second: str = FULL, metric: str = "psnr") -> pd.DataFrame:
+def paired_leads(frame: pd.DataFrame, first: str = LINEAR, second: str = FULL, metric: str = "psnr") -> pd.DataFrame:
     """How far one arm is ahead of another: one row per run of the first, in the unit of the metric.
 
     Pairs share target, sampling rate, volume, seed and fold, and where the second arm has a source, that too.
@@ -23,7 +24,7 @@ def leads(frame: pd.DataFrame, first: str = LINEAR, second: str = FULL, metric: 
     Columns: PAIR, images (the target without its sampling rate), rate, title, kind, source, scenario, volume, first,
     second, lead, status. `lead` is missing where a run diverged or has no partner; nothing is dropped.
     """
-    ended = finished(frame[frame.goal == "reconstruction"])
+    ended = finished_rows(frame[frame.goal == "reconstruction"])
     base = ended[ended.arm == second][[*PAIR, "source", metric, "status"]]
     same = [*PAIR, "source"] if (base.source != "").any() else PAIR
     base = base[[*same, metric, "status"]].rename(columns={metric: "second", "status": "other"})
@@ -36,7 +37,7 @@ def leads(frame: pd.DataFrame, first: str = LINEAR, second: str = FULL, metric: 
     return pairs.assign(images=named[0], rate=named[1].astype("float64"))
 
 
-def by_seed(pairs: pd.DataFrame) -> pd.Series:
+def lead_by_seed(pairs: pd.DataFrame) -> pd.Series:
     """The lead of each seed (with its fold), averaged over sources where a target was reached from several."""
     return pairs.groupby(REPLICATE).lead.mean().dropna()
 
@@ -48,7 +49,7 @@ def lead_table(pairs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (images, rate, label), own in pairs.groupby(["images", "rate", "volume_label"], sort=False):
-        each = stats.mean_interval(by_seed(own))
+        each = mean_interval(lead_by_seed(own))
         led = own[own.lead.notna()]
         means = (led["first"].mean(), led.second.mean())
         rows.append((images, rate, label, *means, each.estimate, each.low, each.high, each.n))
@@ -56,7 +57,7 @@ def lead_table(pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).round(3)
 
 
-def gap_growth(evaluations: pd.DataFrame) -> pd.DataFrame:
+def generalization_gap(evaluations: pd.DataFrame) -> pd.DataFrame:
     """How far training runs away from validation: one row per run, mean over the evaluations after step 0.
 
     The gap is the PSNR on training slices less that on validation slices; what it was at step 0, where both arms of a

@@ -14,53 +14,72 @@ import pandas as pd
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from analysis import kernels, looks, wishart
-from analysis.looks import styled
-from analysis.randomness import TESTS
+from analysis.figures.style import (
+    INTERVAL,
+    LOOKS,
+    NOTE_COLOR,
+    arm_style,
+    axes,
+    empty_axes,
+    legend_beside,
+    limits_around,
+    mean_mark,
+    percent,
+    seed_points,
+    seeds_text,
+    study_style,
+    task_title,
+    title_and_note,
+    volume_text,
+    volume_with_unit,
+)
+from analysis.filters.kernels import read_layers
+from analysis.filters.randomness.battery import TESTS
+from analysis.statistics import random_matrices
 
 SURE = 4  # -log10 p at which a cell is as dark as can be
 SHADE = "Oranges"
-COLORS = {"start": looks.LOOKS["scratch"].color, "end": looks.LOOKS["full_finetuning"].color}
+COLORS = {"start": LOOKS["scratch"].color, "end": LOOKS["full_finetuning"].color}
 
 
-@styled
+@study_style
 def spectra(start: Mapping[str, Tensor], end: Mapping[str, Tensor], layer: str, *, ax: Axes | None = None) -> Axes:
     """Singular values squared of a layer's matrix at the start and at the end, with the Marchenko-Pastur law.
 
     Both scaled so that a random matrix lies between the edges, whatever its scale.
     """
-    ax = looks.axes(ax, width=9)
+    ax = axes(ax, width=9)
     values, rows, columns = {}, 0, 0
     for name, weights in {"start": start, "end": end}.items():
-        matrix = kernels.read({f"{layer}.weight": weights[f"{layer}.weight"]})[layer].rows()
+        matrix = read_layers({f"{layer}.weight": weights[f"{layer}.weight"]})[layer].rows()
         rows, columns = sorted(matrix.shape)
-        own = wishart.squared_singular_values(matrix)
+        own = random_matrices.squared_singular_values(matrix)
         values[name] = own / own.sum() * rows  # mean 1, as under the law
-    low, high = wishart.marchenko_pastur_edges(rows, columns)
+    low, high = random_matrices.marchenko_pastur_edges(rows, columns)
     top = max(high * 1.15, 1.05 * max(own.max() for own in values.values()))
     bins = np.linspace(0, top, 41)
     for own, (name, color) in zip(values.values(), COLORS.items(), strict=True):
         ax.hist(own, bins=bins, density=True, histtype="stepfilled", alpha=0.35, color=color, label=name)
     x = np.linspace(low, high, 400)
-    ax.plot(x, wishart.marchenko_pastur_density(x, rows, columns), color="black", label="Marchenko-Pastur law")
+    ax.plot(x, random_matrices.marchenko_pastur_density(x, rows, columns), color="black", label="Marchenko-Pastur law")
     ax.axvline(high, color="black", linestyle="--", linewidth=1.2, label="its edge")
     beyond = {name: float(np.maximum(own - high, 0).sum() / own.sum()) for name, own in values.items()}
     told = ", ".join(f"{name} {share:.1%}" for name, share in beyond.items())
     ax.set(xlabel="squared singular value, mean 1", ylabel="density")
-    looks.head(ax, f"{layer}: {rows} x {columns} matrix", f"energy beyond the edge: {told}")
-    looks.legend_beside(ax)
+    title_and_note(ax, f"{layer}: {rows} x {columns} matrix", f"energy beyond the edge: {told}")
+    legend_beside(ax)
     return ax
 
 
-@styled
-def battery(table: pd.DataFrame, title: str, *, ax: Axes | None = None) -> Axes:
+@study_style
+def battery_results(table: pd.DataFrame, title: str, *, ax: Axes | None = None) -> Axes:
     """P-values of the battery, tests across and layers down: the darker, the less random; a cross: survives Holm.
 
     Args:
-        table: from `randomness.battery`, of one checkpoint.
+        table: from `battery.battery`, of one checkpoint.
     """
     layers, names = list(dict.fromkeys(table.layer)), list(dict.fromkeys(table.test))
-    ax = looks.axes(ax, width=10, height=2.2 + 0.3 * len(layers))
+    ax = axes(ax, width=10, height=2.2 + 0.3 * len(layers))
     p = table.pivot(index="layer", columns="test", values="p").loc[layers, names]
     adjusted = table.pivot(index="layer", columns="test", values="p_holm").loc[layers, names]
     with np.errstate(divide="ignore"):
@@ -69,7 +88,7 @@ def battery(table: pd.DataFrame, title: str, *, ax: Axes | None = None) -> Axes:
     for y, x in np.argwhere(adjusted.to_numpy() < 0.05):
         ax.text(x, y, "x", ha="center", va="center", fontsize=11, color="white" if strength[y, x] > 2.5 else "black")
     for y, x in np.argwhere(np.isnan(p.to_numpy())):
-        ax.text(x, y, "–", ha="center", va="center", fontsize=11, color=looks.NOTE_COLOR)
+        ax.text(x, y, "–", ha="center", va="center", fontsize=11, color=NOTE_COLOR)
     labels = ["\n".join(textwrap.wrap(TESTS[name].title, 15)) for name in names]
     ax.set_xticks(range(len(names)), labels, rotation=40, ha="right")
     ax.set_yticks(range(len(layers)), layers)
@@ -77,21 +96,21 @@ def battery(table: pd.DataFrame, title: str, *, ax: Axes | None = None) -> Axes:
     figure = ax.get_figure(root=True)
     assert figure is not None
     figure.colorbar(picture, ax=ax, label="-log10 p (4 and more)", shrink=0.7)
-    looks.head(ax, title, "x: rejected at 5 % after Holm's correction over the table; –: the test does not apply")
+    title_and_note(ax, title, "x: rejected at 5 % after Holm's correction over the table; –: the test does not apply")
     return ax
 
 
-@styled
-def calibration(level: pd.DataFrame, *, alpha: float = 0.05, ax: Axes | None = None) -> Axes:
+@study_style
+def level_of_tests(level: pd.DataFrame, *, alpha: float = 0.05, ax: Axes | None = None) -> Axes:
     """How often each test rejects truly random layers, a mark per shape; the band is what chance gives.
 
     Args:
         level: from `calibration.level`, or its record.
     """
     names = list(dict.fromkeys(level.test))
-    ax = looks.axes(ax, width=10, height=1.9 + 0.5 * len(names))
+    ax = axes(ax, width=10, height=1.9 + 0.5 * len(names))
     shapes = list(dict.fromkeys(level["shape"]))
-    styles = list(looks.LOOKS.values())
+    styles = list(LOOKS.values())
     for place, shape in enumerate(shapes):
         own = level[level["shape"] == shape]
         y = np.array([names.index(name) for name in own.test]) + 0.1 * (place - (len(shapes) - 1) / 2)
@@ -102,17 +121,17 @@ def calibration(level: pd.DataFrame, *, alpha: float = 0.05, ax: Axes | None = N
     ax.set_yticks(range(len(names)), [TESTS[name].title for name in names])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_xlim(left=0)
-    ax.set_xlabel(f"random layers rejected at {looks.percent(alpha)} (%)")
+    ax.set_xlabel(f"random layers rejected at {percent(alpha)} (%)")
     ax.legend(title="filters x inputs x kernel", loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0)
     layers = sorted(set(level.layers))
-    looks.head(ax, "Does each test keep its word?",
+    title_and_note(ax, "Does each test keep its word?",
                f"{' to '.join(map(str, dict.fromkeys([layers[0], layers[-1]])))} random layers each; band: 99 of 100 "
                "such counts of an exact test")  # fmt: skip
     return ax
 
 
-@styled
-def power(table: pd.DataFrame, shape: str, *, ax: Axes | None = None) -> Axes:
+@study_style
+def power_of_tests(table: pd.DataFrame, shape: str, *, ax: Axes | None = None) -> Axes:
     """Share of layers that each test rejects at 5 %, by kind and strength of planted structure, as numbers.
 
     Args:
@@ -120,7 +139,7 @@ def power(table: pd.DataFrame, shape: str, *, ax: Axes | None = None) -> Axes:
     """
     own = table[table["shape"] == shape]
     rates = own.pivot_table(index="test", columns=["structure", "strength"], values="rate", sort=False)
-    ax = looks.axes(ax, width=1.6 + 0.72 * rates.shape[1] + 2, height=2.4 + 0.42 * len(rates))
+    ax = axes(ax, width=1.6 + 0.72 * rates.shape[1] + 2, height=2.4 + 0.42 * len(rates))
     ax.imshow(rates.to_numpy(), cmap=SHADE, vmin=0, vmax=1.3, aspect="auto")
     for (y, x), rate in np.ndenumerate(rates.to_numpy()):
         if np.isfinite(rate):
@@ -130,12 +149,12 @@ def power(table: pd.DataFrame, shape: str, *, ax: Axes | None = None) -> Axes:
     ax.set_yticks(range(len(rates)), [TESTS[name].title for name in rates.index])
     ax.grid(False)
     layers = int(own.layers.iloc[0])
-    looks.head(ax, f"Power on {shape} layers",
+    title_and_note(ax, f"Power on {shape} layers",
                f"share of {layers} layers rejected at 5 %; below: structure and its share of the energy")  # fmt: skip
     return ax
 
 
-@styled
+@study_style
 def non_inferiority(losses: pd.DataFrame, margin: float, *, ax: Axes | None = None) -> Axes:
     """Dice of frozen encoders and their controls minus that of the reference, a row each; the margin is dashed.
 
@@ -144,24 +163,24 @@ def non_inferiority(losses: pd.DataFrame, margin: float, *, ax: Axes | None = No
     """
     title = "What a frozen random encoder loses"
     if not len(losses):
-        return looks.empty(looks.axes(ax), title, "no pair of runs to compare; the suite has no frozen random encoder")
+        return empty_axes(axes(ax), title, "no pair of runs to compare; the suite has no frozen random encoder")
     rows = losses.reset_index(drop=True)
     names = ["\n".join(textwrap.wrap(f"{row.what}, against {row.reference}", 44)) for row in rows.itertuples()]
-    ax = looks.axes(ax, width=10.5, height=1.9 + 0.52 * max(2, len(rows)))
+    ax = axes(ax, width=10.5, height=1.9 + 0.52 * max(2, len(rows)))
     for place, row in enumerate(rows.itertuples()):
-        look = looks.look(row.arm)
-        looks.mean_mark(ax, row.effect, place, row.low, row.high, look, across=True)
-        looks.dots(ax, row.values, np.full(len(row.values), place), look.color, across=True)
-        seeds = looks.count_text(row.seeds, 0)
+        look = arm_style(row.arm)
+        mean_mark(ax, row.effect, place, row.low, row.high, look, across=True)
+        seed_points(ax, row.values, np.full(len(row.values), place), look.color, across=True)
+        seeds = seeds_text(row.seeds, 0)
         ax.text(1.02, place, seeds, transform=ax.get_yaxis_transform(), va="center", fontsize=11)
     ax.axvline(0, color="black", linewidth=1, zorder=1)
-    ax.axvline(-margin, color=looks.NOTE_COLOR, linestyle="--", linewidth=1.2, zorder=1)
+    ax.axvline(-margin, color=NOTE_COLOR, linestyle="--", linewidth=1.2, zorder=1)
     ax.set_yticks(range(len(rows)), names)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     every = np.concatenate([*rows["values"], [0.0, -margin]])
-    beyond = looks.limits(ax.set_xlim, every, rows.low, rows.high)
+    beyond = limits_around(ax.set_xlim, every, rows.low, rows.high)
     ax.set_xlabel("Dice - Dice of the reference, same seed")
-    volume = looks.volume_text(str(rows.volume_label.iloc[0]), float(rows.volume.iloc[0]))
-    note = f"{looks.INTERVAL}; dots: single seeds; dashed: the margin of claim K6, {margin:g}{beyond}"
-    looks.head(ax, f"{looks.task_title(rows)}, {looks.amount(rows, volume)}", note)
+    volume = volume_text(str(rows.volume_label.iloc[0]), float(rows.volume.iloc[0]))
+    note = f"{INTERVAL}; dots: single seeds; dashed: the margin of claim K6, {margin:g}{beyond}"
+    title_and_note(ax, f"{task_title(rows)}, {volume_with_unit(rows, volume)}", note)
     return ax

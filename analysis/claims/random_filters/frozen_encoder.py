@@ -13,23 +13,26 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import stats
-from analysis.outcomes import PAIR, difficulty, finished, summary
-from analysis.verdicts import (
+from analysis.claims.verdicts import (
     REPLICATE,
     TESTS,
     Claim,
     ClaimTest,
     Runs,
-    balanced,
-    diverged,
-    kinds,
-    sentence,
-    shown,
+    complete_replicates,
+    data_kind,
+    diverged_text,
+    interval_text,
+    sentences,
     side_of,
-    targets,
+    target_tasks,
     verdict,
-)  # fmt: skip
+)
+from analysis.statistics.intervals import Interval, mean_interval
+from analysis.statistics.power import detectable
+from analysis.statistics.tests import holm, non_inferiority_p
+from analysis.tables.paired_gains import PAIR, difficulty
+from analysis.tables.results import finished_rows, summary
 
 FROZEN, IMAGE = "frozen_random_encoder", "frozen_drawn_encoder (law=image)"
 NO_SKIPS, NO_SKIPS_TRAINED = "without_skips", "without_skips (encoder=trained)"
@@ -54,7 +57,7 @@ class Difference(NamedTuple):
     """A paired difference of two arms on one task: per replicate, its interval, and what was left out, in words."""
 
     values: np.ndarray
-    interval: stats.Interval
+    interval: Interval
     left_out: str
 
 
@@ -63,19 +66,19 @@ def difference(frame: pd.DataFrame, task: str, arm: str, reference: str, least: 
 
     None where fewer than `least` replicates have both. Where an arm comes from several sources, each is a condition.
     """
-    done = finished(frame)
+    done = finished_rows(frame)
     done = done[(done.task == task) & (done.status == "done")]
     columns = [*PAIR, "source", "dice"]
     pairs = done[done.arm == arm][columns].merge(done[done.arm == reference][columns], on=PAIR, suffixes=("", "_other"))
     pairs["difference"] = pairs.dice - pairs.dice_other
     conditions = ["volume_label", "source", "source_other"]
-    wide, left_out = balanced(
+    wide, left_out = complete_replicates(
         pairs.pivot(index=REPLICATE, columns=conditions, values="difference").astype(float), least
     )
     if len(wide) < least:
         return None
     values = wide.mean(axis=1).to_numpy()
-    return Difference(values, stats.mean_interval(values), left_out)
+    return Difference(values, mean_interval(values), left_out)
 
 
 def losses(frame: pd.DataFrame, least: int = 2) -> pd.DataFrame:
@@ -85,7 +88,7 @@ def losses(frame: pd.DataFrame, least: int = 2) -> pd.DataFrame:
     without skips against its trained twin). Columns: task, title, kind, volume_label, volume, arm, what, reference,
     effect with its interval (low, high), seeds, values (one per seed).
     """
-    ended = finished(frame)
+    ended = finished_rows(frame)
     rows = []
     keep = ["task", "title", "kind", "volume_label", "volume"]
     for (task, _), cell in ended.groupby(["task", "volume_label"], sort=False):
@@ -124,11 +127,11 @@ def non_inferior(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, r
     margin, least = claim.value("margin"), int(claim.value("min_seeds"))
     found = {
         task: {reference: difference(frame, task, FROZEN, reference, least) for reference in WHOLE}
-        for task in targets(frame)
+        for task in target_tasks(frame)
     }
     family = [(task, name) for task, by in found.items() for name, each in by.items() if each is not None]
-    raw = [stats.non_inferiority_p(found[task][name].values, margin) for task, name in family]  # type: ignore[union-attr]
-    adjusted = dict(zip(family, stats.holm(raw), strict=True))
+    raw = [non_inferiority_p(found[task][name].values, margin) for task, name in family]  # type: ignore[union-attr]
+    adjusted = dict(zip(family, holm(raw), strict=True))
     rows = [_non_inferior_on(claim, frame, task, by, adjusted) for task, by in found.items()]
     return rows or [verdict(claim, "all", "not tested", "No finished run")]
 
@@ -141,23 +144,23 @@ def _non_inferior_on(
     own = frame[frame.task == task]
     tested = {name: each for name, each in by.items() if each is not None}
     lacking = [f"too few seeds with both {FROZEN} and {name}" for name in by if name not in tested]
-    common = (*lacking, diverged(finished(own), (FROZEN, *WHOLE)), kinds(own))
+    common = (*lacking, diverged_text(finished_rows(own), (FROZEN, *WHOLE)), data_kind(own))
     if not tested:
-        return verdict(claim, task, "not tested", sentence(*common))
+        return verdict(claim, task, "not tested", sentences(*common))
     words = [side_of(each.interval, -margin, low="contradicted", high="supported") for each in tested.values()]
     word = "contradicted" if "contradicted" in words else "inconclusive"
     if not lacking and set(words) == {"supported"}:
         word = "supported"
     worst = min(tested, key=lambda name: tested[name].interval.estimate)
     lines = [
-        f"against {name}: {shown(each.interval)}, p of non-inferiority by Holm {adjusted[task, name]:.3g}"
+        f"against {name}: {interval_text(each.interval)}, p of non-inferiority by Holm {adjusted[task, name]:.3g}"
         for name, each in tested.items()
     ]
     chosen = tested[worst]
-    note = sentence(f"{chosen.interval.method}, against {worst}", *lines, chosen.left_out, *common)
+    note = sentences(f"{chosen.interval.method}, against {worst}", *lines, chosen.left_out, *common)
     return verdict(
         claim, task, word, note, interval=chosen.interval, seeds=len(chosen.values),
-        detectable=stats.detectable(chosen.values),
+        detectable=detectable(chosen.values),
     )  # fmt: skip
 
 
@@ -172,7 +175,7 @@ def features_not_needed(
     """
     hardness = difficulty(frame).set_index("task").difficulty
     rows = []
-    for task in targets(frame):
+    for task in target_tasks(frame):
         least, margin = int(claim.value("min_seeds")), claim.value("margin")
         own = frame[frame.task == task]
         gains = {
@@ -183,23 +186,23 @@ def features_not_needed(
         tested = {name: each for name, each in gains.items() if each is not None}
         lacking = [f"not trained often enough: the pair {name}" for name in gains if name not in tested]
         lacking += [] if idle else ["not trained often enough: a decoder that sees the image alone"]
-        common = (*lacking, f"difficulty {hardness[task]:.2f}" if task in hardness.index else "", kinds(own))
+        common = (*lacking, f"difficulty {hardness[task]:.2f}" if task in hardness.index else "", data_kind(own))
         if not tested:
-            rows.append(verdict(claim, task, "not tested", sentence(*common)))
+            rows.append(verdict(claim, task, "not tested", sentences(*common)))
             continue
         words = [side_of(each.interval, margin, low="supported", high="contradicted") for each in tested.values()]
         word = "contradicted" if "contradicted" in words else "inconclusive"
         if not lacking and set(words) == {"supported"} and idle is not None and idle.interval.low > 0:
             word = "supported"
         most = max(tested, key=lambda name: tested[name].interval.estimate)
-        lines = [f"gain {name}: {shown(each.interval)}" for name, each in tested.items()]
-        lines += [f"random encoder over the image alone: {shown(idle.interval)}"] if idle else []
+        lines = [f"gain {name}: {interval_text(each.interval)}" for name, each in tested.items()]
+        lines += [f"random encoder over the image alone: {interval_text(idle.interval)}"] if idle else []
         chosen = tested[most]
-        note = sentence(f"{chosen.interval.method}, {most}", *lines, chosen.left_out, *common)
+        note = sentences(f"{chosen.interval.method}, {most}", *lines, chosen.left_out, *common)
         rows.append(
             verdict(
                 claim, task, word, note, interval=chosen.interval, seeds=len(chosen.values),
-                detectable=stats.detectable(chosen.values),
+                detectable=detectable(chosen.values),
             )
         )  # fmt: skip
     return rows or [verdict(claim, "all", "not tested", "No finished run")]

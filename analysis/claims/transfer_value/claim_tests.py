@@ -12,26 +12,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import stats
-from analysis.outcomes import PAIR, difficulty, finished, gain, time_to_plateau
-from analysis.verdicts import (
+from analysis.claims.verdicts import (
     CONDITIONS,
     REPLICATE,
     TESTS,
     Claim,
     ClaimTest,
     Runs,
-    balanced,
     by_replicate,
-    diverged,
-    kinds,
-    sentence,
-    shown,
+    complete_replicates,
+    data_kind,
+    diverged_text,
+    interval_text,
+    sentences,
     side_of,
-    targets,
-    unpaired,
+    target_tasks,
+    unpaired_text,
     verdict,
 )
+from analysis.statistics.intervals import heterogeneity, mean_interval, replicate_slopes, time_ratio
+from analysis.statistics.power import detectable
+from analysis.statistics.tests import holm, one_sided_p, two_sided_p
+from analysis.tables.paired_gains import PAIR, difficulty, gain
+from analysis.tables.results import finished_rows
+from analysis.tables.time_to_plateau import time_to_plateau
 
 
 def faster(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
@@ -48,10 +52,12 @@ def faster(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: R
         base, on=[*PAIR, "fraction"], how="left", suffixes=("", "_reference")
     )
     pairs["log_ratio"] = np.log(pairs.steps.astype("float64") / pairs.steps_reference.astype("float64"))
-    ended = finished(frame)
-    results = [_faster_on(task, claim, pairs[pairs.task == task], ended[ended.task == task]) for task in targets(frame)]
+    ended = finished_rows(frame)
+    results = [
+        _faster_on(task, claim, pairs[pairs.task == task], ended[ended.task == task]) for task in target_tasks(frame)
+    ]
     tested = [(row, p) for row, p in results if math.isfinite(p)]
-    for (row, p), adjusted in zip(tested, stats.holm([p for _, p in tested]), strict=True):
+    for (row, p), adjusted in zip(tested, holm([p for _, p in tested]), strict=True):
         row["note"] += f". p = {p:.3g}, by Holm over {len(tested)} tasks {adjusted:.3g}; not part of the verdict"
     return [row for row, _ in results] or [verdict(claim, "all", "not tested", "No finished run")]
 
@@ -60,19 +66,19 @@ def _faster_on(task: str, claim: Claim, pairs: pd.DataFrame, runs: pd.DataFrame)
     """The row of one task and its p-value, NaN if it was not tested."""
     least = int(claim.value("min_seeds"))
     by_fraction = {
-        fraction: balanced(by_replicate(rows, "log_ratio", CONDITIONS), least)
+        fraction: complete_replicates(by_replicate(rows, "log_ratio", CONDITIONS), least)
         for fraction, rows in pairs.groupby("fraction")
     }
     wide, left_out = by_fraction.get(claim.value("fraction"), (pd.DataFrame(), ""))
     chosen = pairs[pairs.fraction == claim.value("fraction")]
-    common = (left_out, unpaired(chosen), diverged(runs, claim.compare), kinds(runs))
+    common = (left_out, unpaired_text(chosen), diverged_text(runs, claim.compare), data_kind(runs))
     if len(wide) < least:
         reason = f"{len(wide)} seeds with both {' and '.join(claim.compare)}, {least} needed"
-        return verdict(claim, task, "not tested", sentence(reason, *common), seeds=len(wide)), math.nan
+        return verdict(claim, task, "not tested", sentences(reason, *common), seeds=len(wide)), math.nan
     used = chosen.set_index([*REPLICATE, *CONDITIONS]).loc[[(*seed, *cell) for seed in wide.index for cell in wide]]
     never = int((~used.reached.astype(bool)).sum())
     logs = wide.mean(axis=1).to_numpy()
-    interval = stats.time_ratio(np.exp(logs), np.ones(len(logs)))
+    interval = time_ratio(np.exp(logs), np.ones(len(logs)))
     word = side_of(interval, claim.value("ratio"), low="supported", high="contradicted")
     censored = f"{never} of {len(used)} transfer runs never got there and count with their whole budget"
     if word == "supported" and never > claim.value("max_censored") * len(used):
@@ -84,15 +90,15 @@ def _faster_on(task: str, claim: Claim, pairs: pd.DataFrame, runs: pd.DataFrame)
         if fraction != claim.value("fraction") and len(rest)
     )
     volumes = ", ".join(dict.fromkeys(str(volume) for volume, _ in wide))
-    note = sentence(
+    note = sentences(
         f"{interval.method}; volumes {volumes}",
         censored if never else "",
         f"ratios at other fractions, not part of the verdict: {others}",
         *common,
     )
-    detect = math.exp(-stats.detectable(logs))
+    detect = math.exp(-detectable(logs))
     row = verdict(claim, task, word, note, interval=interval, seeds=len(logs), detectable=detect)
-    return row, stats.two_sided_p(logs)
+    return row, two_sided_p(logs)
 
 
 def heterogeneous(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
@@ -105,17 +111,22 @@ def heterogeneous(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, 
     gains, least = gain(frame, *claim.compare), int(claim.value("min_seeds"))
     groups, left_out, found = [], [], []
     for (source, task), rows in gains.groupby(["source", "task"]):
-        wide, words = balanced(by_replicate(rows, "gain", ["volume_label"]), least)
+        wide, words = complete_replicates(by_replicate(rows, "gain", ["volume_label"]), least)
         left_out.append(f"{source} to {task}: {words}" if words else "")
         found.append(len(wide))
         if len(wide) >= least:
             groups.append(wide.mean(axis=1).to_numpy())
-    common = (*left_out, unpaired(gains), diverged(finished(frame), claim.compare), kinds(gains) if len(gains) else "")
+    common = (
+        *left_out,
+        unpaired_text(gains),
+        diverged_text(finished_rows(frame), claim.compare),
+        data_kind(gains) if len(gains) else "",
+    )
     if len(groups) < claim.value("min_pairs"):
         reason = f"{len(groups)} source-target pairs with {least} seeds, {claim.value('min_pairs'):g} needed"
-        return [verdict(claim, "all", "not tested", sentence(reason, *common), seeds=min(found, default=0))]
+        return [verdict(claim, "all", "not tested", sentences(reason, *common), seeds=min(found, default=0))]
     seeds = min(len(group) for group in groups)
-    result = stats.heterogeneity(groups)
+    result = heterogeneity(groups)
     word = "inconclusive"
     if result.tau.high < claim.value("spread"):
         word = "contradicted"
@@ -125,7 +136,7 @@ def heterogeneous(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, 
         and result.tau.estimate >= claim.value("spread")
     ):
         word = "supported"
-    note = sentence(
+    note = sentences(
         f"{result.i2.method}, Q = {result.q:.3g} on {result.dof} degrees of freedom, p = {result.p:.3g} (F)",
         f"spread between pairs {result.tau.estimate:.3f} Dice [{result.tau.low:.3f}, {result.tau.high:.3f}]",
         *common,
@@ -152,13 +163,13 @@ def only_hard_and_small(
     unrated = sorted(set(gains.task[gains.difficulty.isna()]))
     gains = gains[gains.difficulty.notna()]
     keys = ["source", "task", "volume_label"]
-    wide, left_out = balanced(by_replicate(gains, "gain", keys), least)
+    wide, left_out = complete_replicates(by_replicate(gains, "gain", keys), least)
     common = (
         left_out,
         f"no difficulty, for want of scratch on all images: {', '.join(unrated)}" if unrated else "",
-        unpaired(gains),
-        diverged(finished(frame), claim.compare),
-        kinds(gains) if len(gains) else "",
+        unpaired_text(gains),
+        diverged_text(finished_rows(frame), claim.compare),
+        data_kind(gains) if len(gains) else "",
     )
     cells = gains.groupby(keys).agg(volume=("volume", "mean"), hardness=("difficulty", "first"))
     cells = cells.astype("float64").reindex(wide.columns)
@@ -174,27 +185,27 @@ def only_hard_and_small(
         reason = f"{len(wide)} seeds with every cell, {least} needed"
         if len(wide) >= least:
             reason = "no cell with " + ", nor ".join(lacking) if lacking else "too few volumes to fit the product"
-        return [verdict(claim, "all", "not tested", sentence(reason, *common), seeds=len(wide))]
+        return [verdict(claim, "all", "not tested", sentences(reason, *common), seeds=len(wide))]
     inside = (hard & small).to_numpy()
     values = wide.to_numpy()
-    above = np.array([stats.one_sided_p(column, large, above=True) for column in values.T])
-    above[inside], above[~inside] = stats.holm(above[inside]), stats.holm(above[~inside])
-    below = np.array([stats.one_sided_p(column, large, above=False) for column in values.T])
-    slopes = stats.replicate_slopes(design, values)[3]
+    above = np.array([one_sided_p(column, large, above=True) for column in values.T])
+    above[inside], above[~inside] = holm(above[inside]), holm(above[~inside])
+    below = np.array([one_sided_p(column, large, above=False) for column in values.T])
+    slopes = replicate_slopes(design, values)[3]
     word = "inconclusive"
     if (above[~inside] < alpha).any():
         word = "contradicted"
     elif (above[inside] < alpha).any() and (below[~inside] < alpha).all() and slopes.high < 0:
         word = "supported"
     per_seed = np.linalg.lstsq(design, values.T, rcond=None)[0][3]
-    note = sentence(
+    note = sentences(
         f"{slopes.method}; it speaks of new seeds on these {len(cells)} cells, not of new tasks",
         _largest("inside (hard and small)", wide, inside, above, alpha, large),
         _largest("outside", wide, ~inside, above, alpha, large),
         f"{int((below[~inside] < alpha).sum())} of {int((~inside).sum())} cells outside are shown to gain less",
         *common,
     )
-    detect = stats.detectable(per_seed)
+    detect = detectable(per_seed)
     return [verdict(claim, "all", word, note, interval=slopes, seeds=len(wide), detectable=detect)]
 
 
@@ -203,10 +214,10 @@ def _largest(where: str, wide: pd.DataFrame, side: np.ndarray, above: np.ndarray
     means = wide.mean().to_numpy()
     best = int(np.flatnonzero(side)[means[side].argmax()])
     source, task, volume = wide.columns[best]
-    interval = stats.mean_interval(wide.iloc[:, best])
+    interval = mean_interval(wide.iloc[:, best])
     return (
         f"{where}: {int((above[side] < alpha).sum())} of {int(side.sum())} gains shown above {large:g}; largest "
-        f"{shown(interval)} ({source} to {task}, {volume} images)"
+        f"{interval_text(interval)} ({source} to {task}, {volume} images)"
     )
 
 

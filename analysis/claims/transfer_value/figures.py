@@ -8,35 +8,51 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from analysis import looks, stats
-from analysis.looks import styled
+from analysis.figures.style import (
+    INTERVAL,
+    LOOKS,
+    NOTE_COLOR,
+    arm_labels,
+    arm_style,
+    arms_in_order,
+    axes,
+    empty_axes,
+    legend_below,
+    legend_beside,
+    limits_around,
+    mean_mark,
+    percent,
+    row_name,
+    seed_points,
+    seeds_text,
+    study_style,
+    task_title,
+    title_and_note,
+)
+from analysis.statistics.intervals import mean_interval, time_ratio
 
-VERDICT_COLORS = {"supported": "#9FD3C7", "contradicted": "#F2B6A0", "inconclusive": "#E3E3E3", "not tested": "#FFFFFF"}
 
-
-@styled
-def time_to_plateau(times: pd.DataFrame, *, fraction: float = 0.95, ax: Axes | None = None) -> Axes:
+@study_style
+def plateau_times(times: pd.DataFrame, *, fraction: float = 0.95, ax: Axes | None = None) -> Axes:
     """Steps to a fraction of the scratch plateau: a row per task and volume, a mark per seed, pairs joined by a line.
 
     Open marks with an arrow are runs that never got there, at their whole budget. With two arms, the ratio of
     restricted times stands at the right.
     """
-    title = f"Steps to {looks.percent(fraction)} of the scratch plateau"
+    title = f"Steps to {percent(fraction)} of the scratch plateau"
     rows = times[np.isclose(times.fraction.astype("float64"), fraction) & times.steps.notna()]
-    rows = rows.assign(label=looks.arm_labels(rows))
+    rows = rows.assign(label=arm_labels(rows))
     cells = list(dict.fromkeys(zip(rows.task, rows.volume_label, strict=True)))
-    ax = looks.axes(ax, width=10, height=1.8 + max(0.62, 0.13 * rows.label.nunique()) * max(2, len(cells)))
+    ax = axes(ax, width=10, height=1.8 + max(0.62, 0.13 * rows.label.nunique()) * max(2, len(cells)))
     if not cells:
-        return looks.empty(ax, title, "no run with a scratch plateau")
-    labels = looks.in_order(rows.label)
+        return empty_axes(ax, title, "no run with a scratch plateau")
+    labels = arms_in_order(rows.label)
     lanes = dict(zip(labels, np.linspace(-0.26, 0.26, len(labels)) if len(labels) > 1 else [0.0], strict=True))
     for place, (task, volume_label) in enumerate(cells):
         own = rows[(rows.task == task) & (rows.volume_label == volume_label)]
@@ -45,7 +61,7 @@ def time_to_plateau(times: pd.DataFrame, *, fraction: float = 0.95, ax: Axes | N
             if len(labels) == 2 and len(pair) == 2:
                 ax.plot(pair.steps, pair.lane, color="#BBBBBB", linewidth=1, zorder=1)
             for run in pair.itertuples():
-                look = looks.look(run.label)
+                look = arm_style(run.label)
                 face = look.color if run.reached else "white"
                 ax.plot(run.steps, run.lane, marker=look.marker, color=look.color, markerfacecolor=face, zorder=3)
                 if not run.reached:
@@ -54,12 +70,12 @@ def time_to_plateau(times: pd.DataFrame, *, fraction: float = 0.95, ax: Axes | N
         if len(labels) == 2:
             ax.text(1.02, place, _ratio_text(own, labels), transform=ax.get_yaxis_transform(), va="center", fontsize=11)
     for label in labels:
-        look = looks.look(label)
+        look = arm_style(label)
         ax.plot([], [], marker=look.marker, color=look.color, linestyle="none", label=label)
     if not rows.reached.all():
-        ax.plot([], [], marker="o", color=looks.NOTE_COLOR, markerfacecolor="white", linestyle="none",
+        ax.plot([], [], marker="o", color=NOTE_COLOR, markerfacecolor="white", linestyle="none",
                 label="never reached (at its budget)")  # fmt: skip
-    names = [looks.row_name(rows[(rows.task == task) & (rows.volume_label == volume)]) for task, volume in cells]
+    names = [row_name(rows[(rows.task == task) & (rows.volume_label == volume)]) for task, volume in cells]
     ax.set_yticks(range(len(cells)), names)
     ax.set_ylim(len(cells) - 0.5, -0.5)
     ax.set_xscale("log")
@@ -69,15 +85,15 @@ def time_to_plateau(times: pd.DataFrame, *, fraction: float = 0.95, ax: Axes | N
     ax.set_xlabel("optimizer steps (log scale)")
     ax.grid(False, axis="y")
     note = f"one mark per seed; at the right: steps of {labels[-1]} / {labels[0]}, 95 % t interval of log ratios"
-    looks.head(ax, title, note if len(labels) == 2 else "one mark per seed")
-    looks.legend_below(ax)
+    title_and_note(ax, title, note if len(labels) == 2 else "one mark per seed")
+    legend_below(ax)
     return ax
 
 
 def _ratio_text(own: pd.DataFrame, labels: Sequence[str]) -> str:
     wide = own.pivot_table(index=["seed", "fold"], columns="label", values="steps")
     wide = wide.reindex(columns=list(labels)).dropna()
-    ratio = stats.time_ratio(wide[labels[1]], wide[labels[0]])
+    ratio = time_ratio(wide[labels[1]], wide[labels[0]])
     if ratio.n == 0:
         return "no pair"
     if ratio.n == 1:
@@ -91,45 +107,45 @@ def _gain_cells(gains: pd.DataFrame) -> pd.DataFrame:
     for _, own in gains.groupby(["task", "volume_label", "arm", "source"], sort=False):
         done = own.gain.dropna().astype("float64")
         first = own.iloc[0]
-        interval = stats.mean_interval(done)
+        interval = mean_interval(done)
         rows.append({
-            **first[["task", "title", "kind", "volume_label", "arm", "source"]], "name": looks.row_name(own),
+            **first[["task", "title", "kind", "volume_label", "arm", "source"]], "name": row_name(own),
             "volume": float(own.volume.astype("float64").mean()), "values": done.to_numpy(), "mean": interval.estimate,
             "low": interval.low, "high": interval.high, "seeds": interval.n, "lost": len(own) - len(done),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-@styled
+@study_style
 def gain_forest(gains: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Gain in test Dice by task, volume and source, a row each, largest at the top; zero is marked."""
     cells = _gain_cells(gains)
     title = "Gain in test Dice over scratch"
     if not len(cells):
-        return looks.empty(looks.axes(ax), title, "no pair of runs to compare")
+        return empty_axes(axes(ax), title, "no pair of runs to compare")
     cells = cells.sort_values("mean", ascending=False, ignore_index=True, na_position="last")
     several = cells.source.nunique() > 1
     names = [f"{cell.name}\nfrom {cell.source}" if several else str(cell.name) for cell in cells.itertuples()]
     lines = max(name.count("\n") + 1 for name in names)
-    ax = looks.axes(ax, width=9.5, height=1.9 + max(0.45, 0.22 * lines) * max(2, len(cells)))
+    ax = axes(ax, width=9.5, height=1.9 + max(0.45, 0.22 * lines) * max(2, len(cells)))
     for place, cell in enumerate(cells.itertuples()):
-        look = looks.look(cell.arm)
+        look = arm_style(cell.arm)
         if cell.seeds:
-            looks.mean_mark(ax, cell.mean, place, cell.low, cell.high, look, across=True)
-            looks.dots(ax, cell.values, np.full(len(cell.values), place), look.color, across=True)
-        rest = f"{looks.count_text(cell.seeds, 0)}" + (f", {cell.lost} without a gain" if cell.lost else "")
+            mean_mark(ax, cell.mean, place, cell.low, cell.high, look, across=True)
+            seed_points(ax, cell.values, np.full(len(cell.values), place), look.color, across=True)
+        rest = f"{seeds_text(cell.seeds, 0)}" + (f", {cell.lost} without a gain" if cell.lost else "")
         ax.text(1.02, place, rest, transform=ax.get_yaxis_transform(), va="center", fontsize=11)
     ax.axvline(0, color="black", linewidth=1, zorder=1)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_yticks(range(len(cells)), names)
     ax.set_ylim(len(cells) - 0.5, -0.5)
-    beyond = looks.limits(ax.set_xlim, np.concatenate([*cells["values"], [0.0]]), cells.low, cells.high)
-    ax.set_xlabel(f"Dice of {' or '.join(looks.in_order(cells.arm))} - Dice of scratch, same seed")
-    looks.head(ax, title, f"{looks.INTERVAL}; dots: single seeds{beyond}")
+    beyond = limits_around(ax.set_xlim, np.concatenate([*cells["values"], [0.0]]), cells.low, cells.high)
+    ax.set_xlabel(f"Dice of {' or '.join(arms_in_order(cells.arm))} - Dice of scratch, same seed")
+    title_and_note(ax, title, f"{INTERVAL}; dots: single seeds{beyond}")
     return ax
 
 
-@styled
+@study_style
 def gain_by_difficulty(
     gains: pd.DataFrame, difficulty: pd.DataFrame, *, large: float | None = None, hard: float | None = None,
     ax: Axes | None = None,
@@ -137,45 +153,45 @@ def gain_by_difficulty(
     """Gain in test Dice against the difficulty of the task, a color per volume; tasks are numbered and listed.
 
     Args:
-        gains, difficulty: from `outcomes.gain` and `outcomes.difficulty`.
+        gains, difficulty: from `paired_gains.gain` and `paired_gains.difficulty`.
         large, hard: thresholds of the claims ledger, drawn as dashed lines.
     """
-    ax = looks.axes(ax, width=9.5)
+    ax = axes(ax, width=9.5)
     cells = _gain_cells(gains)
     title = "Gain by difficulty of the task"
     if len(cells):
         cells = cells[cells.seeds > 0].merge(difficulty[["task", "difficulty"]], on="task")
     if not len(cells):
-        return looks.empty(ax, title, "no gain on a task whose difficulty is known (scratch on all images)")
+        return empty_axes(ax, title, "no gain on a task whose difficulty is known (scratch on all images)")
     by_volume = cells.groupby("volume_label").volume.mean().sort_values()
-    kinds = [looks.LOOKS[name] for name in ("frozen_source_encoder", "full_finetuning", "encoder_only", "head_only")]
+    kinds = [LOOKS[name] for name in ("frozen_source_encoder", "full_finetuning", "encoder_only", "head_only")]
     width = max(0.1, float(np.ptp(cells.difficulty)))
     for place, label in enumerate(by_volume.index):
         look = kinds[place % len(kinds)]
         own = cells[cells.volume_label == label].sort_values("difficulty")
         shift = 0.028 * width * (place - (len(by_volume) - 1) / 2)
         for cell in own.itertuples():
-            looks.mean_mark(ax, cell.difficulty + shift, cell.mean, cell.low, cell.high, look, across=False)
-            looks.dots(ax, np.full(len(cell.values), cell.difficulty + shift), cell.values, look.color, across=False)
+            mean_mark(ax, cell.difficulty + shift, cell.mean, cell.low, cell.high, look, across=False)
+            seed_points(ax, np.full(len(cell.values), cell.difficulty + shift), cell.values, look.color, across=False)
         ax.plot([], [], color=look.color, marker=look.marker, linestyle="none", label=f"{label} images")
     tasks = cells.drop_duplicates("task").sort_values("difficulty", ignore_index=True)
     _number_tasks(ax, tasks.difficulty.to_numpy(), width)
-    names = [f"{place + 1}  {looks.task_title(tasks.iloc[[place]])}" for place in range(len(tasks))]
+    names = [f"{place + 1}  {task_title(tasks.iloc[[place]])}" for place in range(len(tasks))]
     for name in names:
         ax.plot([], [], linestyle="none", label="\n".join(textwrap.wrap(name, 34, subsequent_indent="    ")))
     ax.axhline(0, color="black", linewidth=1, zorder=1)
     for value, line in ((large, ax.axhline), (hard, ax.axvline)):
         if value is not None:
-            line(value, color=looks.NOTE_COLOR, linestyle="--", linewidth=1, zorder=1)
-    beyond = looks.limits(ax.set_ylim, np.concatenate([*cells["values"], [0.0]]), cells.low, cells.high)
+            line(value, color=NOTE_COLOR, linestyle="--", linewidth=1, zorder=1)
+    beyond = limits_around(ax.set_ylim, np.concatenate([*cells["values"], [0.0]]), cells.low, cells.high)
     ax.set_xlim(cells.difficulty.min() - 0.15 * width, cells.difficulty.max() + 0.15 * width)
     ax.set(xlabel="difficulty: 1 - Dice of scratch on all images", ylabel="gain in Dice")
     dashed = [
         text for text, value in ((f"large gain {large}", large), (f"hard task {hard}", hard)) if value is not None
     ]
-    note = f"{looks.INTERVAL}; dots: single seeds{beyond}" + (f"; dashed: {', '.join(dashed)}" if dashed else "")
-    looks.head(ax, title, note, lift=14)
-    looks.legend_beside(ax)
+    note = f"{INTERVAL}; dots: single seeds{beyond}" + (f"; dashed: {', '.join(dashed)}" if dashed else "")
+    title_and_note(ax, title, note, lift=14)
+    legend_beside(ax)
     return ax
 
 
@@ -187,39 +203,3 @@ def _number_tasks(ax: Axes, places: np.ndarray, width: float) -> None:
     for number, (place, x) in enumerate(zip(places, spread, strict=True), start=1):
         ax.axvline(place, color="#F0F0F0", linewidth=1, zorder=0)
         ax.text(x, 1.01, str(number), transform=ax.get_xaxis_transform(), ha="center", va="bottom", fontsize=11)
-
-
-@styled
-def ledger(rows: Sequence[dict[str, Any]], *, ax: Axes | None = None) -> Axes:
-    """The verdicts on the claims of one paper: claims down, tasks across, the verdict as color.
-
-    In each cell the effect, below it the 95 % interval; units stand in the table, as claims have units of their own.
-    """
-    if not rows:
-        return looks.empty(looks.axes(ax), "Claims ledger", "no claim")
-    claims = list(dict.fromkeys(row["id"] for row in rows))
-    tasks = sorted(dict.fromkeys(row["task"] for row in rows), key=lambda task: (task != "all", task))
-    ax = looks.axes(ax, width=max(6.0, 1.5 + 1.2 * len(tasks)), height=2.6 + 0.5 * len(claims))
-    for row in rows:
-        x, y = tasks.index(row["task"]), claims.index(row["id"])
-        color = VERDICT_COLORS[row["verdict"]]
-        ax.add_patch(Rectangle((x - 0.48, y - 0.45), 0.96, 0.9, facecolor=color, edgecolor="#CCCCCC"))
-        text = "" if row["verdict"] == "not tested" else "–"
-        if row["effect"] is not None:
-            low, high = ("–" if bound is None else f"{bound:.3g}" for bound in row["interval"])
-            text = f"{row['effect']:.3g}\n[{low}, {high}]"
-        ax.text(x, y, text, ha="center", va="center", fontsize=9)
-    ax.set_xticks(
-        range(len(tasks)), ["\n".join(textwrap.wrap(task.replace("_", " "), 13)) for task in tasks], fontsize=10
-    )
-    ax.set_yticks(range(len(claims)), claims)
-    ax.xaxis.tick_top()
-    ax.set(xlim=(-0.5, len(tasks) - 0.5), ylim=(len(claims) - 0.5, -0.5))
-    ax.grid(False)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    for word, color in VERDICT_COLORS.items():
-        ax.plot([], [], marker="s", markersize=11, color=color, markeredgecolor="#CCCCCC", linestyle="none", label=word)
-    columns = 4 if len(tasks) > 5 else 2  # a legend wider than the axes would squeeze them
-    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.02 - 0.06 / len(claims)), ncols=columns, borderaxespad=0)
-    return ax

@@ -1,7 +1,7 @@
 """Tests of the claims about sets of layers: Amiri, Brooks and Rivaz (doi 10.1109/TUFFC.2020.3015081), A1-A3, A5-A7, A9.
 
 What the paper calls shallow was not at hand, so shallow and deep stand for both ends of both orderings of
-`lib.stages.layer_groups`. A replicate counts once, with its mean over volumes, sources, orders and counts.
+`lib.networks.stages.layer_groups`. A replicate counts once, with its mean over volumes, sources, orders and counts.
 """
 
 # pandas types every selection as "a table or a series", which no annotation can mend.
@@ -18,23 +18,31 @@ import numpy as np
 import pandas as pd
 from scipy import stats as sps
 
-from analysis import stats
-from analysis.layer_sets import CONDITION, ULTRASOUND, advantages, areas, layer_sets, worst_is_last
-from analysis.verdicts import (
+from analysis.claims.verdicts import (
     CONDITIONS,
     REPLICATE,
     TESTS,
     Claim,
     ClaimTest,
     Runs,
-    balanced,
     by_replicate,
-    kinds,
-    sentence,
-    shown,
+    complete_replicates,
+    data_kind,
+    interval_text,
+    sentences,
     side_of,
     verdict,
 )
+from analysis.claims.which_layers.layer_sets import (
+    CONDITION,
+    ULTRASOUND,
+    advantages,
+    areas_between_curves,
+    layer_sets,
+    worst_is_last,
+)
+from analysis.statistics.intervals import Interval, mean_interval
+from analysis.statistics.power import detectable
 
 
 def sets_matter(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
@@ -51,12 +59,12 @@ def sets_matter(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, ru
         wide = by_replicate(own, "dice", [*CONDITIONS, "label"])
         common = set.intersection(*(set(part.label) for _, part in own.groupby(CONDITIONS)))
         wide = wide.loc[:, wide.columns.get_level_values("label").isin(common)]
-        wide, left_out = balanced(wide, int(claim.value("min_seeds")))
+        wide, left_out = complete_replicates(wide, int(claim.value("min_seeds")))
         table = wide.T.groupby(level="label").mean().T
         replicates, number = len(table), len(table.columns)
         if replicates < claim.value("min_seeds") or number < claim.value("min_sets"):
             needed = f"{claim.value('min_sets'):g} with {claim.value('min_seeds'):g} needed"
-            reason = sentence(f"{number} sets with {replicates} seeds, {needed}", left_out, kinds(own))
+            reason = sentences(f"{number} sets with {replicates} seeds, {needed}", left_out, data_kind(own))
             rows.append(verdict(claim, str(task), "not tested", reason, seeds=replicates))
             continue
         spread, ratio = _spread(table.to_numpy(dtype=np.float64))
@@ -64,12 +72,12 @@ def sets_matter(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, ru
         means = table.mean().sort_values()
         ends = f"lowest: {means.index[0]} ({means.iloc[0]:.3f}), highest: {means.index[-1]} ({means.iloc[-1]:.3f})"
         word = side_of(spread, claim.value("spread"), low="contradicted", high="supported")
-        note = sentence(f"{number} sets, F = {ratio:.3g}", rank, ends, left_out, kinds(own))
+        note = sentences(f"{number} sets, F = {ratio:.3g}", rank, ends, left_out, data_kind(own))
         rows.append(verdict(claim, str(task), word, note, interval=spread, seeds=replicates))
     return rows or [_untested(claim, "no set of layers of an ultrasound task was trained")]
 
 
-def _spread(table: np.ndarray, *, confidence: float = 0.95) -> tuple[stats.Interval, float]:
+def _spread(table: np.ndarray, *, confidence: float = 0.95) -> tuple[Interval, float]:
     """Standard deviation of true column means of (blocks, columns), with its interval, and the F ratio."""
     blocks, columns = table.shape
     residual = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
@@ -78,11 +86,11 @@ def _spread(table: np.ndarray, *, confidence: float = 0.95) -> tuple[stats.Inter
     ratio = float(blocks * table.mean(0).var(ddof=1)) / noise if noise else math.inf
     if not noise:
         alone = float(table.mean(0).std(ddof=1))
-        return stats.Interval(alone, math.nan, math.nan, blocks, "seeds agree exactly"), ratio
+        return Interval(alone, math.nan, math.nan, blocks, "seeds agree exactly"), ratio
     tail = (1 - confidence) / 2
     against = (1.0, float(sps.f.ppf(1 - tail, *dof)), float(sps.f.ppf(tail, *dof)))
     tau, low, high = (math.sqrt(max(0.0, ratio / each - 1) * noise / blocks) for each in against)
-    return stats.Interval(tau, low, high, blocks, "95 % interval from F"), ratio
+    return Interval(tau, low, high, blocks, "95 % interval from F"), ratio
 
 
 def last_is_worst(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
@@ -95,13 +103,13 @@ def last_is_worst(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, 
     if not len(rows):
         return [_untested(claim, "no cell with last layers and another set")]
     rows = rows.assign(excess=rows["last"].astype("float64") - rows.chance)
-    wide, left_out = balanced(by_replicate(rows, "excess", CONDITION), int(claim.value("min_seeds")))
+    wide, left_out = complete_replicates(by_replicate(rows, "excess", CONDITION), int(claim.value("min_seeds")))
     worst = int(rows["last"].sum())
     words = (
         f"the lowest set is one of the last layers in {worst} of {len(rows)} cells (task, volume, source and seed); by "
         f"chance {100 * rows.chance.mean():.0f} %"
     )
-    row = _one(claim, "all", wide.mean(axis=1), claim.value("excess"), words, left_out, kinds(rows))
+    row = _one(claim, "all", wide.mean(axis=1), claim.value("excess"), words, left_out, data_kind(rows))
     counts = functools.reduce(np.convolve, [[1 - chance, chance] for chance in rows.chance], np.ones(1))
     p = min(counts[worst:].sum(), counts[: worst + 1].sum())
     if row["verdict"] in ("supported", "contradicted"):
@@ -134,9 +142,9 @@ def shallow_better(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame,
         raw, left_out = found["raw", ""]
         equal = found["equal size", ""][0]
         warning = "" if len(equal) else "no pair at equal size: capacity is not ruled out"
-        row = _one(claim, str(task), raw, claim.value("margin"), "; ".join(parts), warning, left_out, kinds(own))
+        row = _one(claim, str(task), raw, claim.value("margin"), "; ".join(parts), warning, left_out, data_kind(own))
         enough = len(equal) >= claim.value("min_seeds")
-        if row["verdict"] == "supported" and enough and stats.mean_interval(equal).low <= claim.value("margin"):
+        if row["verdict"] == "supported" and enough and mean_interval(equal).low <= claim.value("margin"):
             row["verdict"] = "inconclusive"
             row["note"] += f". At equal size {_brief(equal)}: not shown to be more than capacity"
         rows.append(row)
@@ -156,7 +164,7 @@ def shallow_first_better(
     claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs
 ) -> list[dict[str, Any]]:
     """Per ultrasound task: area between the cumulative curves along the path, interior points only (A6)."""
-    rows = areas(frame)
+    rows = areas_between_curves(frame)
     points = rows.groupby("task").points.max()
     rows = rows[(rows.points >= claim.value("min_points")) & (rows.order == "path")]
     few = ", ".join(f"{task}: {count} interior points" for task, count in points.items())
@@ -182,7 +190,7 @@ def only_in_ultrasound(
         difference = (means[0] - means[1]).dropna()
         words = f"ultrasound {_brief(means[0])}; chest X-ray {_brief(means[1])}"
         where = "all" if kind == "real" else "simulated"
-        rows.append(_one(claim, where, difference, claim.value("margin"), words, left_out, kinds(own)))
+        rows.append(_one(claim, where, difference, claim.value("margin"), words, left_out, data_kind(own)))
     return rows or [_untested(claim, "no set of layers trained alike on ultrasound and on X-ray")]
 
 
@@ -199,7 +207,7 @@ def orders_differ(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, 
         both, left_out = _alike([own[own.order == order] for order in ("path", "level")], CONDITIONS, ["count"], claim)
         difference = (both[0] - both[1]).dropna()
         words = f"path {_brief(both[0])}; level {_brief(both[1])}"
-        row = _one(claim, str(task), difference, 0.0, words, left_out, kinds(own))
+        row = _one(claim, str(task), difference, 0.0, words, left_out, data_kind(own))
         if row["verdict"] != "not tested":
             low, high = row["interval"]
             differs = (low > 0 or high < 0) and abs(row["effect"]) >= margin
@@ -216,7 +224,7 @@ def _per_task(claim: Claim, rows: pd.DataFrame, value: str, words: str) -> list[
         values, left_out = _replicates(own, value, CONDITIONS, claim)
         places = ", ".join(f"{volume} images {_brief(part.set_index(REPLICATE)[value])}"
                            for volume, part in own.groupby("volume_label"))  # fmt: skip
-        found.append(_one(claim, str(task), values, claim.value("margin"), words, places, left_out, kinds(own)))
+        found.append(_one(claim, str(task), values, claim.value("margin"), words, places, left_out, data_kind(own)))
     return found or [_untested(claim, f"no such runs on an ultrasound task ({words})")]
 
 
@@ -224,7 +232,7 @@ def _replicates(rows: pd.DataFrame, value: str, conditions: list[str], claim: Cl
     """The mean over conditions of every replicate that has them all, and what was left out."""
     if not len(rows):
         return pd.Series(dtype="float64", index=pd.MultiIndex.from_tuples([], names=REPLICATE)), ""
-    wide, left_out = balanced(by_replicate(rows, value, conditions), int(claim.value("min_seeds")))
+    wide, left_out = complete_replicates(by_replicate(rows, value, conditions), int(claim.value("min_seeds")))
     return pd.Series(wide.mean(axis=1)), left_out
 
 
@@ -239,12 +247,12 @@ def _alike(sides: list[pd.DataFrame], same: list[str], beside: list[str], claim:
     """
     least = int(claim.value("min_seeds"))
     wides = [by_replicate(side, "advantage", [*same, *beside]) for side in sides]
-    enough = [balanced(wide, least)[0].columns.droplevel(beside) for wide in wides]
+    enough = [complete_replicates(wide, least)[0].columns.droplevel(beside) for wide in wides]
     shared = enough[0].intersection(enough[1])
     every = wides[0].columns.droplevel(beside).union(wides[1].columns.droplevel(beside)).unique()
     means, words = [], []
     for wide in wides:
-        kept, left_out = balanced(wide.loc[:, wide.columns.droplevel(beside).isin(shared)], least)
+        kept, left_out = complete_replicates(wide.loc[:, wide.columns.droplevel(beside).isin(shared)], least)
         means.append(pd.Series(kept.mean(axis=1)).dropna())  # NaN where nothing is shared
         words += [left_out] if left_out else []
     lost = len(every) - len(shared.unique())
@@ -254,21 +262,21 @@ def _alike(sides: list[pd.DataFrame], same: list[str], beside: list[str], claim:
 
 def _one(claim: Claim, task: str, values: pd.Series, threshold: float, *words: str) -> dict[str, Any]:
     """The verdict on one value per replicate: above the threshold, below it, or neither."""
-    interval = stats.mean_interval(values)
+    interval = mean_interval(values)
     if len(values) < claim.value("min_seeds"):
         reason = f"{len(values)} seeds, {claim.value('min_seeds'):g} needed"
-        return verdict(claim, task, "not tested", sentence(reason, *words), seeds=len(values))
-    note = sentence(interval.method, *words)
-    word, least = side_of(interval, threshold, low="contradicted", high="supported"), stats.detectable(values)
+        return verdict(claim, task, "not tested", sentences(reason, *words), seeds=len(values))
+    note = sentences(interval.method, *words)
+    word, least = side_of(interval, threshold, low="contradicted", high="supported"), detectable(values)
     return verdict(claim, task, word, note, interval=interval, seeds=len(values), detectable=least)
 
 
 def _brief(values: pd.Series) -> str:
-    return shown(stats.mean_interval(values))
+    return interval_text(mean_interval(values))
 
 
 def _untested(claim: Claim, reason: str) -> dict[str, Any]:
-    return verdict(claim, "all", "not tested", sentence(reason))
+    return verdict(claim, "all", "not tested", sentences(reason))
 
 
 TESTS.add("sets_matter", ClaimTest(sets_matter, ("spread", "min_sets"), compares=False))

@@ -12,51 +12,70 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis import looks, stats
-from analysis.looks import Look, styled
+from analysis.figures.style import (
+    INTERVAL,
+    LOOKS,
+    NOTE_COLOR,
+    ArmStyle,
+    axes,
+    empty_axes,
+    legend_below,
+    legend_beside,
+    limits_around,
+    mean_mark,
+    percent,
+    seed_points,
+    seeds_text,
+    study_style,
+    task_title,
+    title_and_note,
+    volume_text,
+    volume_with_unit,
+)
+from analysis.statistics.intervals import mean_interval
 
 # Ends of an ordering look like the halves of the network that they grow into.
 SIDES = {
-    "shallow": looks.LOOKS["encoder_only"],
-    "deep": looks.LOOKS["decoder_only"],
-    "single": looks.LOOKS["layer_subset"],
-    "whole": looks.LOOKS["full_finetuning"],
+    "shallow": LOOKS["encoder_only"],
+    "deep": LOOKS["decoder_only"],
+    "single": LOOKS["layer_subset"],
+    "whole": LOOKS["full_finetuning"],
 }
 ORDERS = {"path": "along the path", "level": "by level"}
 
 
-@styled
+@study_style
 def layer_map(cells: pd.DataFrame, task: str, *, ax: Axes | None = None) -> Axes:
     """Test Dice of every set of layers of a task: a row per set and volume, by ordering; `cells` of `layer_sets`."""
     rows = cells[(cells.task == task) & (cells.seeds > 0)]
     if not len(rows):
-        return looks.empty(looks.axes(ax), task, "no set of layers was trained on this task")
+        return empty_axes(axes(ax), task, "no set of layers was trained on this task")
     place = {"": 0, "path": 1, "level": 2}
     rows = rows.assign(first=rows.order.map(place), name=[_name(row, rows) for row in rows.itertuples()])
     rows = rows.sort_values(["volume", "matched", "first", "count", "side"], ascending=[True, True, True, True, False])
-    ax = looks.axes(ax, width=9.5, height=2.2 + 0.36 * len(rows))
+    ax = axes(ax, width=9.5, height=2.2 + 0.36 * len(rows))
     for at, cell in enumerate(rows.itertuples()):
-        looks.mean_mark(ax, cell.mean, at, cell.low, cell.high, SIDES[cell.side], across=True)
-        rest = f"{int(cell.trainable):,} · {looks.count_text(cell.seeds, cell.diverged)}"
+        mean_mark(ax, cell.mean, at, cell.low, cell.high, SIDES[cell.side], across=True)
+        rest = f"{int(cell.trainable):,} · {seeds_text(cell.seeds, cell.diverged)}"
         ax.text(1.02, at, rest, transform=ax.get_yaxis_transform(), va="center", fontsize=11)
     for at in np.flatnonzero(np.diff(rows.volume.to_numpy(dtype=np.float64))):
-        ax.axhline(at + 0.5, color=looks.NOTE_COLOR, linewidth=1)
+        ax.axhline(at + 0.5, color=NOTE_COLOR, linewidth=1)
     ax.text(1.02, -0.8, "parameters that move · seeds", transform=ax.get_yaxis_transform(), va="center", fontsize=11,
-            color=looks.NOTE_COLOR)  # fmt: skip
+            color=NOTE_COLOR)  # fmt: skip
     _legend(ax, rows.side)
     ax.set_yticks(range(len(rows)), rows.name.tolist())
     ax.set_ylim(len(rows) - 0.5, -1.0)
     ax.set_xlabel("Dice on test images")
-    beyond = looks.limits(ax.set_xlim, rows["mean"], rows.low, rows.high)
-    looks.head(ax, f"Which layers to tune: {looks.task_title(rows)}", f"{looks.INTERVAL}{beyond}")
-    looks.legend_below(ax)
+    beyond = limits_around(ax.set_xlim, rows["mean"], rows.low, rows.high)
+    title_and_note(ax, f"Which layers to tune: {task_title(rows)}", f"{INTERVAL}{beyond}")
+    legend_below(ax)
     return ax
 
 
 def _name(row: object, rows: pd.DataFrame) -> str:
     several = rows.source.nunique() > 1
-    volume = looks.volume_text(str(row.volume_label), float(row.volume))
-    return f"{row.label}, {looks.amount(rows, volume)}" + (f", from {row.source}" if several else "")
+    volume = volume_text(str(row.volume_label), float(row.volume))
+    return f"{row.label}, {volume_with_unit(rows, volume)}" + (f", from {row.source}" if several else "")
 
 
 def _legend(ax: Axes, sides: pd.Series) -> None:
@@ -71,15 +90,15 @@ def _legend(ax: Axes, sides: pd.Series) -> None:
             ax.plot([], [], color=look.color, marker=look.marker, linestyle="none", label=words[side])
 
 
-@styled
+@study_style
 def cumulative_curves(cells: pd.DataFrame, task: str, volume_label: str, *, ax: Axes | None = None) -> Axes:
     """Test Dice against the share of groups that move, from either end and under both orderings; whole sets only."""
-    ax = looks.axes(ax, width=9)
+    ax = axes(ax, width=9)
     rows = cells[(cells.task == task) & (cells.volume_label == volume_label) & (cells.matched == 0) & (cells.seeds > 0)]
     ends = rows[rows.side == "whole"]
     rows = rows[rows.side.isin(["shallow", "deep"])]
     if not len(rows):
-        return looks.empty(ax, task, f"no set of layers was trained on this task at volume {volume_label}")
+        return empty_axes(ax, task, f"no set of layers was trained on this task at volume {volume_label}")
     source = rows.source.iloc[0]
     rows, ends = rows[rows.source == source], ends[ends.source == source]
     lines = list(rows.groupby(["order", "side"]))
@@ -92,74 +111,74 @@ def cumulative_curves(cells: pd.DataFrame, task: str, volume_label: str, *, ax: 
             share, [*own["mean"], *ends["mean"]], color=look.color, marker=look.marker, linestyle=style, label=label
         )
         for at, cell in zip(share, own.itertuples(), strict=False):
-            looks.mean_mark(ax, at, cell.mean, cell.low, cell.high, look, across=False)
+            mean_mark(ax, at, cell.mean, cell.low, cell.high, look, across=False)
     for cell in ends.itertuples():
-        looks.mean_mark(ax, 1.0, cell.mean, cell.low, cell.high, SIDES["whole"], across=False)
+        mean_mark(ax, 1.0, cell.mean, cell.low, cell.high, SIDES["whole"], across=False)
     ax.set_xlim(0, 1.05)
     shown = pd.concat([rows, ends])
-    beyond = looks.limits(ax.set_ylim, shown["mean"], shown.low, shown.high)
+    beyond = limits_around(ax.set_ylim, shown["mean"], shown.low, shown.high)
     ax.set(xlabel="share of groups of layers that move", ylabel="Dice on test images")
-    volume = looks.volume_text(volume_label, float(rows.volume.mean()))
-    looks.head(
+    volume = volume_text(volume_label, float(rows.volume.mean()))
+    title_and_note(
         ax,
-        f"{looks.task_title(rows)}, {looks.amount(rows, volume)}",
-        f"{looks.INTERVAL}{beyond}; at 1: the whole network",
+        f"{task_title(rows)}, {volume_with_unit(rows, volume)}",
+        f"{INTERVAL}{beyond}; at 1: the whole network",
     )
-    looks.legend_beside(ax)
+    legend_beside(ax)
     return ax
 
 
-@styled
+@study_style
 def advantage_forest(pairs: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Shallow - deep in test Dice, a row per task, volume, ordering and count; raw, and at equal size (open marks)."""
     title = "Shallow against deep"
     keys = ["title", "volume_label", "source", "order", "count", "groups", "matched"]
     rows = []
     for key, own in pairs[pairs.advantage.notna()].groupby(keys, sort=True):
-        interval = stats.mean_interval(own.advantage)
+        interval = mean_interval(own.advantage)
         about = {"task": own.task.iloc[0], "kind": own.kind.iloc[0], "volume": own.volume.mean()}
         values = own.advantage.to_numpy(dtype=np.float64)
         rows.append({**dict(zip(keys, key, strict=True)), **about, "values": values, "interval": interval})
     if not rows:
-        return looks.empty(looks.axes(ax), title, "no pair of shallow and deep sets with equal count")
-    ax = looks.axes(ax, width=9.5, height=2.0 + 0.42 * len(rows))
+        return empty_axes(axes(ax), title, "no pair of shallow and deep sets with equal count")
+    ax = axes(ax, width=9.5, height=2.0 + 0.42 * len(rows))
     several = len({row["source"] for row in rows}) > 1
     names = []
     for at, row in enumerate(rows):
         color = {"path": "#009E73", "level": "#0072B2"}[row["order"]]
-        look = Look(color, "o" if row["matched"] == 0 else "s")
+        look = ArmStyle(color, "o" if row["matched"] == 0 else "s")
         estimate, low, high, count, _ = row["interval"]
-        looks.mean_mark(ax, estimate, at, low, high, look, across=True)
+        mean_mark(ax, estimate, at, low, high, look, across=True)
         if row["matched"]:
             ax.plot(estimate, at, marker="s", color=color, markerfacecolor="white", linestyle="none", zorder=5)
-        looks.dots(ax, row["values"], np.full(count, at), color, across=True)
-        volume = looks.volume_text(row["volume_label"], float(row["volume"]))
+        seed_points(ax, row["values"], np.full(count, at), color, across=True)
+        volume = volume_text(row["volume_label"], float(row["volume"]))
         size = f", {row['matched']:,} parameters" if row["matched"] else ""
         origin = f", from {row['source']}" if several else ""
         names.append(f"{row['task']}{origin}, {volume}: {row['order']}, {row['count']} of {row['groups']}{size}")
-        ax.text(1.02, at, looks.count_text(count, 0), transform=ax.get_yaxis_transform(), va="center", fontsize=11)
+        ax.text(1.02, at, seeds_text(count, 0), transform=ax.get_yaxis_transform(), va="center", fontsize=11)
     for order, color in (("path", "#009E73"), ("level", "#0072B2")):
         if any(row["order"] == order for row in rows):
             ax.plot([], [], marker="o", color=color, linestyle="none", label=ORDERS[order])
     if any(row["matched"] for row in rows):
-        ax.plot([], [], marker="s", color=looks.NOTE_COLOR, markerfacecolor="white", linestyle="none",
+        ax.plot([], [], marker="s", color=NOTE_COLOR, markerfacecolor="white", linestyle="none",
                 label="at equal size")  # fmt: skip
     ax.axvline(0, color="black", linewidth=1, zorder=1)
     ax.set_yticks(range(len(rows)), ["\n".join(textwrap.wrap(name, 62)) for name in names])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     bounds = np.array([row["interval"][1:3] for row in rows], dtype=np.float64)
     values = np.concatenate([*(row["values"] for row in rows), [0.0]])
-    beyond = looks.limits(ax.set_xlim, values, bounds[:, 0], bounds[:, 1])
+    beyond = limits_around(ax.set_xlim, values, bounds[:, 0], bounds[:, 1])
     ax.set_xlabel("Dice on test images, shallow - deep, same seed")
     simulated = "; simulated data" if all(row["kind"] == "simulated" for row in rows) else ""
-    looks.head(ax, title, f"{looks.INTERVAL}; dots: single seeds{beyond}{simulated}")
-    looks.legend_below(ax)
+    title_and_note(ax, title, f"{INTERVAL}; dots: single seeds{beyond}{simulated}")
+    legend_below(ax)
     return ax
 
 
-@styled
+@study_style
 def texture_heatmap(cells: pd.DataFrame, count: int | None = None, *, ax: Axes | None = None) -> Axes:
-    """The advantage of shallow layers over distance in grain and in shape; `cells` of `texture.map_cells`.
+    """The advantage of shallow layers over distance in grain and in shape; `cells` of `texture_map_summary`.
 
     Args:
         count: of stages on either side; default: the smallest there is.
@@ -167,13 +186,13 @@ def texture_heatmap(cells: pd.DataFrame, count: int | None = None, *, ax: Axes |
     title = "Where shallow layers pay (simulated ultrasound)"
     rows = cells[cells.on_map & (cells.seeds > 0)] if len(cells) else cells
     if not len(rows):
-        return looks.empty(looks.axes(ax), title, "no run on the map of grain and shape; the suite texture trains it")
+        return empty_axes(axes(ax), title, "no run on the map of grain and shape; the suite texture trains it")
     widest = rows.groupby("source").task.nunique().idxmax()
     rows = rows[rows.source == widest]
     count = int(rows["count"].min()) if count is None else count
     rows = rows[rows["count"] == count]
     wide = rows.pivot_table(index="shape", columns="grain", values="mean").sort_index(ascending=False)
-    ax = looks.axes(ax, width=7.5, height=5.0)
+    ax = axes(ax, width=7.5, height=5.0)
     reach = max(0.1, float(np.nanmax(np.abs(wide.to_numpy()))))  # noise of some hundredths stays pale
     image = ax.imshow(wide.to_numpy(), cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto")
     for row in rows.itertuples():
@@ -185,35 +204,37 @@ def texture_heatmap(cells: pd.DataFrame, count: int | None = None, *, ax: Axes |
     ax.set_yticks(range(wide.shape[0]), [f"{each:.2g}" for each in wide.index])
     ax.set(xlabel="grain: speckle coarser than the source's (octaves)", ylabel="shape: lesions smaller (octaves)")
     ax.grid(False)
-    looks.head(ax, title, f"{count} first stages - {count} last, source {widest}; mean [95 % t interval over seeds]")
+    title_and_note(
+        ax, title, f"{count} first stages - {count} last, source {widest}; mean [95 % t interval over seeds]"
+    )
     figure = ax.get_figure(root=True)
     assert figure is not None
     figure.colorbar(image, ax=ax, label="Dice, shallow - deep", shrink=0.9)
     return ax
 
 
-@styled
-def speed(summary: pd.DataFrame, *, fraction: float = 0.95, ax: Axes | None = None) -> Axes:
+@study_style
+def speed_by_set(summary: pd.DataFrame, *, fraction: float = 0.95, ax: Axes | None = None) -> Axes:
     """Steps to a fraction of the whole network's plateau, as a ratio; seconds and Dice lost stand at the right."""
-    title = f"Steps to {looks.percent(fraction)} of the whole network's plateau"
+    title = f"Steps to {percent(fraction)} of the whole network's plateau"
     rows = summary[np.isclose(summary.fraction.astype("float64"), fraction)]
     if not len(rows):
-        return looks.empty(looks.axes(ax), title, "no set of layers beside full fine-tuning")
-    ax = looks.axes(ax, width=9.5, height=2.0 + 0.4 * len(rows))
+        return empty_axes(axes(ax), title, "no set of layers beside full fine-tuning")
+    ax = axes(ax, width=9.5, height=2.0 + 0.4 * len(rows))
     several = rows.source.nunique() > 1
     names = []
     for at, row in enumerate(rows.itertuples()):
         side = "deep" if any(word in row.label for word in ("last", "bottom")) else "shallow"
-        looks.mean_mark(ax, row.steps, at, row.low, row.high, SIDES[side], across=True)
+        mean_mark(ax, row.steps, at, row.low, row.high, SIDES[side], across=True)
         never = f" · {row.never} of {row.seeds} never" if row.never else ""
         text = f"{row.seconds:.2f} · {row.step_cost:.2f} · {row.lost_dice:+.3f}{never}"
         ax.text(1.02, at, text, transform=ax.get_yaxis_transform(), va="center", fontsize=11)
         names.append(
-            f"{row.task}, {looks.amount(rows, row.volume_label)}: {row.label}"
+            f"{row.task}, {volume_with_unit(rows, row.volume_label)}: {row.label}"
             + (f", from {row.source}" if several else "")
         )
     ax.text(1.02, -0.85, "seconds · per step · Dice lost", transform=ax.get_yaxis_transform(), va="center",
-            fontsize=11, color=looks.NOTE_COLOR)  # fmt: skip
+            fontsize=11, color=NOTE_COLOR)  # fmt: skip
     ax.axvline(1, color="black", linewidth=1, zorder=1)
     ax.set_xscale("log")
     ax.set_xticks([0.1, 0.2, 0.5, 1, 2, 5, 10], ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
@@ -223,35 +244,35 @@ def speed(summary: pd.DataFrame, *, fraction: float = 0.95, ax: Axes | None = No
     ax.set_ylim(len(rows) - 0.5, -1.1)
     ax.set_xlabel("steps, set / whole network (log scale)")
     note = "geometric mean and 95 % t interval of log ratios over seeds, some run out of the picture; runs that never "
-    looks.head(ax, title, note + "get there count with their budget; at the right: ratios, and test Dice lost")
+    title_and_note(ax, title, note + "get there count with their budget; at the right: ratios, and test Dice lost")
     return ax
 
 
-@styled
-def recommendation(
+@study_style
+def signal_agreement(
     table: pd.DataFrame, truth: pd.Series | None = None, *, title: str = "", ax: Axes | None = None
 ) -> Axes:
-    """Sets of layers by what their first step promises, best at the top; `table` of `recommend.recommend`.
+    """Sets of layers by what their first step promises, best at the top; `table` of `recommendation.rank_layer_sets`.
 
     Args:
         truth: test Dice by name of the set, where such runs were trained; stands at the right.
         title: what the recommendation is for.
     """
-    ax = looks.axes(ax, width=9, height=1.9 + 0.45 * len(table))
+    ax = axes(ax, width=9, height=1.9 + 0.45 * len(table))
     best = float(table.gain.abs().max()) or 1.0
     known = pd.Series(dtype="float64") if truth is None else truth
     top = known.reindex(table["set"]).idxmax() if known.reindex(table["set"]).notna().any() else None
     for at, row in enumerate(table.itertuples()):
-        ax.barh(at, row.gain / best, height=0.6, color=looks.LOOKS["layer_subset"].color, alpha=0.8 if at == 0 else 0.4)
+        ax.barh(at, row.gain / best, height=0.6, color=LOOKS["layer_subset"].color, alpha=0.8 if at == 0 else 0.4)
         told = f" · Dice {known[row.set]:.3f}{' (best)' if row.set == top else ''}" if row.set in known.index else ""
         ax.text(1.02, at, f"{row.gradient:.3f} · {row.shift:.2f}{told}", transform=ax.get_yaxis_transform(),
                 va="center", fontsize=11)  # fmt: skip
     ax.text(1.02, -0.85, "gradient · shift" + (" · truth" if len(known) else ""), transform=ax.get_yaxis_transform(),
-            va="center", fontsize=11, color=looks.NOTE_COLOR)  # fmt: skip
+            va="center", fontsize=11, color=NOTE_COLOR)  # fmt: skip
     ax.axvline(0, color="black", linewidth=1)
     ax.set_yticks(range(len(table)), table["set"].tolist())
     ax.set_ylim(len(table) - 0.5, -1.1)
     ax.set_xlabel("gain of a first step on unseen target images, relative to the largest")
     note = "before any training; no interval: one set of target images"
-    looks.head(ax, title or "Which layers promise most", note)
+    title_and_note(ax, title or "Which layers promise most", note)
     return ax

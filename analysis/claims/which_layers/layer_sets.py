@@ -1,8 +1,8 @@
 """Sets of layers as tidy tables: which set a run trained, shallow against deep at equal count, cumulative curves.
 
-A set is a number of groups of stages from one side of an ordering (`lib.stages.layer_groups`), or one stage.
+A set is a number of groups of stages from one side of an ordering (`lib.networks.stages.layer_groups`), or one stage.
 `encoder_only`, `decoder_only` and `head_only` are sets along the path under other names. A set is *matched* if it was
-cut down to an exact number of parameters (`lib.channels`).
+cut down to an exact number of parameters (`lib.strategies.partial_layers`).
 """
 
 # pandas types every selection as "a table or a series", which no annotation can mend.
@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.outcomes import PAIR, finished
-from analysis.stats import mean_interval
-from analysis.verdicts import REPLICATE
+from analysis.claims.verdicts import REPLICATE
+from analysis.statistics.intervals import mean_interval
+from analysis.tables.paired_gains import PAIR
+from analysis.tables.results import finished_rows
 
 WHOLE = "full_finetuning"
 ULTRASOUND = "ultrasound"
@@ -36,7 +37,7 @@ def layer_sets(frame: pd.DataFrame) -> pd.DataFrame:
     number of parameters that the set was cut down to, 0 if it is whole. label: the set in words, such as
     "path: 2 first of 10".
     """
-    rows = finished(frame)
+    rows = finished_rows(frame)
     found = [_set_of(row) for row in rows[["strategy", "options", "depth"]].itertuples(index=False)]
     keep = np.array([each is not None for each in found], dtype=bool)
     described = pd.DataFrame([each for each in found if each], columns=[*SET, "groups", "label"])
@@ -95,7 +96,7 @@ def advantages(frame: pd.DataFrame) -> pd.DataFrame:
     return pairs
 
 
-def cells(frame: pd.DataFrame) -> pd.DataFrame:
+def layer_set_summary(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per set, task, volume and source: mean test Dice with its 95 % t interval over replicates.
 
     Columns: CONDITION, SET, groups, label, title, kind, modality, volume, mean, low, high, seeds, diverged, trainable.
@@ -117,7 +118,7 @@ def cells(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "mean", "low", "high", "seeds", "diverged", "trainable"])
 
 
-def areas(frame: pd.DataFrame) -> pd.DataFrame:
+def areas_between_curves(frame: pd.DataFrame) -> pd.DataFrame:
     """Area between the cumulative curves from the shallow and from the deep end: one row per condition and replicate.
 
     At 0 groups and at all of them both curves are one, so between the interior points the difference is joined by

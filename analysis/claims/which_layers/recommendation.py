@@ -20,21 +20,24 @@ import torch
 from scipy import stats as sps
 from torch import Tensor
 
-from analysis.layer_sets import CONDITION, layer_sets, set_label
-from analysis.stats import mean_interval
-from analysis.verdicts import REPLICATE
-from lib.models import UNet, stage_of
-from lib.objective import segmentation_loss
-from lib.runs import Run, run_dir
-from lib.strategies import check_options, subset_stages
-from lib.tasks import load, split, standardize
+from analysis.claims.verdicts import REPLICATE
+from analysis.claims.which_layers.layer_sets import CONDITION, layer_sets, set_label
+from analysis.statistics.intervals import mean_interval
+from lib.data.tasks.images import load_task, standardize
+from lib.data.tasks.splits import split
+from lib.networks.stages import stage_of
+from lib.networks.unet import UNet
+from lib.runs.run import Run, run_dir
+from lib.strategies.catalog import subset_stages
+from lib.strategies.strategy import check_options
+from lib.training.segmentation import segmentation_loss
 
 SIGNALS = ("gain", "gradient", "shift")
 HALVES = 4  # random halvings of the target images
 IMAGES = 40  # of either domain are looked at, at most
 
 
-def usual_sets(model: UNet) -> dict[str, list[str]]:
+def common_layer_sets(model: UNet) -> dict[str, list[str]]:
     """The sets a practitioner would pick from, by name: both ends of both orderings, and both halves."""
     half, groups = model.depth + 1, {"path": 2 * model.depth + 2, "level": model.depth + 1}
     wanted = [("path", 2), ("path", half), ("level", min(2, model.depth))]
@@ -46,7 +49,7 @@ def usual_sets(model: UNet) -> dict[str, list[str]]:
     return sets
 
 
-def recommend(
+def rank_layer_sets(
     source: Run,
     task: str,
     *,
@@ -72,7 +75,7 @@ def recommend(
         StudyError: an unknown task or too large a volume, or no checkpoint.
     """
     model = source.model()
-    chosen = usual_sets(model) if sets is None else sets
+    chosen = common_layer_sets(model) if sets is None else sets
     target = _images(task, source.spec.size, volume, seed, fold)
     from_source = _images(source.spec.task, source.spec.size, None, source.spec.seed, source.spec.fold)
     stages = _stages(model, *target, seed).join(_shifts(model, from_source[0], target[0]))
@@ -95,7 +98,7 @@ def recommend(
 
 def _images(task: str, size: int, volume: int | None, seed: int, fold: int) -> tuple[Tensor, Tensor]:
     """Training images (n, 1, s, s), standardized, and masks (n, s, s) of a task, at most IMAGES."""
-    data = load(task, size)
+    data = load_task(task, size)
     index = torch.from_numpy(
         split(task, data.groups, fold=fold, volume=volume, seed=seed, folds=data.folds).train[:IMAGES]
     )
@@ -154,7 +157,7 @@ def _shifts(model: UNet, source: Tensor, target: Tensor) -> pd.Series:
     return pd.Series(shifts, name="shift")
 
 
-def agreement(frame: pd.DataFrame, runs: Iterable[Run]) -> pd.DataFrame:
+def ranking_agreement(frame: pd.DataFrame, runs: Iterable[Run]) -> pd.DataFrame:
     """Ranking before training against test Dice after it: one row per condition, replicate and signal.
 
     Columns: CONDITION, REPLICATE, title, kind, signal, sets, rho (Spearman's rank correlation over the whole sets of
@@ -162,7 +165,7 @@ def agreement(frame: pd.DataFrame, runs: Iterable[Run]) -> pd.DataFrame:
     had the highest test Dice).
 
     Args:
-        frame: from `outcomes.table`. runs: the same runs.
+        frame: from `results.run_table`. runs: the same runs.
     """
     by_id = {run.path.name: run for run in runs}
     sets = layer_sets(frame)
@@ -196,7 +199,7 @@ def _recommended(own: pd.DataFrame, by_id: Mapping[str, Run]) -> pd.DataFrame:
     source = Run(run_dir(some.source))
     model = source.model()
     members = {row.label: _members(model, row) for row in own.itertuples()}
-    return recommend(source, some.task, volume=some.volume, seed=some.seed, fold=some.fold, sets=members)
+    return rank_layer_sets(source, some.task, volume=some.volume, seed=some.seed, fold=some.fold, sets=members)
 
 
 def _members(model: UNet, row: object) -> list[str]:
@@ -207,7 +210,7 @@ def _members(model: UNet, row: object) -> list[str]:
     return subset_stages(model, check_options("layer_subset", options))
 
 
-def example(frame: pd.DataFrame, runs: Iterable[Run]) -> tuple[pd.DataFrame, pd.Series, str] | None:
+def example_ranking(frame: pd.DataFrame, runs: Iterable[Run]) -> tuple[pd.DataFrame, pd.Series, str] | None:
     """One recommendation to look at: that for the first seed of the condition with the most sets, the smallest first.
 
     Returns:
@@ -226,7 +229,7 @@ def example(frame: pd.DataFrame, runs: Iterable[Run]) -> tuple[pd.DataFrame, pd.
     return table, own.set_index("label").dice.astype("float64"), words
 
 
-def agreement_summary(rows: pd.DataFrame) -> pd.DataFrame:
+def ranking_agreement_summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Per task and signal, and over all tasks: mean rank correlation with its 95 % t interval over replicates.
 
     A replicate counts once, with its mean over volumes and sources. Columns: task, signal, rho, low, high, seeds,

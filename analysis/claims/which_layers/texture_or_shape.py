@@ -12,10 +12,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import stats
-from analysis.layer_sets import advantages
-from analysis.verdicts import REPLICATE, TESTS, Claim, ClaimTest, Runs, balanced, kinds, sentence, shown, verdict
-from lib.tasks import TASKS
+from analysis.claims.verdicts import (
+    REPLICATE,
+    TESTS,
+    Claim,
+    ClaimTest,
+    Runs,
+    complete_replicates,
+    data_kind,
+    interval_text,
+    sentences,
+    verdict,
+)
+from analysis.claims.which_layers.layer_sets import advantages
+from analysis.statistics.intervals import mean_interval, replicate_slopes
+from analysis.statistics.power import detectable
+from lib.data.tasks.task import TASKS
 
 DIALS = {"grain": "speckle", "shape": "lesion"}  # the name here, and the simulator's dial that says how far
 
@@ -40,7 +52,7 @@ def texture_map(frame: pd.DataFrame) -> pd.DataFrame:
     return pairs
 
 
-def map_cells(rows: pd.DataFrame) -> pd.DataFrame:
+def texture_map_summary(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per source, target and set: mean advantage with its 95 % t interval.
 
     Columns: source, task, title, order, count, grain, shape, on_map, mean, low, high, seeds.
@@ -48,7 +60,7 @@ def map_cells(rows: pd.DataFrame) -> pd.DataFrame:
     keys = ["source", "task", "title", "order", "count", *DIALS, "on_map"]
     found = []
     for key, own in rows.groupby(keys, sort=False):
-        interval = stats.mean_interval(own.advantage.dropna())
+        interval = mean_interval(own.advantage.dropna())
         values = dict(zip(("mean", "low", "high", "seeds"), interval[:4], strict=True))
         found.append({**dict(zip(keys, key, strict=True)), **values})
     return pd.DataFrame(found, columns=[*keys, "mean", "low", "high", "seeds"])
@@ -66,7 +78,7 @@ def follows_texture(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame
     best: tuple[str, pd.DataFrame, str] | None = None
     for source, own in rows.groupby("source"):  # the map with the most cells; the other sources are its control
         cells = own.groupby([*REPLICATE, *DIALS]).advantage.mean().unstack(list(DIALS))
-        wide, left_out = balanced(cells, int(claim.value("min_seeds")))
+        wide, left_out = complete_replicates(cells, int(claim.value("min_seeds")))
         if best is None or wide.shape[1] > best[1].shape[1]:
             best = (str(source), wide, left_out)
     if best is None or len(best[1]) < claim.value("min_seeds") or len(best[1].columns) < 4:
@@ -74,23 +86,23 @@ def follows_texture(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame
     source, wide, left_out = best
     octaves = np.array(list(wide.columns), dtype=np.float64)
     design = np.column_stack([np.ones(len(octaves)), octaves])
-    grain, shape = stats.replicate_slopes(design, wide.to_numpy())[1:]
+    grain, shape = replicate_slopes(design, wide.to_numpy())[1:]
     each = np.linalg.lstsq(design, wide.to_numpy().T, rcond=None)[0]
-    effect = stats.mean_interval(each[1] - each[2])
+    effect = mean_interval(each[1] - each[2])
     margin, word = claim.value("margin"), "inconclusive"
     if effect.low > margin and grain.low > margin:
         word = "supported"
     elif effect.high < margin or grain.high < margin:
         word = "contradicted"
-    note = sentence(
+    note = sentences(
         f"{effect.method}; {len(octaves)} cells from {source}",
-        f"slope over grain {shown(grain)}, over shape {shown(shape)}",
+        f"slope over grain {interval_text(grain)}, over shape {interval_text(shape)}",
         f"largest mean advantage on the map {wide.mean().max():+.3f}, smallest {wide.mean().min():+.3f}",
         _control(rows, source),
         left_out,
-        kinds(rows),
+        data_kind(rows),
     )
-    least = stats.detectable(each[1] - each[2])
+    least = detectable(each[1] - each[2])
     return [verdict(claim, "simulated", word, note, interval=effect, seeds=len(wide), detectable=least)]
 
 

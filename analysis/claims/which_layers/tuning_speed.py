@@ -12,10 +12,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import stats
-from analysis.layer_sets import CONDITION, ULTRASOUND, WHOLE, layer_sets
-from analysis.outcomes import PAIR, time_to_plateau
-from analysis.verdicts import TESTS, Claim, ClaimTest, Runs, balanced, by_replicate, kinds, sentence, side_of, verdict
+from analysis.claims.verdicts import (
+    TESTS,
+    Claim,
+    ClaimTest,
+    Runs,
+    by_replicate,
+    complete_replicates,
+    data_kind,
+    sentences,
+    side_of,
+    verdict,
+)
+from analysis.claims.which_layers.layer_sets import CONDITION, ULTRASOUND, WHOLE, layer_sets
+from analysis.statistics.intervals import time_ratio
+from analysis.statistics.power import detectable
+from analysis.tables.paired_gains import PAIR
+from analysis.tables.time_to_plateau import time_to_plateau
 
 FRACTIONS = (0.95, 0.99)
 
@@ -62,7 +75,7 @@ def speed_summary(speed: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for key, own in speed.groupby([*CONDITION, "label", "fraction"], sort=False):
-        steps = stats.time_ratio(own.step_ratio.astype("float64"), np.ones(len(own)))
+        steps = time_ratio(own.step_ratio.astype("float64"), np.ones(len(own)))
         rows.append(
             {
                 **dict(zip([*CONDITION, "label", "fraction"], key, strict=True)),
@@ -95,26 +108,26 @@ def shallow_faster(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame,
     rows, least = [], int(claim.value("min_seeds"))
     for task, own in speed.groupby("task"):
         own = own.assign(log=np.log(own.step_ratio.astype("float64")))
-        wide, left_out = balanced(by_replicate(own, "log", ["source", "order", "count"]), least)
+        wide, left_out = complete_replicates(by_replicate(own, "log", ["source", "order", "count"]), least)
         if len(wide) < least:
-            reason = sentence(f"{len(wide)} seeds, {least} needed", left_out, kinds(own))
+            reason = sentences(f"{len(wide)} seeds, {least} needed", left_out, data_kind(own))
             rows.append(verdict(claim, str(task), "not tested", reason, seeds=len(wide)))
             continue
         logs = wide.mean(axis=1).to_numpy()
-        interval = stats.time_ratio(np.exp(logs), np.ones(len(logs)))
+        interval = time_ratio(np.exp(logs), np.ones(len(logs)))
         word = side_of(interval, claim.value("ratio"), low="supported", high="contradicted")
         never = int((~own.reached.astype(bool)).sum())
         if word == "supported" and never > claim.value("max_censored") * len(own):
             word = "inconclusive"
-        note = sentence(
+        note = sentences(
             f"{interval.method}; sets: {', '.join(dict.fromkeys(own.label))}",
             f"{never} of {len(own)} runs never got there and count with their whole budget",
             f"ratio of seconds {_typical(own.second_ratio):.2f} on the machine as it was",
             f"test Dice lost against the whole network: {own.lost_dice.astype('float64').mean():.3f}",
             left_out,
-            kinds(own),
+            data_kind(own),
         )
-        detect = math.exp(-stats.detectable(logs))
+        detect = math.exp(-detectable(logs))
         rows.append(verdict(claim, str(task), word, note, interval=interval, seeds=len(logs), detectable=detect))
     reason = "No shallow set of an ultrasound task on all images beside full fine-tuning"
     return rows or [verdict(claim, "all", "not tested", reason)]

@@ -1,9 +1,9 @@
 """Could these filters be a fresh draw? A battery of tests of a layer's filters, with one correction over all of them.
 
-The null hypothesis is the law that `lib.models.build` draws from, with the scale removed: independent weights of one
+The null hypothesis is the law that `unet.build` draws from, with the scale removed: independent weights of one
 normal distribution around 0. It is what "still look random" (Karimi et al., claim K5) can mean and be wrong. Each
 test looks at another way to be wrong, and none shows that filters *are* random: read a p-value that is not small
-beside the power in `analysis.calibration`. With half a million weights a layer can be told from a fresh one by a
+beside the power in `randomness.calibration`. With half a million weights a layer can be told from a fresh one by a
 deviation too small to matter: read a small p-value beside the statistic and its expectation.
 
 Biases and normalization have no law to be tested against and are left out. Pointwise (1x1) layers have no spatial
@@ -21,13 +21,13 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from analysis import randomness_tests as tests
-from analysis.kernels import Layer, geometry, read
-from analysis.randomness_tests import NotApplicable, Nulls, Outcome
-from analysis.stats import holm
-from analysis.two_sample import classifier
-from lib.errors import StudyError
-from lib.registry import Registry
+from analysis.filters.kernels import FilterLayer, geometry, read_layers
+from analysis.filters.randomness import layer_tests
+from analysis.filters.randomness.classifier_test import classifier
+from analysis.filters.randomness.layer_tests import NotApplicable, Nulls, Outcome
+from analysis.statistics.tests import holm
+from lib.common.errors import StudyError
+from lib.common.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,34 @@ class RandomnessTest:
 
     title: str
     looks_at: str
-    run: Callable[[Layer, np.random.Generator, Nulls], Outcome]
+    run: Callable[[FilterLayer, np.random.Generator, Nulls], Outcome]
 
 
 TESTS: Registry[RandomnessTest] = Registry("randomness test")
 for _name, _title, _looks_at, _run in [
     ("classifier", "Classifier (AUC)", "whether a trained eye could tell filters from fresh ones", classifier),
-    ("autocorrelation", "Spatial autocorrelation", "whether neighboring weights are alike", tests.autocorrelation),
-    ("smoothness", "Slow frequencies", "whether kernels are smooth, or blurring as a whole", tests.smoothness),
-    ("orientation", "Gabor energy", "whether kernels look like oriented edges and bars", tests.orientation),
-    ("variance_entropy", "Variance entropy", "whether few shapes make up all kernels", tests.variance_entropy),
-    ("spectrum", "Energy beyond Marchenko-Pastur", "whether few directions carry the layer", tests.spectrum),
-    ("kolmogorov_smirnov", "Kolmogorov-Smirnov", "whether the weights' values are normal", tests.kolmogorov_smirnov),
-    ("anderson_darling", "Anderson-Darling", "whether the values are normal, tails above all", tests.anderson_darling),
+    (
+        "autocorrelation",
+        "Spatial autocorrelation",
+        "whether neighboring weights are alike",
+        layer_tests.autocorrelation,
+    ),
+    ("smoothness", "Slow frequencies", "whether kernels are smooth, or blurring as a whole", layer_tests.smoothness),
+    ("orientation", "Gabor energy", "whether kernels look like oriented edges and bars", layer_tests.orientation),
+    ("variance_entropy", "Variance entropy", "whether few shapes make up all kernels", layer_tests.variance_entropy),
+    ("spectrum", "Energy beyond Marchenko-Pastur", "whether few directions carry the layer", layer_tests.spectrum),
+    (
+        "kolmogorov_smirnov",
+        "Kolmogorov-Smirnov",
+        "whether the weights' values are normal",
+        layer_tests.kolmogorov_smirnov,
+    ),
+    (
+        "anderson_darling",
+        "Anderson-Darling",
+        "whether the values are normal, tails above all",
+        layer_tests.anderson_darling,
+    ),
 ]:
     TESTS.add(_name, RandomnessTest(_title, _looks_at, _run))
 
@@ -72,7 +87,7 @@ def battery(
     Args:
         weights: name -> tensor; of a run, `run.weights(step)`. Factors are multiplied in.
         names: tests to run (default: all of TESTS).
-        model: as in `analysis.filters.between`.
+        model: as in `analysis.filters.change.filter_change`.
         draws: of each simulated null; the smallest p is about 1 / draws.
         seed: of all draws. A layer's outcome depends on its name and not on the other layers.
 
@@ -89,7 +104,7 @@ def battery(
     chosen = [name for name in (TESTS if names is None else names) if TESTS[name]]
     nulls = Nulls(draws, seed)
     rows = []
-    for layer in read(weights, geometry(model) if model else None).values():
+    for layer in read_layers(weights, geometry(model) if model else None).values():
         living = layer.alive()
         described = {"layer": layer.name, "stage": layer.stage, "kind": layer.kind, "filters": living.filters}
         described |= {"dead": layer.filters - living.filters, "inputs": layer.inputs, "taps": int(layer.used.sum())}
@@ -113,7 +128,7 @@ def rejections(table: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame:
     return found
 
 
-def examine(layer: Layer, name: str, nulls: Nulls, *key: int) -> Outcome:
+def examine(layer: FilterLayer, name: str, nulls: Nulls, *key: int) -> Outcome:
     """One test on one layer, with random numbers that are a pure function of the seed, the test and `key`.
 
     Raises:
@@ -122,7 +137,7 @@ def examine(layer: Layer, name: str, nulls: Nulls, *key: int) -> Outcome:
     return TESTS[name].run(layer, np.random.default_rng([nulls.seed, zlib.crc32(name.encode()), *key]), nulls)
 
 
-def _row(layer: Layer, name: str, nulls: Nulls) -> dict[str, float | str]:
+def _row(layer: FilterLayer, name: str, nulls: Nulls) -> dict[str, float | str]:
     missing = dict.fromkeys(("statistic", "expected", "low", "high", "p"), math.nan)
     if not layer.filters:
         return missing | {"note": "all filters are zero"}

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from scipy import stats as sps
 from scipy.ndimage import gaussian_filter
 
-from analysis.kernels import Layer
-from analysis.randomness import TESTS, examine
-from analysis.randomness_tests import NotApplicable, Nulls
-from lib.gabor import gabor_atoms
-from lib.registry import Registry
-from lib.simulate import SIMULATORS
+from analysis.filters.kernels import FilterLayer
+from analysis.filters.randomness.battery import TESTS, examine
+from analysis.filters.randomness.layer_tests import NotApplicable, Nulls
+from lib.common.registry import Registry
+from lib.data.simulate import SIMULATORS
+from lib.networks.gabor import gabor_atoms
 
 Floats = NDArray[np.float64]
 # A first layer, a deep one, an upsampling one, large kernels, kernels in space, and few filters of one kernel each.
@@ -53,7 +53,7 @@ STRUCTURES.add("low_rank", _low_rank)
 STRUCTURES.add("sparse", _sparse)
 
 
-def planted(structure: str, shape: tuple[int, ...], strength: float, rng: np.random.Generator) -> Layer:
+def planted(structure: str, shape: tuple[int, ...], strength: float, rng: np.random.Generator) -> FilterLayer:
     """A random layer of which a share `strength`, 0 to 1, of the energy is structure.
 
     Args:
@@ -67,10 +67,10 @@ def planted(structure: str, shape: tuple[int, ...], strength: float, rng: np.ran
     pattern = STRUCTURES[structure](shape, rng)
     pattern = pattern / np.sqrt(np.mean(pattern**2))
     kernels = math.sqrt(1 - strength) * rng.normal(size=shape) + math.sqrt(strength) * pattern
-    return Layer(f"planted.{structure}", "convolution", kernels)
+    return FilterLayer(f"planted.{structure}", "convolution", kernels)
 
 
-def learned(filters: int = 32, side: int = 7, *, seed: int = 0, patches: int = 4000, rounds: int = 10) -> Layer:
+def learned(filters: int = 32, side: int = 7, *, seed: int = 0, patches: int = 4000, rounds: int = 10) -> FilterLayer:
     """A layer trained to visible structure: edges and bars, learned from patches of simulated natural scenes.
 
     Spherical k-means on whitened patches (Coates and Ng 2012) finds what a first layer finds on photographs.
@@ -93,7 +93,7 @@ def learned(filters: int = 32, side: int = 7, *, seed: int = 0, patches: int = 4
         won[np.arange(patches), best] = scores[np.arange(patches), best]
         centers = won.T @ x + 1e-9 * centers
     centers /= np.linalg.norm(centers, axis=1, keepdims=True)
-    return Layer("learned", "convolution", centers.reshape(filters, 1, side, side))
+    return FilterLayer("learned", "convolution", centers.reshape(filters, 1, side, side))
 
 
 def level(
@@ -186,7 +186,7 @@ def _p_values(
     return found
 
 
-def _draws(structure: str, shape: tuple[int, ...], strength: float, layers: int, seed: int) -> Iterator[Layer]:
+def _draws(structure: str, shape: tuple[int, ...], strength: float, layers: int, seed: int) -> Iterator[FilterLayer]:
     for number in range(layers):
         yield planted(structure, shape, strength, np.random.default_rng([seed, number, *shape]))
 

@@ -7,16 +7,16 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels import Layer
-from analysis.patterns import lags
-from analysis.randomness_tests import NotApplicable, Nulls, Outcome, kernels_of, upper_p
+from analysis.filters.kernels import FilterLayer
+from analysis.filters.randomness.kernel_patterns import lags
+from analysis.filters.randomness.layer_tests import NotApplicable, Nulls, Outcome, kernels_of, upper_p
 
 Floats = NDArray[np.float64]
 FOLDS = 5
 LEAST_FRESH = 64  # fresh filters, however few the layer has
 
 
-def classifier(layer: Layer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
+def classifier(layer: FilterLayer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
     """AUC, 0 to 1, with which a classifier tells the filters from fresh ones that it did not see in training.
 
     A classifier two-sample test (Lopez-Paz and Oquab, arXiv 1610.06545). Each filter is divided by its own length and
@@ -60,7 +60,7 @@ def classifier(layer: Layer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
     return Outcome(statistic, float(auc[1:].mean()), upper_p(auc[1:], statistic), *interval)
 
 
-def _describe(filters: Floats, layer: Layer) -> list[Floats]:
+def _describe(filters: Floats, layer: FilterLayer) -> list[Floats]:
     """What a linear classifier can use of filters (n, inputs, taps): groups of features, each (n, features)."""
     inputs, taps = filters.shape[1:]
     x = filters / np.sqrt(np.einsum("fit,fit->f", filters, filters) / (inputs * taps))[:, None, None]

@@ -1,4 +1,7 @@
-"""Patterns that a kernel can be compared with: slow waves, neighbors and offsets (for Gabor functions: `lib.gabor`)."""
+"""Patterns that a kernel can be compared with: slow waves, neighbors and offsets.
+
+For Gabor functions see `lib.networks.gabor`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.gabor import kept_by_grid
+from lib.networks.gabor import kept_by_grid
 
 Floats = NDArray[np.float64]
 Used = NDArray[np.bool_]

@@ -2,7 +2,7 @@
 
 The scale s is unknown and removed; biases have no part. Each test returns a p-value that is exact, or a simulation's
 (1 + number of draws at least as extreme) / (1 + draws), which is valid for any number of draws; where an approximation
-is used the docstring says so. `analysis.calibration` measures their level and power.
+is used the docstring says so. `analysis.filters.randomness.calibration` measures their level and power.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from scipy import special
 from scipy import stats as sps
 
-from analysis import wishart
-from analysis.kernels import Layer
-from analysis.patterns import neighbors, slow_waves
-from lib.errors import StudyError
-from lib.gabor import gabor_atoms
+from analysis.filters.kernels import FilterLayer
+from analysis.filters.randomness.kernel_patterns import neighbors, slow_waves
+from analysis.statistics import random_matrices
+from lib.common.errors import StudyError
+from lib.networks.gabor import gabor_atoms
 
 Floats = NDArray[np.float64]
 PACKS = 64
@@ -78,7 +78,7 @@ def upper_p(null: Floats, value: float) -> float:
     return (1 + int((null >= value - 1e-12 * abs(value)).sum())) / (1 + len(null))
 
 
-def kernels_of(layer: Layer, *, least: int = 1) -> Floats:
+def kernels_of(layer: FilterLayer, *, least: int = 1) -> Floats:
     """The kernels one below the other, (filters * inputs, taps in use).
 
     Raises:
@@ -97,7 +97,7 @@ def _two_sided_p(null: Floats, value: float) -> float:
     return upper_p(np.abs(null - center), abs(value - center))
 
 
-def kolmogorov_smirnov(layer: Layer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
+def kolmogorov_smirnov(layer: FilterLayer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
     """Largest distance, 0 to 1, between the distribution of the weights and N(0, their mean square).
 
     As the scale is estimated the usual tables hold only roughly (Lilliefors 1967). The null is simulated for the same
@@ -115,7 +115,7 @@ def kolmogorov_smirnov(layer: Layer, rng: np.random.Generator, nulls: Nulls) -> 
     return Outcome(statistic, float(null.mean()), upper_p(null, statistic))
 
 
-def anderson_darling(layer: Layer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
+def anderson_darling(layer: FilterLayer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
     """Anderson-Darling distance (A squared, from 0) of the weights from N(0, their mean square): heeds the tails.
 
     Null as for `kolmogorov_smirnov`; the law of A squared hardly depends on the number of weights.
@@ -161,30 +161,31 @@ def _ad(samples: Floats) -> Floats:
     return -n - tails @ (2 * np.arange(1, n + 1) - 1.0) / n
 
 
-def spectrum(layer: Layer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
+def spectrum(layer: FilterLayer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
     """Share of energy beyond the Marchenko-Pastur edge, 0 to 1: the sum of how far singular values squared exceed it.
 
     Of the matrix (filters, inputs * taps). The null is simulated at the same shape, as in a finite matrix some energy
-    lies beyond the edge by chance; where none does, p is by what the largest singular value lacks (`wishart.beyond`).
+    lies beyond the edge by chance; where none does, p is by what the largest singular value lacks
+    (`random_matrices.beyond`).
     """
     matrix = layer.rows()
     n, p = sorted(matrix.shape)
     if n < 2:
         raise NotApplicable(f"needs a matrix with 2 rows and columns or more, got {matrix.shape}")
-    edge = wishart.marchenko_pastur_edges(n, p)[1] / n  # as a share of the energy
+    edge = random_matrices.marchenko_pastur_edges(n, p)[1] / n  # as a share of the energy
 
     def simulate(draw: np.random.Generator) -> Floats:
-        diagonal, beside = wishart.tridiagonal(n, p, nulls.draws, draw)
+        diagonal, beside = random_matrices.tridiagonal(n, p, nulls.draws, draw)
         energy = diagonal.sum(axis=1)
-        return wishart.beyond(diagonal, beside, edge * energy) / energy
+        return random_matrices.beyond(diagonal, beside, edge * energy) / energy
 
-    own = wishart.squared_singular_values(matrix)
-    exceeding = wishart.exceeding(own / own.sum(), edge)
+    own = random_matrices.squared_singular_values(matrix)
+    exceeding = random_matrices.exceeding(own / own.sum(), edge)
     null = nulls.get(f"spectrum {n} {p}", simulate)
     return Outcome(max(exceeding, 0.0), float(np.maximum(null, 0.0).mean()), upper_p(null, exceeding))
 
 
-def variance_entropy(layer: Layer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
+def variance_entropy(layer: FilterLayer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
     """Entropy, 0 to 1, of the shares of variance of the kernels' principal components, over that of equal shares.
 
     After Gavrikov and Keuper (arXiv 2203.15331), for any kernel size. Low: few shapes make up all kernels. Two-sided.
@@ -198,14 +199,14 @@ def variance_entropy(layer: Layer, rng: np.random.Generator, nulls: Nulls) -> Ou
         return special.entr(share).sum(axis=-1) / most
 
     centered = kernels - kernels.mean(axis=0)
-    statistic = float(entropy(wishart.squared_singular_values(centered)[-min(count - 1, taps) :]))
+    statistic = float(entropy(random_matrices.squared_singular_values(centered)[-min(count - 1, taps) :]))
     key = f"entropy {count} {taps}"
-    null = nulls.get(key, lambda draw: entropy(wishart.eigenvalues(count - 1, taps, nulls.draws, draw)))
+    null = nulls.get(key, lambda draw: entropy(random_matrices.eigenvalues(count - 1, taps, nulls.draws, draw)))
     return Outcome(statistic, float(null.mean()), _two_sided_p(null, statistic))
 
 
-def smoothness(layer: Layer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
-    """Share of the kernels' energy, 0 to 1, in the slow half of their frequencies (`patterns.slow_waves`).
+def smoothness(layer: FilterLayer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
+    """Share of the kernels' energy, 0 to 1, in the slow half of their frequencies (`kernel_patterns.slow_waves`).
 
     For random filters it follows a beta distribution, so p is exact and can be as small as it likes. Two-sided.
     """
@@ -220,7 +221,7 @@ def smoothness(layer: Layer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
     return Outcome(statistic, slow / taps, p)
 
 
-def orientation(layer: Layer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
+def orientation(layer: FilterLayer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
     """Mean over kernels of the share of energy, 0 to 1, that the best of a dictionary of Gabor functions takes.
 
     Up to 200 kernels the null is simulated; above, the mean is compared with that of four times as many fresh
@@ -250,7 +251,7 @@ def _best(kernels: Floats, atoms: Floats) -> Floats:
     return ((kernels @ atoms.T) ** 2).max(axis=1) / np.einsum("kt,kt->k", kernels, kernels)
 
 
-def autocorrelation(layer: Layer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
+def autocorrelation(layer: FilterLayer, rng: np.random.Generator, nulls: Nulls) -> Outcome:
     """Mean product of neighboring weights in a kernel over the mean square of weights, -1 to 1. Two-sided.
 
     An exact permutation test that assumes nothing of the weights' law: under the null the taps of a kernel may change

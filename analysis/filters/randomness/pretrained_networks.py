@@ -7,10 +7,10 @@ import tomllib
 import pandas as pd
 from torch import Tensor
 
-from analysis import randomness
-from lib import paths
-from lib.errors import StudyError
-from lib.models import read_weights
+from analysis.filters.randomness import battery as randomness_battery
+from lib.common import paths
+from lib.common.errors import StudyError
+from lib.networks.weight_files import read_weights
 
 KINDS = (".safetensors", ".pt", ".pth")
 
@@ -34,13 +34,13 @@ def first_layers() -> dict[str, Tensor]:
     return found
 
 
-def wanted() -> list[str]:
+def wanted_weights() -> list[str]:
     """What may lie in the weights folder: a line per network."""
     entries = tomllib.loads((paths.REPOSITORY / "data_manifests" / "weights.toml").read_text())
     return [f"{paths.weights_dir() / name}{KINDS[0]}: {entry['origin']}" for name, entry in entries.items()]
 
 
-def battery(*, draws: int = 4999) -> pd.DataFrame:
+def pretrained_battery(*, draws: int = 4999) -> pd.DataFrame:
     """The battery on the first layers that are at hand; `layer` is the network's title. Empty where there is none."""
     tensors = {f"{title}.weight": weight for title, weight in first_layers().items()}
-    return randomness.battery(tensors, draws=draws) if tensors else pd.DataFrame()
+    return randomness_battery.battery(tensors, draws=draws) if tensors else pd.DataFrame()

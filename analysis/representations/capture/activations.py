@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.errors import StudyError, nearest
-from lib.runs import Run
-from lib.tasks import standardize
+from lib.common.errors import StudyError, nearest
+from lib.data.tasks.images import standardize
+from lib.runs.run import Run
 
 REDUCTIONS = ("pool", "positions", "flatten")
 BUDGET_MB = 2048.0
@@ -240,7 +240,8 @@ def _reserve(name: str, rows: Tensor, count: int, total: int, found: Mapping[str
     if need > budget_mb:
         raise StudyError(
             f"the activations up to layer {name!r} take {need:.0f} MB, more than budget_mb={budget_mb:g}: use "
-            "reduce='pool' or 'positions', fewer layers or images, or analysis.compare, which keeps Gram matrices only"
+            "reduce='pool' or 'positions', fewer layers or images, or analysis.representations.compare, which keeps "
+            "Gram matrices only"
         )
     return torch.empty(shape, dtype=torch.promote_types(rows.dtype, torch.float32))
 
@@ -277,7 +278,7 @@ def activations(
         step: of a checkpoint; None: the last.
         layers: names of modules, such as `enc0` (a stage, after its last ReLU) or `enc0.conv1`; None: all stages.
         images: (n, 1, h, w) in [0, 1], or a list of (1, h, w), standardized as in training; for a reconstruction
-            network its inputs as they are (see `lib.reconstruction`).
+            network its inputs as they are (see `lib.training.reconstruction`).
         reduce: see `Reduction`.
         budget_mb: the most that the result may take.
 

@@ -19,12 +19,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from analysis.activations import BUDGET_MB, Images, Reduction, capture, probe_digest, standardized
-from analysis.gram import pack, unpack
-from analysis.streaming import stream_grams
-from lib.errors import StudyError
-from lib.progress import clock
-from lib.runs import Run, read_with_metadata, write_tensors
+from analysis.representations.capture.activations import (
+    BUDGET_MB,
+    Images,
+    Reduction,
+    capture,
+    probe_digest,
+    standardized,
+)
+from analysis.representations.capture.streamed_grams import stream_grams
+from analysis.representations.measures.gram import pack, unpack
+from lib.common.errors import StudyError
+from lib.common.progress import time_text
+from lib.runs.run import Run
+from lib.runs.tensor_files import read_with_metadata, write_tensors
 
 VERSION = 1  # of what the files hold; files of another version are not read
 
@@ -43,7 +51,7 @@ class Probe:
 
     Args:
         images: (n, 1, h, w) in [0, 1], or a list of (1, h, w) of different sizes unless maps are flattened.
-        reduction: see `analysis.activations.Reduction`.
+        reduction: see `analysis.representations.capture.activations.Reduction`.
         batch: flattened maps only: images a Gram matrix, for `cka_minibatch`. None: one of all images, which every
             other measure of flattened maps needs.
         chunk: images that go through the network at once. A few at a time stay in the processor's caches; then a
@@ -127,7 +135,7 @@ class Representations:
 
 
 def from_features(features: dict[str, Tensor], *, run: str = "", step: int = 0) -> Representations:
-    """Representations from matrices (n, p) by layer, such as `analysis.activations.capture` returns.
+    """Representations from matrices (n, p) by layer, such as `activations.capture` returns.
 
     Raises:
         StudyError: no matrices with samples in them, or they differ in their number of samples.
@@ -172,7 +180,7 @@ def represent_model(
     """Representations of any network, which sees the probe images as they are.
 
     Raises:
-        StudyError: see `analysis.activations.capture`.
+        StudyError: see `analysis.representations.capture.activations.capture`.
     """  # fmt: skip
     about = f"{probe.reduction} of {len(probe.images)} images"
     if probe.reduction.kind != "flatten":
@@ -216,7 +224,7 @@ def represent(
         cache: keep them in the run's folder, under `similarity/`, by the content of checkpoint, probe and layers.
 
     Raises:
-        StudyError: see `analysis.activations.capture`; there is no such checkpoint; the folder cannot be written.
+        StudyError: see `activations.capture`; there is no such checkpoint; the folder cannot be written.
     """
     step = (run.steps() or [0])[-1] if step is None else step
     key = _key(run, step, layers, probe)
@@ -282,6 +290,6 @@ def represent_all(
         parts.append(represent(run, step, layers, probe, device=device, cache=cache, budget_mb=budget_mb))
         if report:
             done, passed = len(parts), time.monotonic() - began
-            left = clock(passed / done * (len(wanted) - done))
+            left = time_text(passed / done * (len(wanted) - done))
             report(f"[{done}/{len(wanted)} checkpoints] {run.path.name} step {parts[-1].labels[0].step} ({left} left)")
     return join(parts)

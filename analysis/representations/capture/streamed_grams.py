@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from analysis.activations import Images, check_layers, flattened, in_order, watched
-from analysis.gram import center_gram, pack, tall_gram
-from analysis.measures import batches
-from lib.errors import StudyError
+from analysis.representations.capture.activations import Images, check_layers, flattened, in_order, watched
+from analysis.representations.measures.cka import batches
+from analysis.representations.measures.gram import center_gram, pack, tall_gram
+from lib.common.errors import StudyError
 
 
 def stream_grams(
@@ -29,7 +29,7 @@ def stream_grams(
     mean after it, in float64: an offset costs no digits.
 
     Args:
-        batch, chunk: see `analysis.representations.Probe`.
+        batch, chunk: see `analysis.representations.capture.represent.Probe`.
         workspace: where collected maps lie; handed on to the next network, it saves taking that memory anew.
 
     Raises:

@@ -1,4 +1,4 @@
-"""All pairs of many representations at once, in bounded memory: the arithmetic behind `analysis.compare`.
+"""All pairs of many representations at once, in bounded memory: the arithmetic behind `comparison.compare`.
 
 Where a measure is the cosine of two vectors, each made from one representation, all pairs are one matrix product;
 where it needs a small decomposition for every pair, pairs of one shape are decomposed together. `compare` chooses.
@@ -13,7 +13,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from analysis.gram import squared_distances, u_center, upper
+from analysis.representations.measures.gram import squared_distances, u_center, upper
 
 SQRT2 = 2.0**0.5
 
@@ -41,7 +41,7 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
     return left @ (left if b is a else b / b.norm(dim=1, keepdim=True)).mT
 
 
-def groups(widths: Sequence[int], most: int) -> list[slice]:
+def width_groups(widths: Sequence[int], most: int) -> list[slice]:
     """Runs of neighbors whose widths sum to at most `most`, or single ones that are wider."""
     found, first, total = [], 0, 0
     for at, width in enumerate(widths):
@@ -63,9 +63,9 @@ def products(left: Sequence[Tensor], right: Sequence[Tensor], budget: int) -> It
     n, element = len(left[0]), left[0].element_size()
     # two stacks (n, w) and a product (w, w) that is squared once
     most = max(1, int((n**2 + budget / element / 2) ** 0.5 - n))
-    for rows in groups([each.shape[1] for each in left], most):
+    for rows in width_groups([each.shape[1] for each in left], most):
         stacked = torch.cat(list(left[rows]), 1)
-        for columns in groups([each.shape[1] for each in right], most):
+        for columns in width_groups([each.shape[1] for each in right], most):
             if right is left and columns.stop <= rows.start:
                 continue
             same = right is left and rows == columns

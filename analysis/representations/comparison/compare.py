@@ -22,14 +22,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import pairs, prepared
-from analysis.canonical import Basis, chance_correlation
-from analysis.measures import MEASURES, unbiased
-from analysis.prepared import Prepared
-from analysis.representations import Label, Representations
-from lib.errors import StudyError
-from lib.progress import QUIET_SECONDS, clock
-from lib.runs import read_with_metadata, write_tensors
+from analysis.representations.capture.represent import Label, Representations
+from analysis.representations.comparison import all_pairs, precomputed
+from analysis.representations.comparison.precomputed import Prepared
+from analysis.representations.measures.catalog import MEASURES
+from analysis.representations.measures.cca import Basis, chance_correlation
+from analysis.representations.measures.cka import unbiased
+from lib.common.errors import StudyError
+from lib.common.progress import QUIET_SECONDS, time_text
+from lib.runs.tensor_files import read_with_metadata, write_tensors
 
 BUDGET_MB = 512.0
 VERSION = 1  # of kept maps; those of another version are made again
@@ -93,7 +94,7 @@ def compare(
     """A measure between all representations of `a` and all of `b` (None: those of `a`, each pair once).
 
     Args:
-        measure: a name in `analysis.measures.MEASURES`.
+        measure: a name in `analysis.representations.measures.catalog.MEASURES`.
         budget_mb: what is worked on at once may take, beside the bases of CCA-type measures.
         seed: of the random pairing of samples behind the chance level of `procrustes`; the others' are computed.
         cache: folder to keep the map in, under the content of both sides; worth it for CCA-type maps of many layers.
@@ -106,7 +107,7 @@ def compare(
     MEASURES[measure]  # a misspelt name is told before anything is computed
     sides = [a] if b is None else [a, b]
     for each in sides:
-        prepared.check(each, measure)
+        precomputed.check(each, measure)
         if (each.samples, each.about, each.probe) != (a.samples, a.about, a.probe):
             other = "other images" if each.about == a.about else repr(each.about)
             raise StudyError(f"both sides must share a probe, got {a.about!r} and {other}")
@@ -114,7 +115,7 @@ def compare(
         again = functools.partial(compare, a, b, measure, device=device, budget_mb=budget_mb, seed=seed, report=report)
         return _kept(sides, measure, seed, cache, again)
     budget = int(budget_mb * 1e6)
-    if measure in prepared.DECOMPOSED:
+    if measure in precomputed.DECOMPOSED:
         kind = "folded" if measure == "procrustes" else "bases"
     else:
         kind = "features" if _in_feature_space(sides, measure, budget) else "vectors"
@@ -197,8 +198,8 @@ def _in_feature_space(sides: list[Representations], measure: str, budget: int) -
 
 def _prepare(found: Representations, kind: str, measure: str, device: str | torch.device) -> Prepared:
     if kind == "folded":
-        return prepared.folded(found, device)
-    return getattr(prepared, kind)(found, measure, device)
+        return precomputed.folded(found, device)
+    return getattr(precomputed, kind)(found, measure, device)
 
 
 def _values(
@@ -215,20 +216,20 @@ def _values(
     if kind == "vectors":
         a = torch.stack(left.forms)
         b = a if right is left else torch.stack(right.forms)
-        values = pairs.cosines(a, b)
+        values = all_pairs.cosines(a, b)
         chance = torch.zeros_like(values)
         return values, _trace_chance(_vector_spread(a, n), _vector_spread(b, n), n) if measure == "cka" else chance
     if kind == "features":
         return _of_features(left.forms, right.forms, measure, n, budget)
     if kind == "folded":
-        values = pairs.decompositions(left.forms, right.forms, _nuclear, budget, report)
+        values = all_pairs.decompositions(left.forms, right.forms, _nuclear, budget, report)
         shuffle = torch.from_numpy(np.random.default_rng(seed).permutation(n))
         others = [each[shuffle] for each in right.forms]
-        return values, pairs.decompositions(left.forms, others, _nuclear, budget, report)
+        return values, all_pairs.decompositions(left.forms, others, _nuclear, budget, report)
     value = functools.partial(_weighted, left.forms) if measure == "pwcca" else _mean
     sides = [[basis.u for basis in side.forms] for side in (left, right)]
     mirrored = right is left and MEASURES[measure].symmetric
-    values = pairs.decompositions(sides[0], sides[0] if mirrored else sides[1], value, budget, report)
+    values = all_pairs.decompositions(sides[0], sides[0] if mirrored else sides[1], value, budget, report)
     widths = [[each.shape[1] for each in side] for side in sides]
     chance = [[chance_correlation(n, p, q) for q in widths[1]] for p in widths[0]]
     return values, torch.tensor(chance, dtype=torch.float64)
@@ -251,11 +252,11 @@ def _weighted(bases: list[Basis], products: Tensor, places: Sequence[tuple[int, 
 
 
 def _of_features(
-    a: list[prepared.Features], b: list[prepared.Features], measure: str, n: int, budget: int
+    a: list[precomputed.Features], b: list[precomputed.Features], measure: str, n: int, budget: int
 ) -> tuple[Tensor, Tensor]:
     """CKA, biased or not, from products of features."""
     left = [each.x for each in a]
-    cross = pairs.square_norms(left, left if b is a else [each.x for each in b], budget)
+    cross = all_pairs.square_norms(left, left if b is a else [each.x for each in b], budget)
     norms = [torch.stack([each.square for each in side]).sqrt() for side in (a, b)]
     spread = [torch.stack([each.spread for each in side]) for side in (a, b)]
     traces = [each.sum(1) for each in spread]
@@ -288,6 +289,6 @@ def _lines(report: Report | None) -> Callable[[float], None] | None:
         now = time.monotonic()
         if now - last > QUIET_SECONDS:
             last = now
-            report(f"{share:.0%} of all pairs ({clock((now - began) * (1 - share) / share)} left)")
+            report(f"{share:.0%} of all pairs ({time_text((now - began) * (1 - share) / share)} left)")
 
     return line

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from analysis.canonical import Basis, TooFewSamples, check_samples, whitened
-from analysis.gram import ConstantRepresentation, checked, gram, normalized, unpack
-from analysis.measures import BATCH, batches, fold, unbiased, unit_rows
-from analysis.pairs import signature
-from analysis.representations import Representations
-from lib.errors import StudyError
+from analysis.representations.capture.represent import Representations
+from analysis.representations.comparison.all_pairs import signature
+from analysis.representations.measures.cca import Basis, TooFewSamples, check_samples, whitened
+from analysis.representations.measures.cka import BATCH, batches, unbiased
+from analysis.representations.measures.gram import ConstantRepresentation, checked, gram, normalized, unpack
+from analysis.representations.measures.procrustes import fold
+from analysis.representations.measures.rsa import unit_rows
+from lib.common.errors import StudyError
 
 RULES = {"cca": "rank", "pwcca": "rank", "svcca": "variance", "svcca_singular_sum": "singular_sum"}
 DECOMPOSED = (*RULES, "procrustes")

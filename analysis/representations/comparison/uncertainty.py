@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.compare import Map, compare
-from analysis.gram import u_center, unpack
-from analysis.representations import Representations
-from lib.errors import StudyError
+from analysis.representations.capture.represent import Representations
+from analysis.representations.comparison.compare import Map, compare
+from analysis.representations.measures.gram import u_center, unpack
+from lib.common.errors import StudyError
 
 
 class Spread(NamedTuple):
@@ -90,7 +90,7 @@ def half_samples(
     jackknife).
 
     Args:
-        measure: of `analysis.measures.MEASURES`; see `analysis.compare.compare` for the other options.
+        measure: of `catalog.MEASURES`; see `compare.compare` for the other options.
         groups: of each image, such as its patient; halves are then of groups. Images of one group are no replicates.
         draws: random halves.
 
@@ -120,7 +120,7 @@ def half_samples(
     return Spread(whole, deviation.std(0, ddof=1), whole.values - high, whole.values - low, method)
 
 
-def permutation_p(
+def map_permutation_p(
     a: Representations,
     b: Representations,
     measure: str = "cka_debiased",
@@ -131,10 +131,10 @@ def permutation_p(
 ) -> np.ndarray:
     """P-values (rows, columns) of "more alike than chance": (1 + hits) / (1 + draws) over random pairings of images.
 
-    One-sided; the same pairings for all pairs. Correct for many pairs by `analysis.stats.holm`.
+    One-sided; the same pairings for all pairs. Correct for many pairs by `analysis.statistics.tests.holm`.
 
     Raises:
-        StudyError: see `analysis.compare.compare`.
+        StudyError: see `analysis.representations.comparison.compare.compare`.
     """
     whole = compare(a, b, measure, **options).values
     rng = np.random.default_rng(seed)

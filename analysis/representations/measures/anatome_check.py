@@ -1,4 +1,4 @@
-"""The same matrices through anatome, as a cross-check: where it agrees with `analysis.measures`, and where it does not.
+"""The same matrices through anatome, as a cross-check: where it agrees with `measures.catalog`, and where it does not.
 
 Only its functions on matrices are used, on matrices that are oriented here (samples by features): its hooks choose the
 orientation from layer names. Both the release on the package index (`ultimate-anatome` 0.0.10, module
@@ -16,11 +16,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis import measures
-from analysis.canonical import mean_correlation, whitened
-from analysis.gram import centered, checked_pair
-from analysis.measures import MEASURES
-from lib.errors import StudyError
+from analysis.representations.measures import cka, procrustes
+from analysis.representations.measures.catalog import MEASURES
+from analysis.representations.measures.cca import mean_correlation, whitened
+from analysis.representations.measures.gram import centered, checked_pair
+from lib.common.errors import StudyError
 
 MODULES = {"anatome.distance": "anatome (the original)", "anatome.similarity": "ultimate-anatome"}
 
@@ -44,7 +44,7 @@ def _without_roots(x: Tensor, y: Tensor) -> float:
     """Debiased CKA as ultimate-anatome has it: no square roots, and both sides' statistics in each norm."""
     k, m = x.square().sum(1), y.square().sum(1)
     squares = [(first.mT @ second).square().sum() for first, second in ((x, y), (x, x), (y, y))]
-    cross, own_x, own_y = (measures.unbiased(each, k.sum(), m.sum(), k @ m, len(x)) for each in squares)
+    cross, own_x, own_y = (cka.unbiased(each, k.sum(), m.sum(), k @ m, len(x)) for each in squares)
     return float(cross / (own_x * own_y))
 
 
@@ -63,9 +63,13 @@ def _by_variates(x: Tensor, y: Tensor) -> float:
 
 _SVCCA = ("svcca_distance", (0.99, "svd"))
 CALLS: dict[str, Call] = {
-    "cka": Call("linear_cka_distance", (False,), True, "the same quantity", measures.cka),
+    "cka": Call("linear_cka_distance", (False,), True, "the same quantity", cka.cka),
     "procrustes": Call(
-        "orthogonal_procrustes_distance", (), True, "the same quantity (half the squared distance)", measures.procrustes
+        "orthogonal_procrustes_distance",
+        (),
+        True,
+        "the same quantity (half the squared distance)",
+        procrustes.procrustes,
     ),
     "cka_debiased": Call(
         "linear_cka_distance", (True,), False,

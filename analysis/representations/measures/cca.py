@@ -3,7 +3,7 @@
 All of them ask how well directions of one representation can be matched by directions of the other. With few samples
 they can be matched whatever the representations are: the correlations of independent noise go to 1 as the features
 go to the samples (n = 10 p still gives about 0.3). So these measures refuse where they could only say 1, warn below ten
-samples a direction, and belong beside their chance level (`analysis.measures.chance`).
+samples a direction, and belong beside their chance level (`analysis.representations.measures.catalog.chance`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.gram import checked_pair, normalized, tall_gram
-from lib.errors import StudyError
+from analysis.representations.measures.gram import checked_pair, normalized, tall_gram
+from lib.common.errors import StudyError
 
 SAMPLES_PER_DIRECTION = 10
 KEEP = 0.99

@@ -2,7 +2,7 @@
 
 Point it at any implementation, of this project or another: `conformance("cka", function)`. It gets NumPy arrays of
 samples by features and must return a similarity (1 = alike); wrap a distance. Expected values come from closed forms
-and from the published formulas, evaluated directly; `tests/test_conformance.py` holds those evaluations.
+and from the published formulas, evaluated directly; `test_conformance.py` holds those evaluations.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.measures import MEASURES, Measure
+from analysis.representations.measures.catalog import MEASURES, Measure
 
 Implementation = Callable[[np.ndarray, np.ndarray], float]
 Transformation = Callable[[np.ndarray, np.random.Generator], np.ndarray]

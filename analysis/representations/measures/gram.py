@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lib.errors import StudyError
+from lib.common.errors import StudyError
 
 
 class ConstantRepresentation(StudyError):
@@ -29,7 +29,7 @@ def checked(x: Any, name: str) -> Tensor:
     if matrix.ndim != 2 or 0 in matrix.shape or matrix.is_complex():
         raise StudyError(
             f"{name} must be a real matrix of samples by features, got {matrix.dtype} of shape "
-            f"{tuple(matrix.shape)}; see analysis.activations for ways to reduce maps to vectors"
+            f"{tuple(matrix.shape)}; see analysis.representations.Reduction for ways to reduce maps to vectors"
         )
     matrix = matrix.detach().to(torch.float64)
     # one sum tells, and costs no memory; only where it is not finite are the values looked at one by one
@@ -147,3 +147,8 @@ def unpack(packed: Tensor) -> Tensor:
     k[..., row, column] = packed
     k[..., column, row] = packed
     return k
+
+
+def normalized_pair(x: Any, y: Any, least: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    a, b = checked_pair(x, y, least)
+    return normalized(a, "x").to(dtype), normalized(b, "y").to(dtype)

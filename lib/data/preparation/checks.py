@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import manifests, paths
-from lib.card import Card, Part
-from lib.errors import StudyError
-from lib.kspace import read_kspace
-from lib.scans import scan_files
-from lib.volumes import read_volume
+from lib.common import paths
+from lib.common.errors import StudyError
+from lib.data.cards import Card, Part, root_note
+from lib.data.prepared_folder import INDEX_COLUMNS, is_binary, read_gray, read_table, require_folder
+from lib.data.tasks.folds import assign_folds
+from lib.data.tasks.scans import scan_files
+from lib.imaging.kspace import read_kspace
+from lib.imaging.volumes import read_volume
 
 FEW = 3  # how many examples a finding names
 
@@ -28,7 +30,7 @@ class Finding:
     text: str
 
 
-def check(card: Card) -> list[Finding]:
+def check_prepared(card: Card) -> list[Finding]:
     """Everything that can be said of a card's prepared folder.
 
     Files against the index, image against mask, values, hashes, counts against the card, groups against the split. Of
@@ -37,8 +39,8 @@ def check(card: Card) -> list[Finding]:
     if card.goal != "segmentation":
         return _unmasked(card)
     try:
-        folder = manifests.require_folder(card)
-        rows = manifests.read_table(folder / "index.csv", manifests.INDEX_COLUMNS)
+        folder = require_folder(card)
+        rows = read_table(folder / "index.csv", INDEX_COLUMNS)
     except StudyError as error:
         return [Finding("error", str(error))]
     findings = _index(rows) + _files(rows, folder)
@@ -54,7 +56,7 @@ def _unmasked(card: Card) -> list[Finding]:
     """Volumes and k-space: every file of the card that is there can be read, and what is there is a known part."""
     files = scan_files(card)
     if not files:
-        return [Finding("error", f"no file of {card.name} in {card.path}; {manifests.root_note()}")]
+        return [Finding("error", f"no file of {card.name} in {card.path}; {root_note()}")]
     findings = []
     for file in files:
         try:
@@ -116,7 +118,7 @@ def _pictures(rows: list[dict[str, str]], folder: Path, hashes: dict[str, str]) 
         if not all(file.is_file() for file in files):
             continue  # said already
         try:
-            image, mask = (manifests.read_gray(file) for file in files)
+            image, mask = (read_gray(file) for file in files)
         except StudyError as error:
             faults.append(str(error))
             continue
@@ -125,7 +127,7 @@ def _pictures(rows: list[dict[str, str]], folder: Path, hashes: dict[str, str]) 
             faults.append(f"image {name} is {_size(image)} and its mask {_size(mask)} (width x height)")
         if _size(image) != f"{row['width']} x {row['height']}":
             faults.append(f"image {name} is {_size(image)}, index.csv says {row['width']} x {row['height']}")
-        if not manifests.is_binary(mask):
+        if not is_binary(mask):
             faults.append(f"mask {name} must hold 0 and one of 1 or 255, got {_some(np.unique(mask).tolist())}")
         elif not mask.any():
             empty.append(name)
@@ -208,7 +210,7 @@ def _leaks(card: Card, rows: list[dict[str, str]], hashes: dict[str, str]) -> li
     """No group, source picture or image lies in two folds of the card's split."""
     groups = [row["group"] for row in rows]
     try:
-        fold = manifests.folds(groups, card.split.folds, card.name)
+        fold = assign_folds(groups, card.split.folds, card.name)
     except StudyError as error:
         return [Finding("error", str(error))]
     findings = []

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lib import manifests
-from lib.errors import StudyError
+from lib.common.errors import StudyError
+from lib.data.cards import root_note
+from lib.data.prepared_folder import INDEX_COLUMNS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,7 +52,7 @@ def open_picture(file: Path) -> Image:
         raise StudyError(f"{file}: not a readable picture ({error})") from error
 
 
-def gray(file: Path) -> Image:
+def to_gray(file: Path) -> Image:
     """An 8-bit gray picture (ITU-R 601 luma for color, alpha dropped).
 
     More than 8 bits are scaled from the picture's own range to 0..255: what such files hold (12 bits in 16, say) is
@@ -73,7 +74,7 @@ def gray(file: Path) -> Image:
     return picture.convert("L")
 
 
-def values(file: Path) -> np.ndarray:
+def mask_values(file: Path) -> np.ndarray:
     """The label values of a mask file, (h, w): palette entries by number, 1-bit as 0/1, equal color channels as one.
 
     Raises:
@@ -130,7 +131,7 @@ def _reduced(size: tuple[int, int]) -> tuple[tuple[int, int], float]:
     return (max(1, round(size[0] / factor)), max(1, round(size[1] / factor))), factor
 
 
-def merged(masks: Sequence[np.ndarray]) -> np.ndarray:
+def merged_masks(masks: Sequence[np.ndarray]) -> np.ndarray:
     """The union of several bool masks of one image."""
     return np.logical_or.reduce(masks)
 
@@ -182,12 +183,12 @@ def write_folder(items: Iterable[Item], folder: Path, extra_files: dict[str, str
         StudyError: the folder exists, there is no item, or it cannot be written (disk full, no permission).
     """
     if folder.exists():
-        raise StudyError(f"{folder} exists already; move or delete it first; {manifests.root_note()}")
+        raise StudyError(f"{folder} exists already; move or delete it first; {root_note()}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     except OSError as error:
-        raise StudyError(f"cannot write in {folder.parent}: {error.strerror}; {manifests.root_note()}") from error
+        raise StudyError(f"cannot write in {folder.parent}: {error.strerror}; {root_note()}") from error
     try:
         counts = _write_items(items, temporary)
         _write_checksums(temporary)
@@ -198,7 +199,7 @@ def write_folder(items: Iterable[Item], folder: Path, extra_files: dict[str, str
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise StudyError(
-            f"writing {folder} failed: {error.strerror or error}; nothing was left behind; {manifests.root_note()}"
+            f"writing {folder} failed: {error.strerror or error}; nothing was left behind; {root_note()}"
         ) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -222,7 +223,7 @@ def _write_items(items: Iterable[Item], folder: Path) -> tuple[int, int]:
         (folder / "images" / f"{name}.png").write_bytes(_png(item.image))
         (folder / "masks" / f"{name}.png").write_bytes(_png(item.mask.astype(np.uint8) * 255))
         fixed = (name, item.source, item.group, item.cls, width, height, f"{item.mask.mean():.4f}")
-        rows.append(dict(zip(manifests.INDEX_COLUMNS, fixed, strict=True)) | item.extra)
+        rows.append(dict(zip(INDEX_COLUMNS, fixed, strict=True)) | item.extra)
         groups.add(item.group)
     if not rows:
         raise StudyError("no image was left to write; is this the right folder of originals?")

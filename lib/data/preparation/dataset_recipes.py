@@ -12,20 +12,20 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from lib.datasets.pictures import (
+from lib.common.errors import StudyError
+from lib.common.registry import Registry
+from lib.data.preparation.conversion import (
     Item,
     chains,
     fingerprint,
     first_of_chain,
-    gray,
-    merged,
+    mask_values,
+    merged_masks,
     shrink,
     shrink_mask,
-    values,
+    to_gray,
     white,
 )
-from lib.errors import StudyError
-from lib.registry import Registry
 
 Step = Callable[[int, int], None]  # told (done, of how many) while pictures are read
 
@@ -70,7 +70,7 @@ def busi(originals: Originals) -> Iterator[Item]:
     pictures = []
     for place, (path, _) in enumerate(units):
         originals.step(place, len(units))
-        pictures.append(gray(originals.files[path]))
+        pictures.append(to_gray(originals.files[path]))
     cluster = chains([fingerprint(picture) for picture in pictures], distance=60)
     members = [np.flatnonzero(cluster == each).tolist() for each in np.unique(cluster)]
     label = [PurePosixPath(path).parent.name for path, _ in units]
@@ -79,7 +79,7 @@ def busi(originals: Originals) -> Iterator[Item]:
     members.sort(key=lambda places: min(stem[place] for place in places))
     for group, (first, *_) in enumerate(members):
         path, masks = units[first]
-        mask = merged([white(originals.files[each]) for each in masks])
+        mask = merged_masks([white(originals.files[each]) for each in masks])
         yield Item(stem[first], f"b{group:03d}", label[first], shrink(pictures[first]), shrink_mask(mask))
 
 
@@ -91,11 +91,11 @@ def usgra(originals: Originals) -> Iterator[Item]:
     pictures = []
     for place, (path, _) in enumerate(units):
         originals.step(place, len(units))
-        pictures.append(gray(originals.files[path]))
+        pictures.append(to_gray(originals.files[path]))
     cluster = chains([fingerprint(picture) for picture in pictures], distance=45)
     last = {each: int(np.flatnonzero(cluster == each)[-1]) for each in set(cluster.tolist())}
     for place in sorted(range(len(units)), key=lambda place: PurePosixPath(units[place][0]).name):
-        labels = values(originals.files[units[place][1]])
+        labels = mask_values(originals.files[units[place][1]])
         found = [name for value, name in ((1, "nerve"), (2, "vessel")) if (labels == value).any()]
         group = f"u{last[int(cluster[place])]:03d}"
         source = units[place][0].removeprefix("dataset/").removeprefix("images/")
@@ -120,10 +120,10 @@ def cxr_lungs(originals: Originals) -> Iterator[Item]:
     pictures = []
     for place, (_, path, _) in enumerate(units):
         originals.step(place, len(units))
-        pictures.append(gray(originals.files[path]))
+        pictures.append(to_gray(originals.files[path]))
     for place in first_of_chain([fingerprint(picture) for picture in pictures], distance=24):
         name, _, path = units[place]
-        labels = values(originals.files[path])
+        labels = mask_values(originals.files[path])
         if labels.shape != pictures[place].size[::-1]:
             continue  # not the mask of this copy of the image
         row = about[name]
@@ -156,14 +156,14 @@ def ccp(originals: Originals) -> Iterator[Item]:
     prints = []
     for place, (path, _) in enumerate(units):
         originals.step(place, 2 * len(units))
-        prints.append(fingerprint(gray(originals.files[path])))
+        prints.append(fingerprint(to_gray(originals.files[path])))
     kept = first_of_chain(prints, distance=50)
     group = 0
     for done, place in enumerate(kept):
         originals.step(len(units) + done, len(units) + len(kept))
         path, annotation = units[place]
         labels = loadmat(originals.files[annotation])["groundtruth"]
-        picture = gray(originals.files[path])
+        picture = to_gray(originals.files[path])
         if labels.shape != picture.size[::-1] or not labels.any():
             continue  # unlabeled
         mask = shrink_mask(labels > 0)
@@ -208,7 +208,7 @@ def _camvid_part(originals: Originals, parts: Sequence[str], *, count: int, sequ
             labels = path.replace(f"/{part}/", f"/{part}annot/")
             if not originals.have([path, labels]):
                 continue
-            users = values(originals.files[labels])
+            users = mask_values(originals.files[labels])
             mask = shrink_mask((users >= 8) & (users <= 10))
             if mask.mean() >= 0.01:
                 frames.append((path, mask))
@@ -216,7 +216,7 @@ def _camvid_part(originals: Originals, parts: Sequence[str], *, count: int, sequ
     for place in chosen:
         path, mask = frames[place]
         group = PurePosixPath(path).name.split("_")[0]
-        yield Item(path.removeprefix("CamVid/"), group, "road_scene", shrink(gray(originals.files[path])), mask)
+        yield Item(path.removeprefix("CamVid/"), group, "road_scene", shrink(to_gray(originals.files[path])), mask)
 
 
 def em_membranes(originals: Originals) -> Iterator[Item]:
@@ -226,7 +226,7 @@ def em_membranes(originals: Originals) -> Iterator[Item]:
         labels = f"stack1/membranes/{section}.png"
         if not originals.have([path, labels]):
             continue
-        picture, membranes = gray(originals.files[path]), white(originals.files[labels])
+        picture, membranes = to_gray(originals.files[path]), white(originals.files[labels])
         half = picture.size[0] // 2
         for tile in range(4):
             y, x = (tile // 2) * half, (tile % 2) * half
@@ -244,14 +244,14 @@ def nuclei(originals: Originals) -> Iterator[Item]:
             of_image.setdefault(path.split("/masks/")[0], []).append(path)
     units = [(path, of_image.get(path.split("/images/")[0], [])) for path in images]
     units = [(path, masks) for path, masks in units if masks and originals.have([path, *masks])]
-    prints = [fingerprint(gray(originals.files[path])) for path, _ in units]
+    prints = [fingerprint(to_gray(originals.files[path])) for path, _ in units]
     kept = first_of_chain(prints, distance=20)
     for group, place in enumerate(kept):
         originals.step(group, len(kept))
         path, masks = units[place]
-        picture = gray(originals.files[path])
+        picture = to_gray(originals.files[path])
         kind = "brightfield" if np.asarray(picture).mean() > 75 else "fluorescence"
-        mask = shrink_mask(merged([white(originals.files[each]) for each in masks]))
+        mask = shrink_mask(merged_masks([white(originals.files[each]) for each in masks]))
         source = path.split("/images/")[0]
         yield Item(source, f"n{group:03d}", kind, shrink(picture), mask, {"nuclei": str(len(masks))})
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from lib import paths
-from lib.card import Card
-from lib.datasets.originals import Original, intact, originals_dir, places, table_of
-from lib.errors import StudyError
-from lib.progress import clock
+from lib.common import paths
+from lib.common.errors import StudyError
+from lib.common.progress import time_text
+from lib.data.cards import Card
+from lib.data.preparation.originals import Original, intact, originals_dir, places, table_of
 
 CONNECTIONS = 8
 SECONDS = (10.0, 30.0)  # to connect, and without a byte, before a connection counts as broken
@@ -46,7 +46,7 @@ class MovingLine:
             return
         self.shown = now
         share = megabytes / self.megabytes if self.megabytes else done / max(1, self.total)
-        left = f"{clock((now - self.began) * (1 - share) / share)} left" if share > 0 else "time left unknown yet"
+        left = f"{time_text((now - self.began) * (1 - share) / share)} left" if share > 0 else "time left unknown yet"
         size = f", {megabytes:.1f} of {self.megabytes:.1f} MB" if self.megabytes else ""
         line = f"{done} of {self.total} {self.what}{size}, {left}"
         start, end = ("\r\033[K", "") if self.terminal else ("", "\n")

@@ -7,10 +7,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import paths
-from lib.card import Card
-from lib.errors import StudyError
-from lib.manifests import read_table
+from lib.common import paths
+from lib.common.errors import StudyError
+from lib.data.cards import Card
+from lib.data.prepared_folder import read_table
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import manifests, paths
-from lib.datasets.pictures import Item, gray, shrink, shrink_mask, values, write_folder
-from lib.errors import StudyError
+from lib.common import paths
+from lib.common.errors import StudyError
+from lib.data.cards import all_cards, root_note
+from lib.data.preparation.conversion import Item, mask_values, shrink, shrink_mask, to_gray, write_folder
+from lib.data.prepared_folder import read_table
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 TABLES = ("groups.csv", "index.csv")
@@ -77,7 +79,7 @@ def _groups(folder: Path, stems: Sequence[str]) -> dict[str, str]:
     """The group of every image, or nothing where no table tells."""
     for table in TABLES:
         file = folder / table
-        rows = manifests.read_table(file, ("group",) if table == "groups.csv" else ()) if file.is_file() else []
+        rows = read_table(file, ("group",) if table == "groups.csv" else ()) if file.is_file() else []
         if rows and "group" in rows[0]:
             break
     else:
@@ -98,7 +100,7 @@ def foreground_values(pairs: Sequence[Pair], chosen: Sequence[int] | None) -> li
     Raises:
         StudyError: nothing was chosen and the masks hold more than one value besides 0, or a chosen value is in none.
     """
-    found = np.unique(np.concatenate([np.unique(values(pair.mask)) for pair in pairs]))
+    found = np.unique(np.concatenate([np.unique(mask_values(pair.mask)) for pair in pairs]))
     text = ", ".join(f"{value:g}" for value in found[:12]) + (f" and {len(found) - 12} more" if len(found) > 12 else "")
     if chosen:
         absent = [value for value in chosen if value not in found]
@@ -116,7 +118,7 @@ def foreground_values(pairs: Sequence[Pair], chosen: Sequence[int] | None) -> li
     return [int(besides[0])]
 
 
-def add_folder(
+def add_own_folder(
     folder: Path,
     *,
     name: str | None = None,
@@ -142,11 +144,11 @@ def add_folder(
     name = name or re.sub(r"[^a-z0-9]+", "_", folder.resolve().name.lower()).strip("_")
     if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", name):
         raise StudyError(f"a dataset's name is lowercase letters, digits and '_', got {name!r}; choose one with --name")
-    known = manifests.cards()
+    known = all_cards()
     if name.startswith("sim_") or name in ("originals", "simulated"):
         raise StudyError(f"the name {name!r} is reserved; choose another with --name")
     if name in known or any(card.folder == name for card in known.values()):
-        raise StudyError(f"the name {name!r} is taken already; choose another with --name; {manifests.root_note()}")
+        raise StudyError(f"the name {name!r} is taken already; choose another with --name; {root_note()}")
     target = paths.data_root() / name
     if folder.resolve() == target:
         raise StudyError(
@@ -176,7 +178,7 @@ def add_folder(
 def _items(pairs: Sequence[Pair], chosen: Sequence[int], step: Callable[[int, int], None]) -> Iterator[Item]:
     for done, pair in enumerate(pairs):
         step(done, len(pairs))
-        picture, labels = gray(pair.image), values(pair.mask)
+        picture, labels = to_gray(pair.image), mask_values(pair.mask)
         if labels.shape != picture.size[::-1]:
             raise StudyError(
                 f"{pair.image.name} is {picture.size[0]} x {picture.size[1]} and its mask {labels.shape[1]} x "

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lib import manifests
-from lib.card import Card
-from lib.datasets.originals import locate, originals_dir, table_of
-from lib.datasets.pictures import write_folder
-from lib.datasets.recipes import RECIPES, Originals
-from lib.errors import StudyError
+from lib.common.errors import StudyError
+from lib.data.cards import Card, root_note
+from lib.data.preparation.conversion import write_folder
+from lib.data.preparation.dataset_recipes import RECIPES, Originals
+from lib.data.preparation.originals import locate, originals_dir, table_of
 
 
 def prepare(
@@ -37,10 +36,10 @@ def prepare(
     if not folder.is_dir():
         raise StudyError(
             f"no folder of originals {folder}; run: python -m lib data fetch {card.name}, or name a folder with "
-            f"--originals; {manifests.root_note()}"
+            f"--originals; {root_note()}"
         )
     if card.path.exists():
-        raise StudyError(f"{card.path} exists already; move or delete it first; {manifests.root_note()}")
+        raise StudyError(f"{card.path} exists already; move or delete it first; {root_note()}")
     found, missing = locate(rows, folder)
     if missing:
         text = f"{len(missing)} of {len(rows)} originals are missing in {folder}, the first is {missing[0].path}"

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lib.errors import StudyError, nearest
-from lib.registry import Registry
-from lib.simulate import natural, radiograph, ultrasound
-from lib.simulate.fields import check_whole
+from lib.common.errors import StudyError, nearest
+from lib.common.registry import Registry
+from lib.data.simulate import natural, radiograph, ultrasound
+from lib.data.simulate.fields import check_whole
 
 SIMULATORS: Registry[Callable[..., tuple[np.ndarray, np.ndarray]]] = Registry("simulator")
 SIMULATORS.add("natural", natural.draw)

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.errors import StudyError, nearest
-from lib.simulate import brain, knee
-from lib.simulate.fields import check_whole
-from lib.simulate.shapes import Canvas, smooth_volume
-from lib.volumes import cut
+from lib.common.errors import StudyError, nearest
+from lib.data.simulate import brain, knee
+from lib.data.simulate.fields import check_whole
+from lib.data.simulate.shapes import Canvas, smooth_volume
+from lib.imaging.volumes import slices_along
 
 
 class Tissue(NamedTuple):
@@ -168,6 +168,6 @@ def slices(anatomy: str, subject: int, contrast: str, direction: str, count: int
         StudyError: an unknown name, or a number out of range.
     """
     check_whole("count", count, 1, size)
-    planes = cut(volume(anatomy, subject, contrast, size=size), direction)
+    planes = slices_along(volume(anatomy, subject, contrast, size=size), direction)
     first, last = ANATOMIES[anatomy].spans[direction]
     return planes[np.round(np.linspace(first, last, count) * (size - 1)).astype(int)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lib.simulate.shapes import Canvas, Points, blend, ellipsoid, folds, tube
+from lib.data.simulate.shapes import Canvas, Points, blend, ellipsoid, folds, tube
 
 FIELD = 216.0  # millimeters along each side of the volume
 CENTER = (0.0, 2.0, -14.0)  # millimeters, of the volume; the origin lies between the thalami

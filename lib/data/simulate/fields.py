@@ -7,7 +7,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from lib.errors import StudyError
+from lib.common.errors import StudyError
 
 _SPLINE_POWER = 0.479  # mean squared weight of a cubic B-spline basis, so that fields have unit variance
 

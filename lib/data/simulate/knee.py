@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lib.simulate.shapes import Canvas, Points, blend, ellipsoid, tube
+from lib.data.simulate.shapes import Canvas, Points, blend, ellipsoid, tube
 
 FIELD = 168.0  # millimeters along each side of the volume
 CENTER = (0.0, 0.0, 8.0)  # millimeters, of the volume; the origin lies between femur and tibia, front is the patella

@@ -12,7 +12,17 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from lib.simulate.fields import check, check_whole, fractal, generators, outline, positions, radius_at, reduce, smooth
+from lib.data.simulate.fields import (
+    check,
+    check_whole,
+    fractal,
+    generators,
+    outline,
+    positions,
+    radius_at,
+    reduce,
+    smooth,
+)
 
 _SMALLEST, _LARGEST = 0.03, 0.35  # radii of leaves, fraction of the image
 

@@ -17,7 +17,17 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from lib.simulate.fields import check, check_whole, fractal, generators, outline, positions, radius_at, reduce, smooth
+from lib.data.simulate.fields import (
+    check,
+    check_whole,
+    fractal,
+    generators,
+    outline,
+    positions,
+    radius_at,
+    reduce,
+    smooth,
+)
 
 _SOFT, _BONE = 0.19, 0.42  # attenuation per cm: soft tissue, bone with its marrow
 _LUNG = 0.06  # lung and its finest vessels, about a third of soft tissue

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lib.simulate.fields import spline
+from lib.data.simulate.fields import spline
 
 Points = np.ndarray  # float32 (3, n): right, front, up
 

@@ -19,7 +19,7 @@ import numpy as np
 from scipy import fft
 from scipy.ndimage import gaussian_filter1d
 
-from lib.simulate.fields import (
+from lib.data.simulate.fields import (
     check,
     check_whole,
     fractal,

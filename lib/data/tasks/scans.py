@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import manifests
-from lib.card import Card
-from lib.errors import StudyError, nearest
-from lib.volumes import read_nifti, squares
+from lib.common.errors import StudyError, nearest
+from lib.data.cards import Card, all_cards, root_note
+from lib.imaging.volumes import read_nifti, square_slices
 
 SLICES = 24  # at most, of one volume
 BLOCKS = 3  # of neighboring slices, where a task shows one person only
@@ -77,7 +76,7 @@ def scan_tasks() -> dict[str, ScanTask]:
     Persons have the same fold in all tasks of a region, so that a test subject of one is in no other's training set.
     """
     parts: dict[tuple[str, str, str], list[Card]] = {}
-    for card in manifests.cards().values():
+    for card in all_cards().values():
         for contrast in card.contrasts:
             for direction in card.directions:
                 parts.setdefault((card.region, contrast.name, direction), []).append(card)
@@ -103,19 +102,19 @@ def load_slices(name: str, size: int) -> Slices:
     """
     tasks = scan_tasks()
     if name not in tasks:
-        raise StudyError(f"{nearest('reconstruction task', name, tasks)}; {manifests.root_note()}")
+        raise StudyError(f"{nearest('reconstruction task', name, tasks)}; {root_note()}")
     task = tasks[name]
     scans = task.scans()
     if not scans:
         folders = ", ".join(str(card.path) for card in task.cards)
-        raise StudyError(f"{name}: no volume of it in {folders}; {manifests.root_note()}")
+        raise StudyError(f"{name}: no volume of it in {folders}; {root_note()}")
     digest = hashlib.sha256()
     images, ids, groups, folds = [], [], [], []
     alone = len({scan.subject for scan in scans}) == 1
     for scan in scans:
         content = scan.file.read_bytes()
         digest.update(content)
-        found, numbers = squares(read_nifti(content, str(scan.file)), task.direction, size, SLICES)
+        found, numbers = square_slices(read_nifti(content, str(scan.file)), task.direction, size, SLICES)
         block = np.arange(len(found)) * BLOCKS // max(1, len(found))
         images.append(found)
         ids += [f"{scan.subject}_{number:03d}" for number in numbers]

@@ -13,17 +13,26 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis import classical, figures_mri, mri_examples
-from analysis.coil_calibration import Reconstructions
-from lib import manifests, mri
-from lib import train as training
-from lib.errors import StudyError
-from lib.kspace import Measured
-from lib.runs import Run
-from lib.scans import scan_tasks
-from lib.spec import RunSpec
-from lib.tasks import SLICES, TASKS
-from lib.train import train
+from analysis.claims.linear_finetuning import classical_baselines, example_images
+from analysis.claims.linear_finetuning.image_figures import (
+    METHODS,
+    measured_kspace,
+    method_scores,
+    sampling_masks,
+    simulated_beside_real,
+)
+from lib.common.errors import StudyError
+from lib.data.cards import find_card
+from lib.data.tasks.catalog import SLICES
+from lib.data.tasks.scans import scan_tasks
+from lib.data.tasks.task import TASKS
+from lib.imaging import mri
+from lib.imaging.coil_calibration import Reconstructions
+from lib.imaging.kspace import Measured
+from lib.runs.run import Run
+from lib.runs.spec import RunSpec
+from lib.training import loop
+from lib.training.loop import train
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +51,7 @@ def runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     monkeypatch.setenv("STUDY_HOME", str(home))
     monkeypatch.setitem(TASKS, "sim_brain_t1", dataclasses.replace(TASKS["sim_brain_t1"], images=10 * SLICES))
     monkeypatch.setattr(os, "fsync", lambda handle: None)
-    monkeypatch.setattr(training, "stamp", lambda device: {})
+    monkeypatch.setattr(loop, "stamp", lambda device: {})
     base: dict[str, Any] = {"task": "sim_brain_t1", "size": 32, "width": 4, "steps": 4, "evaluations": 1, "batch": 4}
     net: dict[str, Any] = {"model": "cascade", "norm": "none", "blocks": 1, "depth": 2}
     specs = [
@@ -56,8 +65,8 @@ def runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
 
 def test_every_method_on_the_same_slices(home: Path, monkeypatch: pytest.MonkeyPatch):
     trained = runs(home, monkeypatch)
-    table = classical.beside_networks(trained)
-    assert table.columns.tolist() == classical.COLUMNS
+    table = classical_baselines.scores_by_method(trained)
+    assert table.columns.tolist() == classical_baselines.COLUMNS
     assert set(table.task) == {"sim_brain_t1@4"}
     counts = table.groupby("method", sort=False).agg(seeds=("seeds", "first"), ids=("id", "nunique"))
     assert counts.seeds.to_dict() == {"zero-filled": 0, "total variation": 0, "cascade": 2, "U-Net": 1}
@@ -69,18 +78,21 @@ def test_every_method_on_the_same_slices(home: Path, monkeypatch: pytest.MonkeyP
     assert scores.loc["cascade"].psnr.loc[first["id"]].tolist() == pytest.approx(expected.tolist())
     assert scores.loc["zero-filled"].psnr.mean() == pytest.approx(results[0]["test"]["zero_filled"]["psnr"], abs=0.2)
     assert scores.loc["total variation"].psnr.mean() > scores.loc["zero-filled"].psnr.mean()
-    means = classical.method_table(table)
+    means = classical_baselines.method_table(table)
     assert means.set_index("method").networks.to_dict() == counts.seeds.to_dict()
     row = means[means.method == "total variation"].iloc[0]
     assert row.psnr_low < row.psnr < row.psnr_high
     assert (row.slices, row.subjects) == (2 * SLICES, 2)
-    assert not len(classical.beside_networks(trained[3:]))
-    assert classical.method_table(classical.beside_networks([])).columns.tolist() == classical.MEANS
+    assert not len(classical_baselines.scores_by_method(trained[3:]))
+    assert (
+        classical_baselines.method_table(classical_baselines.scores_by_method([])).columns.tolist()
+        == classical_baselines.MEANS
+    )
 
 
 def method_rows() -> pd.DataFrame:
     rows = []
-    for place, method in enumerate(figures_mri.METHODS):
+    for place, method in enumerate(METHODS):
         row = {"task": "heads@4", "title": "heads, rate 4", "kind": "simulated", "method": method, "nmse": 0.1}
         for metric in ("psnr", "ssim"):
             row |= {metric: 0.2 * place, f"{metric}_low": 0.2 * place - 0.05, f"{metric}_high": 0.2 * place + 0.05}
@@ -92,33 +104,33 @@ def method_rows() -> pd.DataFrame:
 
 
 def test_methods_figure():
-    ax = figures_mri.methods(method_rows(), "heads@4", metric="ssim")
-    assert [label.get_text() for label in ax.get_yticklabels()] == list(figures_mri.METHODS)
+    ax = method_scores(method_rows(), "heads@4", metric="ssim")
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(METHODS)
     texts = [text.get_text() for text in ax.texts]
     assert "weight 0.01" in texts
     assert texts.count("3 trained") == 2
     assert "simulated" in ax.get_title(loc="left")
-    empty = figures_mri.methods(method_rows(), "other")
+    empty = method_scores(method_rows(), "other")
     assert "no network" in empty.texts[0].get_text()
 
 
 def test_masks_figure():
-    lines = mri_examples.sampled_lines(64, acceleration=4, count=3)
+    lines = example_images.sampled_lines(64, acceleration=4, count=3)
     assert list(lines) == list(mri.SAMPLING)
     assert all(each.shape == (3, 64) and (each.sum(axis=1) == 16).all() for each in lines.values())
-    grid = figures_mri.masks(lines, 4)
+    grid = sampling_masks(lines, 4)
     assert [ax.get_ylabel() for ax in grid] == list(mri.SAMPLING)
     assert (np.asarray(grid[0].images[0].get_array()) == lines["random"]).all()
 
 
 def test_embedded_stands_beside_real_or_says_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("STUDY_DATA", str(tmp_path))
-    pairs = mri_examples.embedded_beside_real(32)
-    assert len(pairs) == len(mri_examples.PAIRS)
+    pairs = example_images.simulated_and_real_slices(32)
+    assert len(pairs) == len(example_images.PAIRS)
     assert all(simulated.shape == (32, 32) and real is None for _, simulated, real in pairs)
-    assert figures_mri.beside_real(pairs).shape == (1, len(pairs))
+    assert simulated_beside_real(pairs).shape == (1, len(pairs))
     name, simulated, _ = pairs[1]
-    grid = figures_mri.beside_real([pairs[0], (name, simulated, simulated.T), *pairs[2:]])
+    grid = simulated_beside_real([pairs[0], (name, simulated, simulated.T), *pairs[2:]])
     assert grid.shape == (2, len(pairs))
     assert (np.asarray(grid[1, 1].images[0].get_array()) == simulated.T).all()
     assert not grid[1, 0].images
@@ -127,7 +139,7 @@ def test_embedded_stands_beside_real_or_says_there_is_none(monkeypatch: pytest.M
 
 def test_every_pair_is_a_task_with_that_person():
     tasks = scan_tasks()
-    for region, contrast, direction, person in mri_examples.PAIRS:
+    for region, contrast, direction, person in example_images.PAIRS:
         task = tasks[f"{region}_{contrast.lower()}" + (f"_{direction}" if direction != "axial" else "")]
         assert person in {subject.name for card in task.cards for subject in card.subjects}
 
@@ -135,17 +147,17 @@ def test_every_pair_is_a_task_with_that_person():
 def test_measured_brain_is_read_or_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("STUDY_DATA", str(tmp_path))
     with pytest.raises(StudyError, match=r"no .*brain_8coil_undersampled.npz; take data/cartesian_ksp.npy"):
-        mri_examples.measured_brain()
+        example_images.measured_brain()
     maps = mri.coil_maps(2, 32, seed=0)
     image = torch.zeros(32, 32)
     image[8:24, 10:22] = 1
     kspace = mri.fft2c(maps * image).numpy()
-    folder = manifests.find("kspace").path
+    folder = find_card("kspace").path
     folder.mkdir()
     np.savez(folder / "brain_8coil_undersampled.npz", kspace=kspace)
-    data, found = mri_examples.measured_brain()
+    data, found = example_images.measured_brain()
     assert data.kspace.shape == (2, 32, 32)
-    grid = figures_mri.measured(data, found)
+    grid = measured_kspace(data, found)
     assert (np.asarray(grid[2].images[0].get_array()) == found.least_squares).all()
     assert grid[5].get_title() == "map of coil 2"
 
@@ -155,5 +167,5 @@ def test_measured_figure_says_what_was_measured():
     mask[:2] = True
     blank = np.zeros((8, 8), np.float32)
     found = Reconstructions(blank, blank, blank, np.zeros((3, 8, 8), np.complex64))
-    grid = figures_mri.measured(Measured(np.zeros((3, 8, 8), np.complex64), mask), found)
+    grid = measured_kspace(Measured(np.zeros((3, 8, 8), np.complex64), mask), found)
     assert "3 coils, 25.0 % of the samples" in grid[0].get_figure().get_suptitle()

@@ -8,10 +8,13 @@ import pytest
 from fakes import frame, row
 from planted import planted
 
-from analysis import claims, outcomes, reuse_claims
-from analysis.series import LayerMaps
+from analysis.claims import verdicts
+from analysis.claims.feature_reuse import claim_tests
+from analysis.claims.ledger.evaluate import evaluate, load_claims
+from analysis.representations.run_similarity import LayerMaps
+from analysis.tables.results import evaluation_table, with_own_source
 
-LEDGER = {claim.id: claim for claim in claims.load()}
+LEDGER = {claim.id: claim for claim in load_claims()}
 
 
 def table(seeds: int, *, shared: bool = False):
@@ -32,9 +35,9 @@ def judge(name: str, seeds: int, maps: LayerMaps | None, monkeypatch: pytest.Mon
         asked.append((task, len(frame), arms))
         return maps
 
-    monkeypatch.setattr(reuse_claims, "compared", compared)
+    monkeypatch.setattr(claim_tests, "compared", compared)
     everyone = dict.fromkeys(found.run_id)
-    (result,) = reuse_claims.TESTS[LEDGER[name].test].run(LEDGER[name], found, outcomes.curves([]), everyone)
+    (result,) = verdicts.TESTS[LEDGER[name].test].run(LEDGER[name], found, evaluation_table([]), everyone)
     if maps is not None:
         assert asked == [("busi", len(found), ("full_finetuning", "scratch"))]
     return result
@@ -143,7 +146,7 @@ def test_too_few_seeds_are_not_tested(name: str, seeds: int, monkeypatch: pytest
 @pytest.mark.parametrize("name", ["K8", "K9", "K10"])
 def test_without_runs_at_hand_nothing_is_tested(name: str):
     found = table(5)
-    (result,) = claims.evaluate(found, outcomes.curves([]), [LEDGER[name]])
+    (result,) = evaluate(found, evaluation_table([]), [LEDGER[name]])
     assert (result["verdict"], result["seeds"]) == ("not tested", 0)
 
 
@@ -151,7 +154,7 @@ def test_only_these_claims_see_runs_that_share_a_source():
     shared = table(3, shared=True)
     seen = {}
     for name, claim in LEDGER.items():
-        test = claims.TESTS[claim.test]
+        test = verdicts.TESTS[claim.test]
         seen[name] = test.shared_source
     assert {name for name, both in seen.items() if both} == {"K8", "K9", "K10"}
-    assert len(outcomes.own_source(shared)) == len(shared) - 2
+    assert len(with_own_source(shared)) == len(shared) - 2

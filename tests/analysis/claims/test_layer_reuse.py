@@ -7,9 +7,11 @@ import torch
 from fakes import climb, evaluations, frame, row
 from planted import LAYERS, planted
 
-from analysis import arms, reuse, series
-from analysis.figures_runs import parts_of_a_source
-from lib.tasks import split
+from analysis.claims.feature_reuse import layer_reuse
+from analysis.claims.feature_reuse.figures import parts_of_a_source
+from analysis.representations.run_similarity import comparable_runs
+from analysis.tables import arm_names
+from lib.data.tasks.splits import split
 
 EARLY = {"enc0", "enc1"}
 
@@ -26,7 +28,7 @@ def kept(tuned: float, random: float, slope: float = 0.0):
 
 
 def test_reuse_is_what_fine_tuning_keeps_beyond_what_a_random_start_keeps():
-    table = reuse.before_after(planted(kept(0.7, 0.5), 3, starts=True))
+    table = layer_reuse.before_after(planted(kept(0.7, 0.5), 3, starts=True))
     assert len(table) == 3 * len(LAYERS)
     assert table.reuse.to_numpy() == pytest.approx(0.2)
     assert set(table.layer[table.early]) == EARLY
@@ -34,15 +36,15 @@ def test_reuse_is_what_fine_tuning_keeps_beyond_what_a_random_start_keeps():
 
 
 def test_the_slope_is_per_way_from_input_to_output():
-    table = reuse.before_after(planted(kept(0.5, 0.5, slope=0.4), 3, starts=True, noise=0.005))
-    seeds = reuse.by_seed(table)
+    table = layer_reuse.before_after(planted(kept(0.5, 0.5, slope=0.4), 3, starts=True, noise=0.005))
+    seeds = layer_reuse.reuse_by_seed(table)
     assert seeds.slope.to_numpy() == pytest.approx(0.4, abs=0.05)
     assert seeds.early.to_numpy() == pytest.approx(0.025, abs=0.02)
     assert seeds.later.mean() > seeds.early.mean()
 
 
 def test_a_profile_has_a_mean_and_an_interval_over_seeds():
-    profile = reuse.profile(reuse.before_after(planted(kept(0.7, 0.5), 4, starts=True, noise=0.02)))
+    profile = layer_reuse.reuse_profile(layer_reuse.before_after(planted(kept(0.7, 0.5), 4, starts=True, noise=0.02)))
     assert len(profile) == 3 * len(LAYERS)
     for quantity, mean in (("tuned", 0.7), ("random", 0.5), ("reuse", 0.2)):
         own = profile[profile.quantity == quantity]
@@ -53,9 +55,9 @@ def test_a_profile_has_a_mean_and_an_interval_over_seeds():
 
 
 def test_untrained_networks_are_compared_with_one_another_only():
-    table = reuse.untrained(planted(kept(0.7, 0.5), 3, starts=True))
+    table = layer_reuse.untrained_similarity(planted(kept(0.7, 0.5), 3, starts=True))
     assert table.value.to_numpy() == pytest.approx(0.1)
-    assert reuse.untrained(planted(kept(0.7, 0.5), 3)).value.isna().all()  # step 0 is not there
+    assert layer_reuse.untrained_similarity(planted(kept(0.7, 0.5), 3)).value.isna().all()  # step 0 is not there
 
 
 def test_transplants_have_the_planted_gain_and_speed():
@@ -73,7 +75,7 @@ def test_transplants_have_the_planted_gain_and_speed():
     table = frame(rows)
     reach = {"scratch": 200, "full_finetuning": 40, "transplant (early)": 160, "transplant (rest)": 100}
     curves = evaluations(table, lambda run: climb(0.8, reach[run.arm]))
-    found = reuse.transplants(table, curves).set_index("arm")
+    found = layer_reuse.transplant_table(table, curves).set_index("arm")
     assert set(found.volume_label) == {"20"}
     assert found.gain["transplant (early)"] == pytest.approx(0.02)
     assert found.gain["transplant (rest)"] == pytest.approx(0.08)
@@ -81,8 +83,8 @@ def test_transplants_have_the_planted_gain_and_speed():
     assert found.ratio.loc[list(reach)[1:]].tolist() == pytest.approx([0.2, 0.8, 0.5])
     assert (found.never == 0).all()
     assert set(found.task) == {"busi"}
-    assert reuse.transplants(table[table.strategy != "transplant"], curves).empty
-    assert reuse.transplants(frame([]), curves.iloc[:0]).empty
+    assert layer_reuse.transplant_table(table[table.strategy != "transplant"], curves).empty
+    assert layer_reuse.transplant_table(frame([]), curves.iloc[:0]).empty
     ax = parts_of_a_source(found.reset_index())
     assert [tick.get_text() for tick in ax.get_yticklabels()] == list(found.index)
 
@@ -98,8 +100,8 @@ def test_transplants_have_the_planted_gain_and_speed():
     ],
 )
 def test_stages_are_named_in_few_words_that_differ(stages: list[str], words: str):
-    assert arms.stages_text(stages) == words
-    assert arms.arm_name("transplant", {"stages": stages}) == f"transplant (stages={words})"
+    assert arm_names.stages_text(stages) == words
+    assert arm_names.arm_name("transplant", {"stages": stages}) == f"transplant (stages={words})"
 
 
 def rows_of(task: str, volume: int | None, seeds: int, **changes) -> list[dict]:
@@ -118,13 +120,13 @@ def test_the_cell_is_the_smallest_volume_with_both_arms_and_one_source():
     rows += [row("busi", "full_finetuning", 2, 0.7, volume=20, source="sim_natural (seed 0)", source_seed=0)]
     rows += [row("busi", "shuffled_labels", 0, 0.1, volume=20, source="")]
     rows += [row("busi", "full_finetuning", 3, None, volume=20)]  # diverged
-    cell = series.cell(frame(rows), "busi")
+    cell = comparable_runs(frame(rows), "busi")
     assert set(cell.volume_label) == {"20"}
     assert set(cell.task) == {"busi"}
     assert set(cell.source) == {"", "sim_natural", "sim_natural (seed 0)"}
     assert len(cell) == 6 + 1 + 1
-    assert series.cell(frame(rows), "nuclei").empty
-    assert series.cell(frame(rows[:3]), "busi").empty
+    assert comparable_runs(frame(rows), "nuclei").empty
+    assert comparable_runs(frame(rows[:3]), "busi").empty
 
 
 class Trained:
@@ -141,14 +143,14 @@ def seen_groups(run, groups):
 
 
 def test_probe_images_come_from_groups_that_no_run_saw(study_home, monkeypatch):
-    from analysis.series import probe_images
-    from lib import tasks
-    from lib.spec import RunSpec
+    from analysis.representations.run_similarity import probe_images
+    from lib.data.tasks.images import Data
+    from lib.runs.spec import RunSpec
 
     groups = [f"patient {at // 4}" for at in range(400)]
     images = torch.arange(400.0)[:, None, None, None].expand(400, 1, 8, 8)
-    data = tasks.Data(images, torch.zeros(400, 8, 8, dtype=torch.uint8), groups, groups, "")
-    monkeypatch.setattr("analysis.series.load", lambda task, size: data)
+    data = Data(images, torch.zeros(400, 8, 8, dtype=torch.uint8), groups, groups, "")
+    monkeypatch.setattr("analysis.representations.run_similarity.load", lambda task, size: data)
     runs = [Trained(RunSpec(task="sim_ultrasound", volume=20, seed=seed, fold=seed)) for seed in range(3)]
     images, words = probe_images("sim_ultrasound", 8, runs, 50)
     chosen = images[:, 0, 0, 0].long().tolist()

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from fakes import climb, evaluations, fake_run, frame, grid, row
 
-from analysis import claims, outcomes, verdicts
-from lib.errors import StudyError
-from lib.spec import RunSpec
+from analysis.claims import verdicts
+from analysis.claims.ledger.evaluate import CLAIMS, evaluate, load_claims, write_claims_file
+from analysis.tables.results import evaluation_table, run_table
+from lib.common.errors import StudyError
+from lib.runs.spec import RunSpec
 
 FIELDS = ["id", "paper", "statement", "task", "verdict", "effect", "interval", "unit", "seeds", "detectable", "note"]
-LEDGER = {claim.id: claim for claim in claims.load()}
+LEDGER = {claim.id: claim for claim in load_claims()}
 
 
 def noise(*key: object, size: float = 0.005) -> float:
@@ -23,7 +25,7 @@ def noise(*key: object, size: float = 0.005) -> float:
 
 
 def judge(name, table, curve=lambda run: climb(0.8, 200)):
-    return claims.evaluate(table, evaluations(table, curve), [LEDGER[name]])
+    return evaluate(table, evaluations(table, curve), [LEDGER[name]])
 
 
 # ---- K1 -------------------------------------------------------------------------------------------------------------
@@ -89,7 +91,7 @@ def test_k1_of_runs_that_never_get_there_does_not_support_a_saving():
         return climb(0.8, 9 + run.seed) if run.seed else [(0, 0.1), (400, 0.1)]
 
     for each, word in ((claim, "supported"), (changed, "inconclusive")):
-        (result,) = claims.evaluate(wide, evaluations(wide, mostly), [each])
+        (result,) = evaluate(wide, evaluations(wide, mostly), [each])
         assert result["verdict"] == word
     assert "too many to support a saving" in result["note"]
 
@@ -234,7 +236,7 @@ def test_k1_on_pure_noise_is_seldom_anything_but_inconclusive():
             name: [(0, 0), (step, 0.8), (700, 0.8), (800, 0.8)] for name, step in zip(table.run_id, reach, strict=True)
         }
         curve = evaluations(table, lambda run, flat=flat: flat[run.run_id])
-        words += [result["verdict"] for result in claims.evaluate(table, curve, [LEDGER["K1"]])]
+        words += [result["verdict"] for result in evaluate(table, curve, [LEDGER["K1"]])]
     assert len(words) == 60
     # 5 % of 60, and what chance may add once in a thousand.
     assert words.count("inconclusive") >= 60 - 9
@@ -247,7 +249,7 @@ def test_k2_and_k3_on_pure_noise_are_seldom_supported():
     none = evaluations(table, lambda run: [])
     for _ in range(20):
         noisy = table.assign(dice=table.dice + rng.normal(0, 0.03, len(table)))
-        for result in claims.evaluate(noisy, none, [LEDGER["K2"], LEDGER["K3"]]):
+        for result in evaluate(noisy, none, [LEDGER["K2"], LEDGER["K3"]]):
             words[result["id"]].append(result["verdict"])
     assert words["K2"].count("supported") <= 5  # 5 % of 20, and what chance may add once in a thousand
     assert words["K3"].count("supported") == 0
@@ -263,8 +265,8 @@ def test_verdicts_come_from_run_folders(tmp_path):
         runs += [fake_run(tmp_path, source, dice=0.9, curve=climb(0.9, 100))]
         runs += [fake_run(tmp_path, start, dice=0.6, curve=climb(0.6, 300 + 10 * seed))]
         runs += [fake_run(tmp_path, tuned, dice=0.7, curve=climb(0.7, 150))]
-    table, curves = outcomes.table(runs), outcomes.curves(runs)
-    faster, *others = claims.evaluate(table, curves)
+    table, curves = run_table(runs), evaluation_table(runs)
+    faster, *others = evaluate(table, curves)
     assert (faster["task"], faster["verdict"], faster["seeds"]) == ("sim_ultrasound", "supported", 3)
     assert faster["effect"] == pytest.approx(0.6 / 0.7 * 150 / 310, rel=0.02)
     assert "Simulated data" in faster["note"]
@@ -276,19 +278,19 @@ def test_verdicts_come_from_run_folders(tmp_path):
 
 def test_an_empty_study_is_not_tested():
     table = frame([])
-    results = claims.evaluate(table, evaluations(table, None))
+    results = evaluate(table, evaluations(table, None))
     assert [result["id"] for result in results] == list(LEDGER)
     assert {result["verdict"] for result in results} == {"not tested"}
 
 
 def test_written_ledger_is_json_without_nan(tmp_path):
-    results = claims.evaluate(speed_table(seeds=2), evaluations(speed_table(seeds=2), at_speed(0.5)))
-    claims.write(tmp_path / "claims.json", results)
+    results = evaluate(speed_table(seeds=2), evaluations(speed_table(seeds=2), at_speed(0.5)))
+    write_claims_file(tmp_path / "claims.json", results)
     text = (tmp_path / "claims.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail) == results
     assert all(result["verdict"] in verdicts.VERDICTS for result in results)
     with pytest.raises(ValueError, match="JSON"):
-        claims.write(tmp_path / "claims.json", [{"effect": float("nan")}])
+        write_claims_file(tmp_path / "claims.json", [{"effect": float("nan")}])
     assert (tmp_path / "claims.json").read_text() == text
 
 
@@ -299,7 +301,7 @@ def test_every_threshold_has_a_reason():
         assert all(len(threshold.why) > 20 for threshold in claim.thresholds.values())
 
 
-GOOD = claims.CLAIMS.read_text()
+GOOD = CLAIMS.read_text()
 
 
 @pytest.mark.parametrize(
@@ -326,11 +328,11 @@ def test_a_mistake_in_the_file_is_named(tmp_path, old, new, message):
     path = tmp_path / "claims.toml"
     path.write_text(GOOD.replace(old, new, 1))
     with pytest.raises(StudyError, match=message):
-        claims.load(path)
+        load_claims(path)
 
 
 def test_a_threshold_without_reason_is_refused(tmp_path):
     path = tmp_path / "claims.toml"
     path.write_text(GOOD.replace("the custom of the field; intervals are 95 % intervals", " "))
     with pytest.raises(StudyError, match=r"threshold alpha of common must say why it is 0\.05"):
-        claims.load(path)
+        load_claims(path)

@@ -12,11 +12,14 @@ import pytest
 import tiny
 from fakes import frame, row
 
-from analysis import claims, leads, linear_finetuning, outcomes
-from analysis.verdicts import TESTS, Claim, targets
-from lib.runs import Run
+from analysis.claims import verdicts
+from analysis.claims.ledger.evaluate import evaluate, load_claims
+from analysis.claims.linear_finetuning.tables import lead_table, paired_leads
+from analysis.claims.verdicts import TESTS, Claim, target_tasks
+from analysis.tables.results import run_table
+from lib.runs.run import Run
 
-CLAIMS = {claim.id: claim for claim in claims.load() if claim.id.startswith("L")}
+CLAIMS = {claim.id: claim for claim in load_claims() if claim.id.startswith("L")}
 LINEAR, FULL = "scale_shift", "full_finetuning"
 Value = Callable[[str, int, int, float], float]  # arm, volume, seed, rate -> dB
 
@@ -66,7 +69,7 @@ def by_arm(**values: float) -> Value:
 
 def test_leads_are_paired_by_seed_volume_and_rate():
     results = table(lambda arm, volume, seed, rate: 10 * seed + volume + rate + 0.5 * (arm == LINEAR), rates=(4, 8))
-    pairs = leads.leads(results)
+    pairs = paired_leads(results)
     assert len(pairs) == 3 * 4 * 2
     assert pairs.lead.tolist() == pytest.approx([0.5] * 24)
     assert set(pairs.images) == {"sim_brain_t2"}
@@ -77,7 +80,7 @@ def test_a_run_without_partner_or_diverged_is_told_and_not_counted():
     results = table(by_arm(), volumes=(1,))
     results = results[~((results.arm == FULL) & (results.seed == 0))]
     results.loc[(results.arm == LINEAR) & (results.seed == 1), "status"] = "diverged"
-    pairs = leads.leads(results).set_index("seed")
+    pairs = paired_leads(results).set_index("seed")
     assert pairs.status.to_dict() == {0: f"no {FULL} run", 1: "diverged", 2: "done", 3: "done"}
     assert pairs.lead.isna().tolist() == [True, True, False, False]
 
@@ -87,11 +90,11 @@ def test_leads_are_paired_by_source_where_both_arms_have_one():
     far = far.assign(source=far.source.where(far.source == "", "sim_knee_pd_sagittal"), run_id="far" + far.run_id,
                      psnr=far.psnr + 10 * (far.arm == FULL) + 10 * (far.arm == LINEAR))  # fmt: skip
     both = pd.concat([near, far[far.source != ""]])
-    pairs = leads.leads(both)
+    pairs = paired_leads(both)
     assert len(pairs) == 8
     assert pairs.groupby("source").lead.mean().tolist() == pytest.approx([1.0, 3.0], abs=0.15)
-    assert len(leads.leads(both, LINEAR, "scratch")) == 8
-    told = leads.lead_table(pairs)
+    assert len(paired_leads(both, LINEAR, "scratch")) == 8
+    told = lead_table(pairs)
     assert (told.seeds.tolist(), told.lead.tolist()) == ([4], [pytest.approx(2.0, abs=0.15)]), "a seed counts once"
 
 
@@ -106,7 +109,7 @@ def test_l1_and_l6_count_every_source_as_a_condition():
 
 
 def test_the_lead_table_has_a_row_per_target_rate_and_volume():
-    found = leads.lead_table(leads.leads(table(by_arm(scale_shift=1.0), rates=(4, 8))))
+    found = lead_table(paired_leads(table(by_arm(scale_shift=1.0), rates=(4, 8))))
     assert len(found) == 6
     assert (found.seeds == 4).all()
     assert ((found.low < found.lead) & (found.lead < found.high)).all()
@@ -157,12 +160,12 @@ def test_a_thin_condition_costs_itself_and_no_seed():
 def test_means_beside_a_lead_are_of_the_pairs_that_have_one():
     whole = table(by_arm(scale_shift=1.0), volumes=(1,))
     whole.loc[(whole.arm == FULL) & (whole.seed == 0), "psnr"] = 10.0
-    told = leads.lead_table(leads.leads(diverge(whole, arm=LINEAR, seed=0))).iloc[0]
+    told = lead_table(paired_leads(diverge(whole, arm=LINEAR, seed=0))).iloc[0]
     assert told["first"] - told.second == pytest.approx(told.lead, abs=0.002)
 
 
 def test_segmentation_has_no_leads():
-    assert not len(leads.leads(frame([row("busi", LINEAR, 0, 0.8), row("busi", FULL, 0, 0.7)])))
+    assert not len(paired_leads(frame([row("busi", LINEAR, 0, 0.8), row("busi", FULL, 0, 0.7)])))
 
 
 # ---- claims -----------------------------------------------------------------------------------------------------
@@ -267,14 +270,14 @@ def test_nothing_is_claimed_of_an_empty_study(name: str):
 
 
 def test_l8_finds_a_tensor_that_moved(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory):
-    from lib.runs import write_tensors
-    from lib.train import train
+    from lib.runs.tensor_files import write_tensors
+    from lib.training.loop import train
 
     monkeypatch.setenv("STUDY_DATA", str(tiny.make_blobs(tmp_path_factory.mktemp("data"))))
     monkeypatch.setenv("STUDY_HOME", str(tmp_path_factory.mktemp("home")))
     source = tiny.spec(steps=2, evaluations=1)
     run = train(tiny.spec(strategy=LINEAR, source=source, steps=4, evaluations=1), device="cpu")
-    results = outcomes.table([run])
+    results = run_table([run])
     found = judge("L8", results, **{run.path.name: run})
     assert (found["verdict"], found["effect"]) == ("supported", 0.0)
     others = pd.concat([results, frame([row("blobs", FULL, seed, 0.5) for seed in (1, 2)])])
@@ -288,13 +291,13 @@ def test_l8_finds_a_tensor_that_moved(monkeypatch: pytest.MonkeyPatch, tmp_path_
 
 def test_a_source_is_no_target_at_any_sampling_rate():
     source = frame([row(f"sim_brain_t1@{rate}", "scratch", 0, 0.5, goal="reconstruction") for rate in (4, 8)])
-    assert targets(pd.concat([table(by_arm(), rates=(4, 8)), source])) == ["sim_brain_t2@4", "sim_brain_t2@8"]
-    assert targets(source) == ["sim_brain_t1@4", "sim_brain_t1@8"]
+    assert target_tasks(pd.concat([table(by_arm(), rates=(4, 8)), source])) == ["sim_brain_t2@4", "sim_brain_t2@8"]
+    assert target_tasks(source) == ["sim_brain_t1@4", "sim_brain_t1@8"]
 
 
 def test_every_reconstruction_claim_sees_reconstruction_runs_alone():
     mixed = pd.concat([table(by_arm(scale_shift=1.0)), frame([row("busi", FULL, 0, 0.8, psnr=99.0)])])
     nothing = pd.DataFrame(columns=["goal", "run_id", "step", "train_psnr", "val_psnr", "val_dice"])
-    ledger = claims.evaluate(mixed, nothing, [CLAIMS["L1"], CLAIMS["L4"]])
+    ledger = evaluate(mixed, nothing, [CLAIMS["L1"], CLAIMS["L4"]])
     assert [entry["verdict"] for entry in ledger] == ["supported", "contradicted"]
-    assert linear_finetuning.TESTS[CLAIMS["L1"].test].goal == "reconstruction"
+    assert verdicts.TESTS[CLAIMS["L1"].test].goal == "reconstruction"

@@ -14,14 +14,17 @@ import torch
 from fakes import fake_run
 from torch import Tensor
 
-from analysis import claims, filter_claims, outcomes
-from lib.gabor import gabor_atoms
-from lib.models import build
-from lib.provenance import generator
-from lib.runs import Run, write_tensors
-from lib.spec import RunSpec
+from analysis.claims.filter_change.claim_tests import median_angle
+from analysis.claims.ledger.evaluate import evaluate, load_claims
+from analysis.tables.results import evaluation_table, run_table
+from lib.common.seeding import generator
+from lib.networks.gabor import gabor_atoms
+from lib.networks.unet import build
+from lib.runs.run import Run
+from lib.runs.spec import RunSpec
+from lib.runs.tensor_files import write_tensors
 
-LEDGER = {claim.id: claim for claim in claims.load()}
+LEDGER = {claim.id: claim for claim in load_claims()}
 SOURCE = {"task": "sim_natural", "width": 8, "depth": 1, "lr": 0.01}
 Change = Callable[[str, Tensor, torch.Generator], Tensor]
 
@@ -41,7 +44,7 @@ def plant(root: Path, strategy: str, seed: int, change: Change, width: int = 8) 
 
 
 def judge(name: str, runs: list[Run], *, known: bool = True):
-    results = claims.evaluate(outcomes.table(runs), outcomes.curves(runs), [LEDGER[name]], runs if known else ())
+    results = evaluate(run_table(runs), evaluation_table(runs), [LEDGER[name]], runs if known else ())
     assert json.loads(json.dumps(results, allow_nan=False)) == results
     return results
 
@@ -159,8 +162,8 @@ def test_l7_finds_the_planted_share(tmp_path: Path, share: float, word: str) -> 
 
 def test_l7_tells_of_each_sampling_rate_what_chance_and_another_kernel_explain(tmp_path: Path) -> None:
     runs = [run for run in both(tmp_path, turned(5), scaled(0.8)) if run.spec.strategy == "full_finetuning"]
-    tables = [outcomes.table(runs).assign(task=f"sim_radiograph@{rate}") for rate in (4, 8)]  # as if reconstructed
-    results = claims.evaluate(pd.concat(tables), outcomes.curves([]), [LEDGER["L7"]], runs)
+    tables = [run_table(runs).assign(task=f"sim_radiograph@{rate}") for rate in (4, 8)]  # as if reconstructed
+    results = evaluate(pd.concat(tables), evaluation_table([]), [LEDGER["L7"]], runs)
     assert [result["task"] for result in results] == ["sim_radiograph@4", "sim_radiograph@8"]
     assert all("explained by chance 0.22" in result["note"].lower() for result in results)
 
@@ -175,4 +178,4 @@ def test_l7_does_not_mistake_a_small_change_for_a_linear_one(tmp_path: Path) -> 
 
 def test_the_median_angle_is_that_of_the_cosine(tmp_path: Path) -> None:
     run = plant(tmp_path, "scratch", 0, turned(33))
-    assert filter_claims.median_angle(run) == pytest.approx(33, abs=0.1)
+    assert median_angle(run) == pytest.approx(33, abs=0.1)

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from fakes import frame, row
 
-from analysis import claims, frozen_encoder, outcomes
-from analysis.frozen_encoder import FROZEN, IMAGE, NO_SKIPS, NO_SKIPS_TRAINED
+from analysis.claims.ledger.evaluate import evaluate, load_claims
+from analysis.claims.random_filters import frozen_encoder
+from analysis.claims.random_filters.frozen_encoder import FROZEN, IMAGE, NO_SKIPS, NO_SKIPS_TRAINED
+from analysis.tables.results import evaluation_table
 
-LEDGER = {claim.id: claim for claim in claims.load()}
+LEDGER = {claim.id: claim for claim in load_claims()}
 UNCALIBRATED = "frozen_random_encoder (calibrate=False)"
 GOOD = {"scratch": 0.80, "full_finetuning": 0.80, FROZEN: 0.795, IMAGE: 0.60, NO_SKIPS: 0.70, NO_SKIPS_TRAINED: 0.705}
 
@@ -30,7 +32,7 @@ def table(dice: dict[str, float], *, seeds: int = 3, volumes=(20, None), noise: 
 
 
 def judge(name: str, data: pd.DataFrame):
-    results = claims.evaluate(data, outcomes.curves([]), [LEDGER[name]])
+    results = evaluate(data, evaluation_table([]), [LEDGER[name]])
     assert json.loads(json.dumps(results, allow_nan=False)) == results
     return results
 

@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis import figures_subsets, outcomes, recommend
-from lib.objective import segmentation_loss
-from lib.runs import Run
-from lib.strategies import check_options
-from lib.train import train
+from analysis.claims.which_layers import recommendation
+from analysis.claims.which_layers.figures import signal_agreement
+from analysis.tables.results import run_table
+from lib.runs.run import Run
+from lib.strategies.strategy import check_options
+from lib.training.loop import train
+from lib.training.segmentation import segmentation_loss
 from tests import fakes, tiny
 
 SETS = {"first": ["enc0"], "last": ["dec0", "head"], "all": ["enc0", "enc1", "dec0", "head"]}
@@ -26,11 +28,11 @@ def source(study_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_signals_are_what_they_say(source: Run) -> None:
-    table = recommend.recommend(source, "blobs", volume=8, sets=SETS).set_index("set")
+    table = recommendation.rank_layer_sets(source, "blobs", volume=8, sets=SETS).set_index("set")
     model = source.model()
     assert table.parameters["all"] == sum(each.numel() for each in model.parameters())
 
-    images, masks = recommend._images("blobs", 16, 8, 0, 0)
+    images, masks = recommendation._images("blobs", 16, 8, 0, 0)
     model.train()
     segmentation_loss(model(images)[:, 0], masks).backward()
     own = [each for name, each in model.named_parameters() if name.startswith("enc0")]
@@ -44,11 +46,11 @@ def test_the_signals_are_what_they_say(source: Run) -> None:
 
 def test_the_gain_is_the_fall_of_the_loss_to_first_order(source: Run) -> None:
     """A small step of one half's sign gradient lowers the loss of the other half by the step times the gain."""
-    images, masks = recommend._images("blobs", 16, 8, 0, 0)
+    images, masks = recommendation._images("blobs", 16, 8, 0, 0)
     whole = {"all": SETS["all"]}
-    gain = recommend.recommend(source, "blobs", volume=8, sets=whole).gain[0]
+    gain = recommendation.rank_layer_sets(source, "blobs", volume=8, sets=whole).gain[0]
     draw, step, falls = np.random.default_rng([0, 0x6A1]), 1e-5, []
-    for _ in range(recommend.HALVES):
+    for _ in range(recommendation.HALVES):
         halves = torch.from_numpy(draw.permutation(len(images))).tensor_split(2)
         for here, there in (halves, halves[::-1]):
             model = source.model().double().train()
@@ -65,26 +67,26 @@ def test_the_gain_is_the_fall_of_the_loss_to_first_order(source: Run) -> None:
 
 def test_the_same_domain_lies_nowhere_apart(source: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     model = source.model()
-    images, _ = recommend._images("blobs", 16, 8, 0, 0)
-    assert recommend._shifts(model, images, images).tolist() == [0.0] * 4
-    moved = recommend._shifts(model, images, images.roll(3, 2) * 4)
+    images, _ = recommendation._images("blobs", 16, 8, 0, 0)
+    assert recommendation._shifts(model, images, images).tolist() == [0.0] * 4
+    moved = recommendation._shifts(model, images, images.roll(3, 2) * 4)
     assert (moved > 0).all()
 
 
 def test_looking_changes_nothing(source: Run) -> None:
     before = tiny.fingerprint(source)
-    recommend.recommend(source, "blobs", volume=8, sets=SETS)
-    again = recommend.recommend(source, "blobs", volume=8, sets=SETS)
+    recommendation.rank_layer_sets(source, "blobs", volume=8, sets=SETS)
+    again = recommendation.rank_layer_sets(source, "blobs", volume=8, sets=SETS)
     assert tiny.fingerprint(source) == before
-    pd.testing.assert_frame_equal(again, recommend.recommend(source, "blobs", volume=8, sets=SETS))
+    pd.testing.assert_frame_equal(again, recommendation.rank_layer_sets(source, "blobs", volume=8, sets=SETS))
 
 
 def test_the_usual_sets_are_both_ends_of_both_orders(source: Run) -> None:
-    table = recommend.recommend(source, "blobs", volume=8)
+    table = recommendation.rank_layer_sets(source, "blobs", volume=8)
     assert set(table["set"]) == {f"path: 2 {end} of 4" for end in ("first", "last")} | {
         f"level: 1 {end} of 2" for end in ("top", "bottom")
     }
-    ax = figures_subsets.recommendation(table, pd.Series({"path: 2 last of 4": 0.7}), title="blobs")
+    ax = signal_agreement(table, pd.Series({"path: 2 last of 4": 0.7}), title="blobs")
     assert sum("(best)" in text.get_text() for text in ax.texts) == 1
 
 
@@ -97,14 +99,14 @@ def planted(source: Run, root: Path, monkeypatch: pytest.MonkeyPatch, sign: int)
         gain = [labels[name.split()[2]] for name in sets]
         return pd.DataFrame({"set": list(sets), "gain": gain, "gradient": [1, 2, 3, 4], "shift": [1.0] * 3 + [2.0]})
 
-    monkeypatch.setattr(recommend, "recommend", signals)
+    monkeypatch.setattr(recommendation, "recommend", signals)
     runs = []
     for seed in range(3):
         for (order, side), gain in gains.items():
             options = check_options("layer_subset", {"order": order, "side": side, "count": 1})
             spec = source.spec.but(strategy="layer_subset", options=options, source=source.spec, seed=seed, volume=6)
             runs.append(fakes.fake_run(root, spec, dice=0.5 + sign * gain / 100))
-    return outcomes.table(runs), runs
+    return run_table(runs), runs
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -112,14 +114,16 @@ def test_agreement_is_one_where_the_ranking_is_right(
     source: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: int
 ) -> None:
     frame, runs = planted(source, tmp_path / "runs", monkeypatch, sign)
-    rows = recommend.agreement(frame, runs)
+    rows = recommendation.ranking_agreement(frame, runs)
     gain = rows[rows.signal == "gain"]
     assert gain.rho.tolist() == [sign] * 3
     assert gain.best.tolist() == [sign == 1] * 3
-    summary = recommend.agreement_summary(rows)
+    summary = recommendation.ranking_agreement_summary(rows)
     assert summary[(summary.task == "all") & (summary.signal == "gain")].rho.tolist() == [sign]
-    assert recommend.agreement_summary(recommend.agreement(frame.loc[frame.arm.str.contains("level")], runs)).empty
-    example = recommend.example(frame, runs)
+    assert recommendation.ranking_agreement_summary(
+        recommendation.ranking_agreement(frame.loc[frame.arm.str.contains("level")], runs)
+    ).empty
+    example = recommendation.example_ranking(frame, runs)
     assert example is not None
     assert set(example[1].index) == set(example[0]["set"])
-    assert recommend.example(frame.iloc[:0], runs) is None
+    assert recommendation.example_ranking(frame.iloc[:0], runs) is None

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from planted import planted
 
-from analysis import variability
-from analysis.series import LayerMaps
-from analysis.variability import labellings, pseudo_values, separation, spreads
+from analysis.claims.feature_reuse import variability
+from analysis.claims.feature_reuse.variability import group_labelings, pseudo_values, separation, spread_ratios
+from analysis.representations.run_similarity import LayerMaps
 
 ONE = ("enc0",)
 
@@ -90,11 +90,11 @@ def test_pseudo_values_average_to_the_estimate_of_a_mean_over_pairs():
 
 
 def test_labellings_are_all_or_a_choice_and_begin_with_the_given_one():
-    few = labellings(2, 2, np.random.default_rng(0))
+    few = group_labelings(2, 2, np.random.default_rng(0))
     assert few.shape == (6, 4)
     assert few[0].tolist() == [True, True, False, False]
     assert len(np.unique(few, axis=0)) == 6
-    many = labellings(10, 10, np.random.default_rng(0))
+    many = group_labelings(10, 10, np.random.default_rng(0))
     assert len(many) == variability.MOST_LABELLINGS
     assert many[0].tolist() == [True] * 10 + [False] * 10
     assert (many.sum(1) == 10).all()
@@ -104,8 +104,8 @@ def test_two_seeds_are_too_few():
     maps = planted(lambda *_: 0.5, 2)
     with pytest.raises(ValueError, match=r"three seeds with a run in both groups are needed, got \[0, 1\]"):
         separation(maps)
-    assert spreads(maps, "own").empty
-    assert spreads(planted(lambda *_: 0.5, 4), "shared").empty
+    assert spread_ratios(maps, "own").empty
+    assert spread_ratios(planted(lambda *_: 0.5, 4), "shared").empty
 
 
 def spread_maps(own: float, random: float, shared: float = 0.1, **options) -> LayerMaps:
@@ -125,7 +125,7 @@ def spread_maps(own: float, random: float, shared: float = 0.1, **options) -> La
     [(0.2, True, True, False), (0.4, True, False, False), (0.1, False, False, True)],
 )
 def test_a_planted_ratio_of_spreads_is_found(own: float, as_high: bool, equal: bool, lower: bool):
-    table = spreads(spread_maps(own, 0.2, noise=0.002), "own")
+    table = spread_ratios(spread_maps(own, 0.2, noise=0.002), "own")
     assert table.layer.tolist() == ["enc0", "enc1"]
     for row in table.itertuples():
         assert row.low < own / 0.2 < row.high
@@ -138,19 +138,19 @@ def test_runs_with_one_source_are_a_group_that_includes_that_source_s_own_run():
     maps = spread_maps(own=0.3, random=0.3, shared=0.15)
     assert sorted(maps.places("shared")) == sorted(maps.places("own")) == [0, 1, 2, 3, 4]
     assert maps.places("shared")[0] == maps.places("own")[0]
-    assert spreads(maps, "shared").ratio.tolist() == pytest.approx([0.5, 0.5])
-    assert spreads(maps, "own").ratio.tolist() == pytest.approx([1, 1])
+    assert spread_ratios(maps, "shared").ratio.tolist() == pytest.approx([0.5, 0.5])
+    assert spread_ratios(maps, "own").ratio.tolist() == pytest.approx([1, 1])
 
 
 def test_networks_that_are_all_alike_have_a_least_spread_and_no_nan():
-    table = spreads(planted(lambda *_: 1.0, layers=ONE), "own")
+    table = spread_ratios(planted(lambda *_: 1.0, layers=ONE), "own")
     assert np.isfinite(table[["ratio", "low", "high"]].to_numpy(dtype=float)).all()
 
 
 def test_the_interval_of_a_ratio_covers():
     covers = []
     for draw in range(150):
-        row = spreads(random_maps(draw), "own").iloc[0]
+        row = spread_ratios(random_maps(draw), "own").iloc[0]
         covers.append(row.low < 1 < row.high)
     assert np.mean(covers) > 0.9
 

@@ -11,8 +11,16 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from analysis import claims, figures_subsets, layer_sets, layer_speed, texture
-from lib.strategies import check_options
+from analysis.claims.ledger.evaluate import evaluate, load_claims
+from analysis.claims.which_layers import layer_sets, texture_or_shape, tuning_speed
+from analysis.claims.which_layers.figures import (
+    advantage_forest,
+    cumulative_curves,
+    layer_map,
+    speed_by_set,
+    texture_heatmap,
+)
+from lib.strategies.strategy import check_options
 from tests import fakes
 
 SEEDS = 4
@@ -63,9 +71,9 @@ def nothing_matters(order: str, count: int, matched: int, seed: int) -> float:
 
 def verdicts(rows: list[dict[str, Any]], name: str, curve: Any = None) -> dict[str, dict[str, Any]]:
     frame = fakes.frame(rows)
-    chosen = [claim for claim in claims.load() if claim.id == name]
+    chosen = [claim for claim in load_claims() if claim.id == name]
     evaluations = fakes.evaluations(frame, curve or (lambda row: []))
-    return {row["task"]: row for row in claims.evaluate(frame, evaluations, chosen)}
+    return {row["task"]: row for row in evaluate(frame, evaluations, chosen)}
 
 
 # ---- tables -----------------------------------------------------------------------------------------------------
@@ -114,7 +122,7 @@ def test_advantages_pair_equal_sets_of_one_seed_only() -> None:
 
 def test_the_area_is_that_of_the_polygon() -> None:
     rows = [subset("path", sign * count, 0, 0.5 + (0.2 if sign > 0 else 0.0)) for sign in (1, -1) for count in (2, 6)]
-    area = layer_sets.areas(fakes.frame(rows))
+    area = layer_sets.areas_between_curves(fakes.frame(rows))
     assert area.points.tolist() == [2]
     # 0 to 0.2 over a fifth, flat to six tenths, down to 0 at the end
     assert area.area.tolist() == pytest.approx([0.2 * (0.2 / 2 + 0.4 + 0.4 / 2)])
@@ -294,7 +302,7 @@ def test_speed_counts_samples_and_what_a_step_costs() -> None:
     frame = fakes.frame(rows)
     evaluations = fakes.evaluations(frame, lambda row: fakes.climb(0.8, 100 if row.strategy == "layer_subset" else 200))
     evaluations.loc[evaluations.strategy == "layer_subset", "seconds"] /= 4
-    speed = layer_speed.layer_speed(frame, evaluations)
+    speed = tuning_speed.layer_speed(frame, evaluations)
     row = speed[speed.fraction == 0.95].iloc[0]
     assert (row.steps, row.samples, row.step_ratio) == pytest.approx((95, 760, 0.5))
     assert (row.second_ratio, row.step_cost, row.lost_dice) == pytest.approx((0.125, 0.25, 0.05))
@@ -329,7 +337,7 @@ def test_a8_asks_whether_the_advantage_follows_the_grain(grain: float, shape: fl
 
 
 def test_the_texture_map_measures_the_distance_of_the_domains() -> None:
-    cells = texture.map_cells(texture.texture_map(fakes.frame(on_the_map(0.1, 0.0))))
+    cells = texture_or_shape.texture_map_summary(texture_or_shape.texture_map(fakes.frame(on_the_map(0.1, 0.0))))
     assert sorted(set(cells.grain)) == pytest.approx([0.0, 0.678, 1.322])
     assert sorted(set(cells["shape"])) == pytest.approx([0.0, 0.515, 1.0])
     assert cells.seeds.tolist() == [SEEDS] * 9
@@ -344,14 +352,14 @@ def test_the_figures_take_tables_with_and_without_rows() -> None:
     empty = frame.iloc[:0]
     curves = fakes.evaluations(frame, lambda row: fakes.climb(0.5, 100))
     for table, texts in ((frame, ["Dice on test images"]), (empty, [])):
-        cells = layer_sets.cells(table)
-        speed = layer_speed.speed_summary(layer_speed.layer_speed(table, curves))
+        cells = layer_sets.layer_set_summary(table)
+        speed = tuning_speed.speed_summary(tuning_speed.layer_speed(table, curves))
         drawn = [
-            figures_subsets.layer_map(cells, US),
-            figures_subsets.cumulative_curves(cells, US, "20"),
-            figures_subsets.advantage_forest(layer_sets.advantages(table)),
-            figures_subsets.texture_heatmap(texture.map_cells(texture.texture_map(table))),
-            figures_subsets.speed(speed),
+            layer_map(cells, US),
+            cumulative_curves(cells, US, "20"),
+            advantage_forest(layer_sets.advantages(table)),
+            texture_heatmap(texture_or_shape.texture_map_summary(texture_or_shape.texture_map(table))),
+            speed_by_set(speed),
         ]
         assert drawn[0].get_xlabel() == "".join(texts)
         assert len(drawn[3].images) == len(texts)

@@ -9,8 +9,21 @@ import pytest
 from fakes import climb, evaluations, frame, grid
 from matplotlib.colors import to_hex
 
-from analysis import claims, figures, figures_value, looks, outcomes, pictures
-from lib.strategies import STRATEGIES
+from analysis.claims.ledger.evaluate import evaluate
+from analysis.claims.ledger.figure import VERDICT_COLORS, ledger_figure
+from analysis.claims.transfer_value.figures import gain_by_difficulty, gain_forest, plateau_times
+from analysis.figures.images import image_grid, real_and_simulated
+from analysis.figures.learning_curves import (
+    _short,
+    accuracy_by_volume,
+    learning_curves,
+    learning_rates,
+    strategy_scores,
+)
+from analysis.figures.style import LOOKS, arm_style
+from analysis.tables import paired_gains, time_to_plateau
+from analysis.tables.results import summary
+from lib.strategies.strategy import STRATEGIES
 
 ARMS = ["scratch", "full_finetuning", "frozen_random_encoder", "frozen_source_encoder", "encoder_only", "decoder_only",
         "head_only", "norm_only"]  # fmt: skip
@@ -85,23 +98,23 @@ AWKWARD = [on_one_seed, with_diverged, with_holes, with_long_titles, with_two_so
 
 
 def test_every_strategy_has_a_look_of_its_own():
-    assert set(STRATEGIES) <= set(looks.LOOKS)
-    assert len({look.color for look in looks.LOOKS.values()}) == len(looks.LOOKS)
-    assert len({look.marker for look in looks.LOOKS.values()}) == len(looks.LOOKS)
+    assert set(STRATEGIES) <= set(LOOKS)
+    assert len({look.color for look in LOOKS.values()}) == len(LOOKS)
+    assert len({look.marker for look in LOOKS.values()}) == len(LOOKS)
 
 
 def test_an_unknown_arm_keeps_its_look():
-    assert looks.look("layer_subset (count=2)") == looks.look("layer_subset (count=2)")
-    assert looks.look("layer_subset (count=2)") != looks.look("layer_subset (count=3)")
-    assert looks.look("mine").color.startswith("#")
-    natural, people = (looks.look(f"full_finetuning from {source}") for source in ("sim_natural", "ccp"))
-    assert natural.color == people.color == looks.look("full_finetuning").color
+    assert arm_style("layer_subset (count=2)") == arm_style("layer_subset (count=2)")
+    assert arm_style("layer_subset (count=2)") != arm_style("layer_subset (count=3)")
+    assert arm_style("mine").color.startswith("#")
+    natural, people = (arm_style(f"full_finetuning from {source}") for source in ("sim_natural", "ccp"))
+    assert natural.color == people.color == arm_style("full_finetuning").color
     assert natural.marker != people.marker
 
 
 def test_figures_leave_the_settings_of_matplotlib_alone():
     before = dict(plt.rcParams)
-    ax = figures.accuracy_by_volume(PAIR, "busi")
+    ax = accuracy_by_volume(PAIR, "busi")
     assert dict(plt.rcParams) == before
     assert ax.xaxis.label.get_size() >= 11
     assert all(text.get_size() >= 11 for text in [*ax.texts, *ax.get_legend().get_texts(), *ax.get_xticklabels()])
@@ -110,14 +123,14 @@ def test_figures_leave_the_settings_of_matplotlib_alone():
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda ax: figures.accuracy_by_volume(PAIR, "busi", ax=ax),
-        lambda ax: figures.learning_curves(CURVES, "busi", "20", ax=ax),
-        lambda ax: figures.learning_rates(PAIR, seed=0, ax=ax),
-        lambda ax: figures.strategies(TABLE, "busi", "20", ax=ax),
-        lambda ax: figures_value.time_to_plateau(outcomes.time_to_plateau(PAIR, CURVES), ax=ax),
-        lambda ax: figures_value.gain_forest(outcomes.gain(PAIR), ax=ax),
-        lambda ax: figures_value.gain_by_difficulty(outcomes.gain(PAIR), outcomes.difficulty(PAIR), ax=ax),
-        lambda ax: figures_value.ledger(claims.evaluate(PAIR, CURVES), ax=ax),
+        lambda ax: accuracy_by_volume(PAIR, "busi", ax=ax),
+        lambda ax: learning_curves(CURVES, "busi", "20", ax=ax),
+        lambda ax: learning_rates(PAIR, seed=0, ax=ax),
+        lambda ax: strategy_scores(TABLE, "busi", "20", ax=ax),
+        lambda ax: plateau_times(time_to_plateau.time_to_plateau(PAIR, CURVES), ax=ax),
+        lambda ax: gain_forest(paired_gains.gain(PAIR), ax=ax),
+        lambda ax: gain_by_difficulty(paired_gains.gain(PAIR), paired_gains.difficulty(PAIR), ax=ax),
+        lambda ax: ledger_figure(evaluate(PAIR, CURVES), ax=ax),
     ],
 )
 def test_figures_draw_on_the_axes_given(draw):
@@ -131,7 +144,7 @@ def test_figures_draw_on_the_axes_given(draw):
 
 
 def test_accuracy_has_an_interval_per_cell_and_a_dot_per_run():
-    ax = figures.accuracy_by_volume(TABLE, "busi")
+    ax = accuracy_by_volume(TABLE, "busi")
     text = drawn(ax)
     assert bars(ax) == len(ARMS) * 2
     assert points(ax) == len(ARMS) * 2 * 3
@@ -143,25 +156,25 @@ def test_accuracy_has_an_interval_per_cell_and_a_dot_per_run():
 
 
 def test_simulated_data_say_so():
-    assert "(simulated)" in drawn(figures.accuracy_by_volume(TABLE, "sim_ultrasound"))
-    assert "(simulated)" in drawn(figures.learning_curves(CURVES, "sim_ultrasound", "20"))
-    assert "(simulated)" in drawn(figures.strategies(TABLE, "sim_ultrasound", "20"))
-    assert drawn(figures_value.gain_forest(outcomes.gain(PAIR))).count("(simulated)") == 2
+    assert "(simulated)" in drawn(accuracy_by_volume(TABLE, "sim_ultrasound"))
+    assert "(simulated)" in drawn(learning_curves(CURVES, "sim_ultrasound", "20"))
+    assert "(simulated)" in drawn(strategy_scores(TABLE, "sim_ultrasound", "20"))
+    assert drawn(gain_forest(paired_gains.gain(PAIR))).count("(simulated)") == 2
 
 
 def test_one_seed_has_no_interval():
-    ax = figures.accuracy_by_volume(on_one_seed(TABLE), "busi")
+    ax = accuracy_by_volume(on_one_seed(TABLE), "busi")
     drawn(ax)
     assert (bars(ax), points(ax)) == (0, len(ARMS) * 2)
 
 
 def test_diverged_runs_are_counted_in_the_legend():
     table = with_diverged(PAIR)
-    assert "full_finetuning (2 diverged)" in drawn(figures.accuracy_by_volume(table, "busi"))
-    assert "2 seeds, 1 diverged" in drawn(figures.strategies(table, "busi", "20"))
-    assert "2 seeds, 1 without a gain" in drawn(figures_value.gain_forest(outcomes.gain(table)))
+    assert "full_finetuning (2 diverged)" in drawn(accuracy_by_volume(table, "busi"))
+    assert "2 seeds, 1 diverged" in drawn(strategy_scores(table, "busi", "20"))
+    assert "2 seeds, 1 without a gain" in drawn(gain_forest(paired_gains.gain(table)))
     curves = evaluations(table, lambda run: climb(0.7, 100))
-    assert "full_finetuning (1 diverged)" in drawn(figures.learning_curves(curves, "busi", "20"))
+    assert "full_finetuning (1 diverged)" in drawn(learning_curves(curves, "busi", "20"))
 
 
 @pytest.mark.parametrize("awkward", AWKWARD)
@@ -169,22 +182,22 @@ def test_awkward_tables_can_be_drawn(awkward):
     table = awkward(TABLE[TABLE.strategy.isin(ARMS[:3]) & (TABLE.task != "cxr")])
     pair = table[table.strategy.isin(ARMS[:2])]
     curves = evaluations(table, lambda run: climb(0.7, 100 + 20 * ARMS.index(run.strategy)))
-    gains = outcomes.gain(pair)
+    gains = paired_gains.gain(pair)
     for ax in (
-        figures.accuracy_by_volume(table, "busi"),
-        figures.learning_curves(curves, "busi", "20"),
-        figures.learning_rates(table, seed=0),
-        figures.strategies(table, "busi", "20"),
-        figures_value.time_to_plateau(outcomes.time_to_plateau(pair, curves)),
-        figures_value.gain_forest(gains),
-        figures_value.gain_by_difficulty(gains, outcomes.difficulty(pair), large=0.03, hard=0.2),
+        accuracy_by_volume(table, "busi"),
+        learning_curves(curves, "busi", "20"),
+        learning_rates(table, seed=0),
+        strategy_scores(table, "busi", "20"),
+        plateau_times(time_to_plateau.time_to_plateau(pair, curves)),
+        gain_forest(gains),
+        gain_by_difficulty(gains, paired_gains.difficulty(pair), large=0.03, hard=0.2),
     ):
         assert ax.get_title(loc="left")
         drawn(ax)
 
 
 def test_two_sources_are_told_apart():
-    text = drawn(figures.accuracy_by_volume(with_two_sources(TABLE), "busi"))
+    text = drawn(accuracy_by_volume(with_two_sources(TABLE), "busi"))
     assert "full_finetuning from ccp" in text
     assert "full_finetuning from sim_natural" in text
 
@@ -192,14 +205,14 @@ def test_two_sources_are_told_apart():
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda none: figures.accuracy_by_volume(none, "busi"),
-        lambda none: figures.learning_curves(evaluations(none, None), "busi", "20"),
-        lambda none: figures.learning_rates(none, seed=0),
-        lambda none: figures.strategies(none, "busi", "20"),
-        lambda none: figures_value.time_to_plateau(outcomes.time_to_plateau(none, evaluations(none, None))),
-        lambda none: figures_value.gain_forest(outcomes.gain(none)),
-        lambda none: figures_value.gain_by_difficulty(outcomes.gain(none), outcomes.difficulty(none)),
-        lambda none: figures_value.ledger([]),
+        lambda none: accuracy_by_volume(none, "busi"),
+        lambda none: learning_curves(evaluations(none, None), "busi", "20"),
+        lambda none: learning_rates(none, seed=0),
+        lambda none: strategy_scores(none, "busi", "20"),
+        lambda none: plateau_times(time_to_plateau.time_to_plateau(none, evaluations(none, None))),
+        lambda none: gain_forest(paired_gains.gain(none)),
+        lambda none: gain_by_difficulty(paired_gains.gain(none), paired_gains.difficulty(none)),
+        lambda none: ledger_figure([]),
     ],
 )
 def test_nothing_to_draw_says_so(draw):
@@ -213,7 +226,7 @@ def test_nothing_to_draw_says_so(draw):
 
 
 def test_curves_have_a_line_and_a_band_per_arm_and_the_fractions():
-    ax = figures.learning_curves(CURVES, "busi", "20", fractions=(0.9, 0.95))
+    ax = learning_curves(CURVES, "busi", "20", fractions=(0.9, 0.95))
     text = drawn(ax)
     assert len([line for line in ax.lines if line.get_linestyle() == "-"]) == len(ARMS)
     assert len(ax.collections) == len(ARMS)
@@ -226,7 +239,7 @@ def test_curves_have_a_line_and_a_band_per_arm_and_the_fractions():
 def test_a_run_that_stopped_early_keeps_its_last_value():
     rows = PAIR[(PAIR.task == "busi") & (PAIR.volume_label == "20") & (PAIR.strategy == "scratch")]
     curves = evaluations(rows, lambda run: [(0, 0.0), (100, 0.5)] + ([(200, 0.8)] if run.seed else []))
-    ax = figures.learning_curves(curves, "busi", "20")
+    ax = learning_curves(curves, "busi", "20")
     assert ax.lines[0].get_ydata()[-1] == pytest.approx((0.5 + 0.8 + 0.8) / 3)
 
 
@@ -238,7 +251,7 @@ def test_rates_frame_the_best_of_each_cell_and_tell_diverged_runs():
     table.loc[(table.strategy == "scratch") & (table.lr == 1e-2), "val_score"] = 0.9
     table = pd.concat([table, own.assign(lr=1e-1, status="diverged", val_score=np.nan)])
     table.loc[(table.strategy == "scratch") & (table.lr == 1e-1), ["status", "val_score"]] = ["done", 0.95]
-    ax = figures.learning_rates(table, seed=0)
+    ax = learning_rates(table, seed=0)
     names = [label.get_text() for label in ax.get_yticklabels()]
     framed = {round(patch.get_y()): round(patch.get_x() + 0.46) for patch in ax.patches if patch.get_linewidth() > 1.5}
     assert {names[row].split(", ")[-1]: rate for row, rate in framed.items()} == {"scratch": 3, "full_finetuning": 1}
@@ -247,25 +260,25 @@ def test_rates_frame_the_best_of_each_cell_and_tell_diverged_runs():
 
 
 def test_strategies_are_ranked_with_what_they_train():
-    ax = figures.strategies(TABLE, "busi", "20")
+    ax = strategy_scores(TABLE, "busi", "20")
     text = drawn(ax)
     assert bars(ax) == len(ARMS)
     assert text.count("1.9 M · 3 seeds") == len(ARMS)
-    means = outcomes.summary(TABLE[(TABLE.task == "busi") & (TABLE.volume_label == "20")]).set_index("arm")["mean"]
+    means = summary(TABLE[(TABLE.task == "busi") & (TABLE.volume_label == "20")]).set_index("arm")["mean"]
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert [means[name] for name in names] == sorted(means, reverse=True)
 
 
 @pytest.mark.parametrize(("count", "text"), [(870, "870"), (12_345, "12.3 k"), (1_953_000, "1.95 M")])
 def test_counts_are_short(count, text):
-    assert figures._short(count) == text
+    assert _short(count) == text
 
 
 # ---- what transfer is worth -----------------------------------------------------------------------------------------
 
 
 def test_times_join_pairs_and_state_the_ratio():
-    ax = figures_value.time_to_plateau(outcomes.time_to_plateau(PAIR, CURVES))
+    ax = plateau_times(time_to_plateau.time_to_plateau(PAIR, CURVES))
     text = drawn(ax)
     joined = [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_color() == "#BBBBBB"]
     assert len(joined) == 6 * 3
@@ -276,7 +289,7 @@ def test_times_join_pairs_and_state_the_ratio():
 
 def test_runs_that_never_get_there_are_open_with_an_arrow():
     curves = evaluations(PAIR, lambda run: climb(0.8 if run.strategy == "scratch" else 0.2, 100))
-    ax = figures_value.time_to_plateau(outcomes.time_to_plateau(PAIR, curves))
+    ax = plateau_times(time_to_plateau.time_to_plateau(PAIR, curves))
     assert "never reached (at its budget)" in drawn(ax)
     arrows = [text for text in ax.texts if getattr(text, "arrow_patch", None) is not None]
     assert len(arrows) == 6 * 3
@@ -284,12 +297,12 @@ def test_runs_that_never_get_there_are_open_with_an_arrow():
 
 
 def test_forest_is_sorted_and_marks_zero():
-    ax = figures_value.gain_forest(outcomes.gain(PAIR))
+    ax = gain_forest(paired_gains.gain(PAIR))
     text = drawn(ax)
     assert (bars(ax), points(ax)) == (6, 18)
     assert text.count("3 seeds") == 6
     assert "Dice of full_finetuning - Dice of scratch, same seed" in text
-    marks = [line for line in ax.lines if line.get_marker() == looks.LOOKS["full_finetuning"].marker]
+    marks = [line for line in ax.lines if line.get_marker() == LOOKS["full_finetuning"].marker]
     means = [float(line.get_xdata()[0]) for line in marks]
     assert means == sorted(means, reverse=True)
 
@@ -297,12 +310,12 @@ def test_forest_is_sorted_and_marks_zero():
 def test_an_interval_that_leaves_the_picture_is_admitted():
     table = PAIR[PAIR.seed < 2].copy()
     table.loc[table.seed == 1, "dice"] += np.where(table[table.seed == 1].strategy == "scratch", 0, 0.02)
-    text = drawn(figures_value.gain_forest(outcomes.gain(table))).replace("\n", " ")
+    text = drawn(gain_forest(paired_gains.gain(table))).replace("\n", " ")
     assert "some intervals run out of the picture" in text
 
 
 def test_gains_by_difficulty_number_and_list_the_tasks():
-    ax = figures_value.gain_by_difficulty(outcomes.gain(PAIR), outcomes.difficulty(PAIR), large=0.03, hard=0.2)
+    ax = gain_by_difficulty(paired_gains.gain(PAIR), paired_gains.difficulty(PAIR), large=0.03, hard=0.2)
     text = drawn(ax).replace("\n", " ")
     assert "20 images" in text
     assert "all images" in text
@@ -313,16 +326,16 @@ def test_gains_by_difficulty_number_and_list_the_tasks():
 
 
 def test_ledger_has_a_box_per_verdict():
-    rows = claims.evaluate(PAIR, CURVES)
-    ax = figures_value.ledger(rows)
+    rows = evaluate(PAIR, CURVES)
+    ax = ledger_figure(rows)
     text = drawn(ax)
     assert len(ax.patches) == len(rows) > 4
     colors = [to_hex(patch.get_facecolor()).upper() for patch in ax.patches]
-    assert colors == [figures_value.VERDICT_COLORS[row["verdict"]] for row in rows]
+    assert colors == [VERDICT_COLORS[row["verdict"]] for row in rows]
     shown = [row for row in rows if row["effect"] is not None]
     assert shown
     assert all(f"{row['effect']:.3g}\n[{row['interval'][0]:.3g}, " in text for row in shown)
-    assert all(word in text for word in figures_value.VERDICT_COLORS)
+    assert all(word in text for word in VERDICT_COLORS)
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------------
@@ -342,7 +355,7 @@ def test_examples_outline_every_mask():
     masks = masks_of(8)
     masks[1] = 0
     masks[2] = 1
-    grid_of = pictures.examples(np.random.default_rng(0).random((8, 1, 16, 16)), masks, "Lesions")
+    grid_of = image_grid(np.random.default_rng(0).random((8, 1, 16, 16)), masks, "Lesions")
     grid_of.flat[0].get_figure().draw_without_rendering()
     assert grid_of.shape == (2, 6)
     assert [outlines(ax) for ax in grid_of.flat] == [1, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0]
@@ -352,16 +365,16 @@ def test_examples_outline_every_mask():
 
 def test_examples_need_a_mask_per_image():
     with pytest.raises(ValueError, match=r"as many images as masks .* got 2, 1"):
-        pictures.examples(np.zeros((2, 8, 8)), masks_of(1), "Lesions")
+        image_grid(np.zeros((2, 8, 8)), masks_of(1), "Lesions")
     with pytest.raises(ValueError, match="at least one, got 0, 0"):
-        pictures.examples([], [], "Lesions")
+        image_grid([], [], "Lesions")
     with pytest.raises(ValueError, match="got 1, 1 and 2"):
-        pictures.examples(np.zeros((1, 8, 8)), masks_of(1), "Lesions", captions=["a", "b"])
+        image_grid(np.zeros((1, 8, 8)), masks_of(1), "Lesions", captions=["a", "b"])
 
 
 def test_real_stands_above_simulated():
     real = [np.full((10, 14), 90, np.uint8)] * 2, [np.ones((10, 14), np.uint8)] * 2
-    grid_of = pictures.side_by_side(
+    grid_of = real_and_simulated(
         real, (np.zeros((6, 16, 16)), masks_of(6)), real_title="BUSI", simulated_title="ultrasound (simulated)"
     )
     figure = grid_of[0, 0].get_figure(root=True)

@@ -11,11 +11,16 @@ import torch
 from tiny import make_blobs, spec
 from torch import nn
 
-from analysis import factors, filters, kernels, matching, wishart
-from lib.adapters import add_scale_shift, merged
-from lib.errors import StudyError
-from lib.models import UNet, build
-from lib.runs import Run, open_run, write_tensors
+from analysis.filters import other_tensors, scale_factors
+from analysis.filters.change import filter_change, filter_change_of_run, filter_change_over_training, random_angle
+from analysis.filters.kernels import geometry, read_layers
+from analysis.filters.matching import _order_of_inputs, matched
+from analysis.statistics import random_matrices
+from lib.common.errors import StudyError
+from lib.networks.unet import UNet, build
+from lib.runs.run import Run, open_run
+from lib.runs.tensor_files import write_tensors
+from lib.strategies.adapters import add_scale_shift, merged
 
 
 def weights(**shapes: tuple[int, ...]) -> dict[str, torch.Tensor]:
@@ -58,10 +63,10 @@ class Odd(nn.Module):
 
 def test_a_filter_is_all_that_feeds_one_output_channel():
     model = Odd().double()
-    layers = kernels.read(model.state_dict(), kernels.geometry(model))
+    layers = read_layers(model.state_dict(), geometry(model))
     assert "norm" not in layers
     checked = 0
-    for name, (transposed, groups) in kernels.geometry(model).items():
+    for name, (transposed, groups) in geometry(model).items():
         module, layer = getattr(model, name), layers[name]
         assert layer.kernels.shape == (module.out_channels, 4 // groups, *module.kernel_size[: layer.kernels.ndim - 2])
         pointwise = math.prod(module.kernel_size) == 1
@@ -95,7 +100,7 @@ def test_a_filter_is_all_that_feeds_one_output_channel():
 @pytest.mark.parametrize("dim", [2, 3])
 def test_the_names_of_our_own_networks_tell_what_their_modules_do(dim: int):
     model = UNet(width=2, depth=2, dim=dim)
-    told, guessed = kernels.read(model.state_dict(), kernels.geometry(model)), kernels.read(model.state_dict())
+    told, guessed = read_layers(model.state_dict(), geometry(model)), read_layers(model.state_dict())
     assert list(told) == list(guessed)
     for name, layer in told.items():
         assert layer.kind == guessed[name].kind
@@ -105,17 +110,17 @@ def test_the_names_of_our_own_networks_tell_what_their_modules_do(dim: int):
 def test_layers_of_our_own_networks_come_in_the_order_of_the_data():
     model = UNet(width=2, depth=2)
     state = model.state_dict()
-    layers = kernels.read(dict(sorted(state.items())))
-    assert list(layers) == list(kernels.read(state)) == list(kernels.geometry(model))
-    assert list(kernels.read({"enc0.conv2.weight": torch.ones(2, 2, 3, 3), "a.weight": torch.ones(1, 1)}))[1] == "a"
+    layers = read_layers(dict(sorted(state.items())))
+    assert list(layers) == list(read_layers(state)) == list(geometry(model))
+    assert list(read_layers({"enc0.conv2.weight": torch.ones(2, 2, 3, 3), "a.weight": torch.ones(1, 1)}))[1] == "a"
 
 
 def test_memory_layout_and_precision_do_not_matter():
     plain = weights(enc0__conv1=(4, 3, 3, 3))
     other = {name: value.to(memory_format=torch.channels_last) for name, value in plain.items()}
-    assert filters.between(plain, other)["change"][0] == 0
+    assert filter_change(plain, other)["change"][0] == 0
     half = {name: value.to(torch.bfloat16) for name, value in plain.items()}
-    assert filters.between(plain, half)["change"][0] < 0.01
+    assert filter_change(plain, half)["change"][0] < 0.01
 
 
 def test_masked_taps_do_not_count():
@@ -124,12 +129,12 @@ def test_masked_taps_do_not_count():
     mask = torch.ones(3, 3)
     mask[1, 2] = mask[2] = 0
     masked = [{name: value * mask for name, value in each.items()} for each in (start, end)]
-    layer = kernels.read(masked[0])["a"]
+    layer = read_layers(masked[0])["a"]
     assert layer.used.tolist() == (mask == 1).tolist()
-    row = filters.between(*masked).iloc[0]
+    row = filter_change(*masked).iloc[0]
     assert row.affine_share_chance == 2 / 5
     short = [{"a.weight": value["a.weight"].flatten(2)[:, :, mask.flatten() == 1]} for value in masked]
-    same = filters.between(*short).iloc[0]
+    same = filter_change(*short).iloc[0]
     for name in ("change", "angle_median", "sign_flips_median", "affine_share", "energy_top1", "rank_after"):
         assert row[name] == pytest.approx(same[name])
 
@@ -137,7 +142,7 @@ def test_masked_taps_do_not_count():
 def test_factors_of_a_strategy_are_multiplied_in():
     start = weights(a=(5, 4, 3, 3))
     end = {**start, "a.scale": torch.full((5, 4, 1, 1), 2.0), "a.shift": torch.zeros(5), "a.bias": torch.zeros(5)}
-    table = filters.between(start, end)
+    table = filter_change(start, end)
     assert table.norm_ratio_median[0] == pytest.approx(2)
     assert table.angle_median[0] == pytest.approx(0, abs=1e-6)
     assert table.affine_share[0] == pytest.approx(1)
@@ -148,7 +153,7 @@ def test_factors_of_a_strategy_are_multiplied_in():
 
 def test_a_filter_that_did_not_move():
     start = weights(a=(5, 4, 3, 3))
-    row = filters.between(start, start).iloc[0]
+    row = filter_change(start, start).iloc[0]
     assert row[["change", "relative_change_q95", "angle_q95", "sign_flips_q95"]].tolist() == [0, 0, 0, 0]
     assert row.cosine_median == 1
     assert row.identity_r2 == 1
@@ -163,7 +168,7 @@ def test_a_planted_turn_and_stretch(angle: float):
     basis = np.linalg.qr(draw.normal(size=(36, 2)))[0].T.reshape(2, 1, 4, 3, 3)
     turn = math.radians(angle)
     start, end = 3 * basis[0], 6 * (math.cos(turn) * basis[0] + math.sin(turn) * basis[1])
-    row = filters.between({"a.weight": torch.from_numpy(start)}, {"a.weight": torch.from_numpy(end)}, by="filter")
+    row = filter_change({"a.weight": torch.from_numpy(start)}, {"a.weight": torch.from_numpy(end)}, by="filter")
     assert row.angle[0] == pytest.approx(angle, rel=1e-6)
     assert row.cosine[0] == pytest.approx(math.cos(turn))
     assert row.norm_ratio[0] == pytest.approx(2)
@@ -176,7 +181,7 @@ def test_one_scale_and_one_shift_per_kernel_are_found():
     draw = torch.Generator().manual_seed(3)
     scale, shift = (torch.randn(6, 5, 1, 1, generator=draw) for _ in range(2))
     end = {"a.weight": start["a.weight"] * scale + shift}
-    row = filters.between(start, end).iloc[0]
+    row = filter_change(start, end).iloc[0]
     assert row.affine_share == pytest.approx(1)
     assert row.affine_r2 == pytest.approx(1)
     assert row.affine_share_permuted < 0.9
@@ -185,7 +190,7 @@ def test_one_scale_and_one_shift_per_kernel_are_found():
 
 def test_affine_share_of_a_change_that_knows_nothing_of_the_start_is_two_taps_worth():
     start = weights(a=(40, 40, 3, 3), b=(40, 40, 2, 2), c=(20, 20, 3, 3, 3))
-    table = filters.between(start, moved(start, 0.1))
+    table = filter_change(start, moved(start, 0.1))
     for layer, taps in (("a", 9), ("b", 4), ("c", 27)):
         found = row(table, layer)
         assert found.affine_share_chance == 2 / taps
@@ -195,27 +200,27 @@ def test_affine_share_of_a_change_that_knows_nothing_of_the_start_is_two_taps_wo
 
 def test_affine_share_where_it_means_nothing():
     start = weights(one=(6, 5, 1, 1), pair=(6, 5, 2), single=(1, 1, 3, 3))
-    table = filters.between(start, moved(start, 0.1))
+    table = filter_change(start, moved(start, 0.1))
     assert row(table, "one").kind == "pointwise"
     assert math.isnan(row(table, "one").affine_share)
     assert math.isnan(row(table, "pair").affine_share)
     assert math.isfinite(row(table, "single").affine_share)
     assert math.isnan(row(table, "single").affine_share_permuted)  # there is no other kernel
     constant = {"a.weight": torch.ones(2, 2, 3, 3)}
-    assert filters.between(constant, moved(constant, 0.1)).affine_share[0] < 0.5  # no scale to fit, only a shift
+    assert filter_change(constant, moved(constant, 0.1)).affine_share[0] < 0.5  # no scale to fit, only a shift
 
 
 def test_a_change_of_low_rank_stands_out_from_a_random_one():
     start = weights(a=(20, 10, 3, 3))
     draw = torch.Generator().manual_seed(5)
     outer = (torch.randn(20, 1, generator=draw) @ torch.randn(1, 90, generator=draw)).reshape(20, 10, 3, 3)
-    low = filters.between(start, {"a.weight": start["a.weight"] + 0.1 * outer}).iloc[0]
-    random = filters.between(start, moved(start, 0.1)).iloc[0]
+    low = filter_change(start, {"a.weight": start["a.weight"] + 0.1 * outer}).iloc[0]
+    random = filter_change(start, moved(start, 0.1)).iloc[0]
     assert low.energy_top1 == pytest.approx(1)
     assert random.energy_top1 == pytest.approx(random.energy_top1_random, rel=0.15)
     assert random.energy_top10 == pytest.approx(random.energy_top10_random, rel=0.15)
     assert random.rank_before == pytest.approx(random.rank_random, rel=0.05)
-    flat = filters.between(start, {"a.weight": outer}).iloc[0]
+    flat = filter_change(start, {"a.weight": outer}).iloc[0]
     assert flat.rank_after == pytest.approx(1, abs=1e-3)
 
 
@@ -224,23 +229,23 @@ def test_dead_filters_are_counted_and_their_angles_missing():
     end = {"a.weight": start["a.weight"].clone()}
     end["a.weight"][2] = 0
     end["a.weight"][5] *= 1e-5
-    table = filters.between(start, end, by="filter")
+    table = filter_change(start, end, by="filter")
     assert table.dead_after.to_numpy().nonzero()[0].tolist() == [2, 5]
     assert not table.dead_before.any()
     assert math.isnan(table.angle[2])
     assert table.relative_change[2] == 1
-    back = filters.between(end, start)
+    back = filter_change(end, start)
     assert (back.dead_before[0], back.dead_after[0]) == (2, 0)
     assert math.isfinite(back.relative_change_q95[0])
 
 
 def test_a_stage_pools_its_layers_of_one_kind_and_keeps_others_apart():
     start = weights(dec0__up=(4, 4, 2, 2), dec0__conv1=(4, 8, 3, 3), dec0__conv2=(4, 4, 3, 3), head=(1, 4, 1, 1))
-    table = filters.between(start, moved(start, 0.1), by="stage")
+    table = filter_change(start, moved(start, 0.1), by="stage")
     assert list(zip(table.stage, table.kind, table.layers, table.filters, strict=True)) == [
         ("dec0", "transposed", 1, 4), ("dec0", "convolution", 2, 8), ("head", "pointwise", 1, 1)
     ]  # fmt: skip
-    each = filters.between(start, moved(start, 0.1), by="filter")
+    each = filter_change(start, moved(start, 0.1), by="filter")
     pooled = each[each.layer.isin(["dec0.conv1", "dec0.conv2"])]
     assert table.angle_median[1] == pytest.approx(pooled.angle.median())
 
@@ -252,19 +257,19 @@ def test_what_is_no_filter_is_told_apart():
         for value in model.state_dict().values():
             if value.is_floating_point():
                 value.mul_(3)
-    table = filters.others(start, model.state_dict()).set_index("tensor")
+    table = other_tensors.other_tensor_change(start, model.state_dict()).set_index("tensor")
     assert table.loc["norm.weight", "kind"] == "normalization"
     assert table.loc["norm.bias", "kind"] == "normalization"
     assert table.loc["norm.running_var", "kind"] == "statistics"
     assert table.loc["plane.bias", "kind"] == "bias"
     assert "plane.weight" not in table.index
     more = {**start, "table": torch.ones(3, 3)}
-    assert filters.others(more, more).set_index("tensor").loc["table", "kind"] == "other"
+    assert other_tensors.other_tensor_change(more, more).set_index("tensor").loc["table", "kind"] == "other"
     assert table.loc["plane.bias", "relative_change"] == pytest.approx(2)
     assert math.isnan(table.loc["norm.bias", "relative_change"])  # began at zero
     del start["norm.bias"]
     with pytest.raises(StudyError, match=r"norm\.bias must be in both checkpoints"):
-        filters.others(model.state_dict(), start)
+        other_tensors.other_tensor_change(model.state_dict(), start)
 
 
 @pytest.mark.parametrize("dimension", [2, 9, 100])
@@ -273,12 +278,12 @@ def test_angles_between_random_filters_follow_the_closed_form(dimension: int):
     cosine = (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
     for quantile in (0.05, 0.5, 0.9):
         expected = np.quantile(np.degrees(np.arccos(cosine)), quantile)
-        assert filters.random_angle(dimension, quantile) == pytest.approx(expected, rel=0.06)
+        assert random_angle(dimension, quantile) == pytest.approx(expected, rel=0.06)
 
 
 def test_random_angles_need_two_weights():
     with pytest.raises(ValueError, match="2 weights or more and a quantile in 0 to 1, got 1"):
-        filters.random_angle(1)
+        random_angle(1)
 
 
 # Scales
@@ -295,19 +300,19 @@ def test_learned_scales_agree_with_fitted_ones_where_one_is_the_other(granularit
         for name, value in model.state_dict().items()
     }
     tuned = {name: value + 0.7 for name, value in merged(learned).items()}
-    table = factors.scales(start, tuned, learned).set_index("layer")
+    table = scale_factors.scale_table(start, tuned, learned).set_index("layer")
     assert "head" not in table.index  # pointwise: a scale and a shift fit anything
     assert table.loc["dec0.up", "kind"] == "transposed"
     assert table.correlation.to_numpy() == pytest.approx(1, abs=1e-4)
     assert table.fitted.to_numpy() == pytest.approx(table.learned.to_numpy(), abs=1e-3)
-    unlike = factors.scales(start, moved(start, 0.3), learned).set_index("layer")
+    unlike = scale_factors.scale_table(start, moved(start, 0.3), learned).set_index("layer")
     assert abs(unlike.loc["enc1.conv2", "correlation"]) < 0.6
 
 
 def test_scales_that_are_all_the_same_have_no_correlation():
     start = weights(a=(5, 4, 3, 3))
     same = {**start, "a.scale": torch.full((1, 1, 1, 1), 1.5), "a.shift": torch.zeros(1), "a.bias": torch.zeros(5)}
-    row = factors.scales(start, moved(start, 0.1), same).iloc[0]
+    row = scale_factors.scale_table(start, moved(start, 0.1), same).iloc[0]
     assert row.learned == pytest.approx(0.5)
     assert math.isnan(row.correlation)
 
@@ -315,9 +320,9 @@ def test_scales_that_are_all_the_same_have_no_correlation():
 def test_scales_that_are_not_there():
     start = weights(a=(5, 4, 3, 3))
     with pytest.raises(StudyError, match="third network must have scale factors"):
-        factors.scales(start, start, start)
+        scale_factors.scale_table(start, start, start)
     with pytest.raises(StudyError, match="scales were learned for layers that the start lacks: b"):
-        factors.scales(start, start, {**start, "b.scale": torch.ones(1, 1, 1, 1)})
+        scale_factors.scale_table(start, start, {**start, "b.scale": torch.ones(1, 1, 1, 1)})
 
 
 # Runs
@@ -331,18 +336,18 @@ def test_the_trajectory_of_a_run(study_home: Path, monkeypatch: pytest.MonkeyPat
         after = {name: value * (1 + step) if name == "enc0.conv1.weight" else value for name, value in start.items()}
         write_tensors(run.checkpoint(step), after, {})
     run = Run(run.path)
-    table = filters.trajectory(run)
+    table = filter_change_over_training(run)
     own = table[table.layer == "enc0.conv1"]
     assert own.step.tolist() == [1, 4]
     assert own.norm_ratio_median.tolist() == pytest.approx([2, 5])
     assert (table[table.layer != "enc0.conv1"].change == 0).all()
     assert set(table.run_id) == {run.path.name}
-    last = filters.of_run(run, by="filter")
+    last = filter_change_of_run(run, by="filter")
     assert last[last.layer == "enc0.conv1"].relative_change.tolist() == pytest.approx([4, 4])
     run.checkpoint(1).unlink()
     run.checkpoint(4).unlink()
     with pytest.raises(StudyError, match=r"a later one, got steps \[0\]"):
-        filters.trajectory(run)
+        filter_change_over_training(run)
 
 
 # Errors
@@ -351,24 +356,24 @@ def test_the_trajectory_of_a_run(study_home: Path, monkeypatch: pytest.MonkeyPat
 def test_checkpoints_that_do_not_fit():
     start = weights(a=(4, 3, 3, 3), b=(4, 3, 3, 3))
     with pytest.raises(StudyError, match="same layers, but b stand in one only"):
-        filters.between(start, weights(a=(4, 3, 3, 3)))
+        filter_change(start, weights(a=(4, 3, 3, 3)))
     with pytest.raises(StudyError, match=r"layer b must have one shape in both checkpoints, got \(4, 3, 3, 3\) and"):
-        filters.between(start, weights(a=(4, 3, 3, 3), b=(4, 2, 3, 3)))
+        filter_change(start, weights(a=(4, 3, 3, 3), b=(4, 2, 3, 3)))
     with pytest.raises(StudyError, match="unknown grouping 'layers'; did you mean 'layer'"):
-        filters.between(start, start, by="layers")
+        filter_change(start, start, by="layers")
     with pytest.raises(StudyError, match=r"two axes or more, got a\.bias"):
-        filters.between({"a.bias": torch.zeros(3)}, start)
+        filter_change({"a.bias": torch.zeros(3)}, start)
     with pytest.raises(StudyError, match="the network has layers that the weights lack: line"):
-        filters.between({"dense.weight": torch.zeros(2, 2)}, start, model=nn.ModuleDict({"line": nn.Conv1d(1, 1, 3)}))
+        filter_change({"dense.weight": torch.zeros(2, 2)}, start, model=nn.ModuleDict({"line": nn.Conv1d(1, 1, 3)}))
 
 
 def test_weights_that_are_none():
     bad = weights(a=(4, 3, 3, 3))
     bad["a.weight"][0, 0, 0, 0] = math.nan
     with pytest.raises(StudyError, match="layer a holds no weights, NaN or infinity"):
-        kernels.read(bad)
+        read_layers(bad)
     with pytest.raises(StudyError, match="4 input channels do not fall into 3 groups"):
-        kernels.read(weights(a=(4, 3, 3, 3)), {"a": (True, 3)})
+        read_layers(weights(a=(4, 3, 3, 3)), {"a": (True, 3)})
 
 
 # Matching
@@ -379,8 +384,8 @@ def shuffled(model: UNet, seed: int) -> dict[str, torch.Tensor]:
     draw = np.random.default_rng(seed)
     state = model.state_dict()
     orders: dict[str, np.ndarray] = {}
-    for name, layer in kernels.read(state).items():
-        inputs = matching._order_of_inputs(layer, orders)
+    for name, layer in read_layers(state).items():
+        inputs = _order_of_inputs(layer, orders)
         weight = state[f"{name}.weight"]
         own = draw.permutation(layer.filters) if name != "head" else np.arange(layer.filters)
         axes = (1, 0) if layer.kind == "transposed" else (0, 1)
@@ -398,7 +403,7 @@ def test_a_network_with_its_channels_reordered_computes_the_same_and_is_matched_
     image = torch.rand(1, 1, 16, 16)
     with torch.no_grad():
         torch.testing.assert_close(model(image), other(image))
-    table = matching.matched(dict(sorted(model.state_dict().items())), other.state_dict())
+    table = matched(dict(sorted(model.state_dict().items())), other.state_dict())
     assert table.inputs_matched.all()
     assert table.cosine.to_numpy() == pytest.approx(1)
     assert (table.p[table.filters > 1] == 1 / 20).all()
@@ -407,7 +412,7 @@ def test_a_network_with_its_channels_reordered_computes_the_same_and_is_matched_
 
 def test_matching_random_filters_gives_what_chance_gives():
     found = [
-        matching.matched(weights(a=(12, 1, 3, 3)), moved(weights(a=(12, 1, 3, 3)), 1e6, seed), seed=seed).p[0]
+        matched(weights(a=(12, 1, 3, 3)), moved(weights(a=(12, 1, 3, 3)), 1e6, seed), seed=seed).p[0]
         for seed in range(100)
     ]
     assert 1 <= sum(p <= 0.1 for p in found) <= 22  # binomial at 0.1 of 100
@@ -416,7 +421,7 @@ def test_matching_random_filters_gives_what_chance_gives():
 
 def test_matching_says_where_inputs_could_not_be_brought_into_order():
     state = weights(first=(4, 1, 3, 3), second=(4, 4, 3, 3))
-    assert matching.matched(state, state).inputs_matched.tolist() == [True, False]
+    assert matched(state, state).inputs_matched.tolist() == [True, False]
 
 
 # Random matrices
@@ -427,48 +432,48 @@ def test_tridiagonal_matrices_have_the_eigenvalues_of_gaussian_ones():
     rows, columns, draws = 6, 10, 4000
     matrices = rng.normal(size=(draws, rows, columns))
     direct = np.linalg.eigvalsh(matrices @ matrices.transpose(0, 2, 1))
-    quick = wishart.eigenvalues(rows, columns, draws, rng)
+    quick = random_matrices.eigenvalues(rows, columns, draws, rng)
     error = np.sqrt(direct.var(axis=0) / draws + quick.var(axis=0) / draws)
     assert (np.abs(direct.mean(axis=0) - quick.mean(axis=0)) < 4 * error).all()
     np.testing.assert_allclose(direct.std(axis=0), quick.std(axis=0), rtol=0.1)
 
 
 def test_eigenvalues_of_few_large_matrices_and_of_many_small_ones_are_one_thing():
-    diagonal, beside = wishart.tridiagonal(40, 60, 3, np.random.default_rng(1))
-    values = wishart.eigenvalues(40, 60, 3, np.random.default_rng(1))
+    diagonal, beside = random_matrices.tridiagonal(40, 60, 3, np.random.default_rng(1))
+    values = random_matrices.eigenvalues(40, 60, 3, np.random.default_rng(1))
     assert values.sum(axis=1) == pytest.approx(diagonal.sum(axis=1))
-    np.testing.assert_allclose(wishart.largest(diagonal, beside, 3), values[:, ::-1][:, :3].T, rtol=1e-6)
-    assert wishart.largest(diagonal[:, :1], beside[:, :0], 3) == pytest.approx(diagonal[:, :1].T)
+    np.testing.assert_allclose(random_matrices.largest(diagonal, beside, 3), values[:, ::-1][:, :3].T, rtol=1e-6)
+    assert random_matrices.largest(diagonal[:, :1], beside[:, :0], 3) == pytest.approx(diagonal[:, :1].T)
 
 
 def test_energy_beyond_an_edge_or_what_it_lacks():
-    diagonal, beside = wishart.tridiagonal(6, 9, 200, np.random.default_rng(1))
-    values = wishart.eigenvalues(6, 9, 200, np.random.default_rng(1))
+    diagonal, beside = random_matrices.tridiagonal(6, 9, 200, np.random.default_rng(1))
+    values = random_matrices.eigenvalues(6, 9, 200, np.random.default_rng(1))
     edge = np.full(200, np.median(values[:, -1]))
     over = values - edge[:, None]
     expected = np.where(over[:, -1] > 0, np.maximum(over, 0).sum(axis=1), over[:, -1])
     assert 50 < (expected > 0).sum() < 150
-    np.testing.assert_allclose(wishart.beyond(diagonal, beside, edge), expected, atol=1e-4)
-    assert wishart.exceeding(values[0], edge[0]) == pytest.approx(expected[0])
-    assert (wishart.beyond(diagonal, beside, 10 * edge) < 0).all()
+    np.testing.assert_allclose(random_matrices.beyond(diagonal, beside, edge), expected, atol=1e-4)
+    assert random_matrices.exceeding(values[0], edge[0]) == pytest.approx(expected[0])
+    assert (random_matrices.beyond(diagonal, beside, 10 * edge) < 0).all()
 
 
 def test_marchenko_pastur_edges_hold_the_eigenvalues_of_a_large_matrix():
-    values = wishart.eigenvalues(300, 900, 1, np.random.default_rng(2))[0] / 900
-    low, high = wishart.marchenko_pastur_edges(900, 300)
+    values = random_matrices.eigenvalues(300, 900, 1, np.random.default_rng(2))[0] / 900
+    low, high = random_matrices.marchenko_pastur_edges(900, 300)
     assert values[0] == pytest.approx(low, rel=0.1)
     assert values[-1] == pytest.approx(high, rel=0.05)
 
 
 def test_marchenko_pastur_density_is_one_and_fits_a_large_matrix():
     x = np.linspace(0, 4, 40_001)
-    density = wishart.marchenko_pastur_density(x, 200, 600)
+    density = random_matrices.marchenko_pastur_density(x, 200, 600)
     assert density.mean() * 4 == pytest.approx(1, abs=1e-3)
-    values = wishart.eigenvalues(200, 600, 1, np.random.default_rng(3))[0] / 600
+    values = random_matrices.eigenvalues(200, 600, 1, np.random.default_rng(3))[0] / 600
     assert (values < 1).mean() == pytest.approx(density[x < 1].sum() * 1e-4, abs=0.02)
 
 
 def test_effective_rank_of_equal_and_of_single_singular_values():
-    assert wishart.effective_rank(np.ones(7)) == pytest.approx(7)
-    assert wishart.effective_rank(np.array([0.0, 0.0, 5.0])) == pytest.approx(1)
-    assert math.isnan(wishart.effective_rank(np.zeros(3)))
+    assert random_matrices.effective_rank(np.ones(7)) == pytest.approx(7)
+    assert random_matrices.effective_rank(np.array([0.0, 0.0, 5.0])) == pytest.approx(1)
+    assert math.isnan(random_matrices.effective_rank(np.zeros(3)))

@@ -12,24 +12,36 @@ from fakes import fake_run, frame, row
 from matplotlib import pyplot as plt
 from safetensors.torch import save_file
 
-from analysis import (
-    calibration,
-    figures_filters,
-    figures_random,
-    filter_views,
-    foreign,
-    frozen_encoder,
-    overview,
-    randomness,
-    records,
-    riddle,
-)  # fmt: skip
-from lib import paths
-from lib.errors import StudyError
-from lib.models import build
-from lib.provenance import generator
-from lib.runs import Run, write_tensors
-from lib.spec import RunSpec
+from analysis.claims.filter_change.figures import (
+    affine_shares,
+    change_by_stage,
+    change_over_training,
+    filter_mosaic,
+    matched_filters,
+)
+from analysis.claims.filter_change.tables import change_table, matched_between_seeds, runs_of_arms
+from analysis.claims.random_filters import frozen_encoder
+from analysis.claims.random_filters.figures import (
+    battery_results,
+    level_of_tests,
+    non_inferiority,
+    power_of_tests,
+    spectra,
+)
+from analysis.filters.randomness import calibration
+from analysis.filters.randomness.battery import TESTS, battery
+from analysis.filters.randomness.pretrained_networks import first_layers, pretrained_battery, wanted_weights
+from analysis.tables import recorded_measurements
+from analysis.tables.recorded_measurements import read_record, write_record
+from analysis.tables.suite_grid import largest_cell
+from analysis.teaching import trained_or_random
+from lib.common import paths
+from lib.common.errors import StudyError
+from lib.common.seeding import generator
+from lib.networks.unet import build
+from lib.runs.run import Run
+from lib.runs.spec import RunSpec
+from lib.runs.tensor_files import write_tensors
 
 VALUES = {"width": 4, "depth": 1, "lr": 0.01}
 SOURCE = RunSpec(task="sim_natural", **VALUES)
@@ -71,12 +83,12 @@ def text(ax) -> str:
 
 
 def test_runs_are_chosen_by_task_volume_and_arm(runs: list[Run]) -> None:
-    assert filter_views.chosen(iter(runs), "sim_radiograph", "20", ["scratch"]) == runs[:3]
-    assert filter_views.chosen(runs, "sim_radiograph", "all", ["scratch"]) == []
+    assert runs_of_arms(iter(runs), "sim_radiograph", "20", ["scratch"]) == runs[:3]
+    assert runs_of_arms(runs, "sim_radiograph", "all", ["scratch"]) == []
 
 
 def test_changes_hold_a_row_per_run_and_stage_of_convolutions(runs: list[Run]) -> None:
-    table = filter_views.changes(runs)
+    table = change_table(runs)
     assert len(table) == 6 * 3  # enc0, enc1, dec0; neither dec0.up nor the head
     assert set(table.kind) == {"simulated"}
     means = table.groupby("arm").angle_median.mean()
@@ -84,34 +96,34 @@ def test_changes_hold_a_row_per_run_and_stage_of_convolutions(runs: list[Run]) -
 
 
 def test_a_trajectory_takes_only_runs_with_checkpoints_on_the_way(runs: list[Run]) -> None:
-    table = filter_views.changes(runs, trajectory=True)
+    table = change_table(runs, trajectory=True)
     assert set(table.arm) == {"scratch"}
     assert sorted(set(table.step)) == [1, 20, 400]
     assert (table.sort_values("step").groupby(["run_id", "stage"]).angle_median.diff().dropna() > 0).all()
-    assert len(filter_views.changes(runs[3:], trajectory=True)) == 0
+    assert len(change_table(runs[3:], trajectory=True)) == 0
 
 
 def test_pairs_of_seeds_are_those_of_one_arm(runs: list[Run]) -> None:
-    table = filter_views.between_seeds(runs[:3])
+    table = matched_between_seeds(runs[:3])
     assert set(table.seeds) == {"0 and 1", "0 and 2", "1 and 2"}
-    assert len(filter_views.between_seeds(runs[:1])) == 0
+    assert len(matched_between_seeds(runs[:1])) == 0
     with pytest.raises(StudyError, match="one arm, got full_finetuning, scratch"):
-        filter_views.between_seeds(runs)
+        matched_between_seeds(runs)
 
 
 def test_the_fullest_cell_has_the_most_arms_then_the_fewest_images() -> None:
     rows = [row("busi", arm, 0, 0.8, volume=volume) for arm in ("scratch", "full_finetuning") for volume in (20, None)]
     table = frame([*rows, row("usgra", "scratch", 0, 0.8, volume=10)])
-    assert overview.fullest_cell(table) == ("busi", "20")
-    assert overview.fullest_cell(frame([])) == ("", "")
+    assert largest_cell(table) == ("busi", "20")
+    assert largest_cell(frame([])) == ("", "")
 
 
 # ---- figures ------------------------------------------------------------------------------------------------------
 
 
 def test_angles_by_stage_are_drawn_where_the_table_has_them(runs: list[Run]) -> None:
-    table = filter_views.changes(runs)
-    ax = figures_filters.change_by_stage(table)
+    table = change_table(runs)
+    ax = change_by_stage(table)
     assert [label.get_text() for label in ax.get_xticklabels()] == ["enc0", "enc1", "dec0"]
     drawn = [
         float(np.ravel(line.get_ydata())[0])
@@ -124,21 +136,21 @@ def test_angles_by_stage_are_drawn_where_the_table_has_them(runs: list[Run]) -> 
 
 
 def test_figures_without_runs_say_so() -> None:
-    nothing = filter_views.changes([])
-    for draw in (figures_filters.change_by_stage, figures_filters.affine_shares):
+    nothing = change_table([])
+    for draw in (change_by_stage, affine_shares):
         assert "trained to its end" in text(draw(nothing))
-    assert "between the first and the last" in text(figures_filters.trajectories(nothing))
-    assert "fewer than two seeds" in text(figures_filters.matched_filters(filter_views.between_seeds([])))
-    assert "no pair of runs" in text(figures_random.non_inferiority(frozen_encoder.losses(frame([])), 0.03))
+    assert "between the first and the last" in text(change_over_training(nothing))
+    assert "fewer than two seeds" in text(matched_filters(matched_between_seeds([])))
+    assert "no pair of runs" in text(non_inferiority(frozen_encoder.losses(frame([])), 0.03))
 
 
 def test_other_figures_of_change_draw(runs: list[Run]) -> None:
-    steps = filter_views.changes(runs, trajectory=True)
-    assert "scratch" in text(figures_filters.trajectories(steps))
-    assert len(figures_filters.trajectories(steps).lines) == 3
-    tuned = filter_views.changes(runs[3:])
-    assert "full_finetuning" in text(figures_filters.affine_shares(tuned))
-    ax = figures_filters.matched_filters(filter_views.between_seeds(runs[:3]))
+    steps = change_table(runs, trajectory=True)
+    assert "scratch" in text(change_over_training(steps))
+    assert len(change_over_training(steps).lines) == 3
+    tuned = change_table(runs[3:])
+    assert "full_finetuning" in text(affine_shares(tuned))
+    ax = matched_filters(matched_between_seeds(runs[:3]))
     assert [label.get_text() for label in ax.get_xticklabels()] == [
         "enc0.conv1", "enc0.conv2", "enc1.conv1", "enc1.conv2", "dec0.conv1", "dec0.conv2"
     ]  # fmt: skip
@@ -147,7 +159,7 @@ def test_other_figures_of_change_draw(runs: list[Run]) -> None:
 def test_a_mosaic_holds_the_kernels_and_their_difference() -> None:
     start = {"a.weight": torch.randn((3, 2, 3, 3), generator=generator(0))}
     end = {"a.weight": start["a.weight"] + 0.01}
-    axes = figures_filters.mosaic({"start": start, "end": end}, "a", difference=True)
+    axes = filter_mosaic({"start": start, "end": end}, "a", difference=True)
     pictures = [np.asarray(ax.images[0].get_array(), dtype=float) for ax in axes]
     assert [picture.shape for picture in pictures] == [(7, 11)] * 3  # six kernels in two rows of three, a line between
     np.testing.assert_allclose(pictures[0][:3, :3], start["a.weight"][0, 0])
@@ -160,14 +172,14 @@ def test_a_mosaic_holds_the_kernels_and_their_difference() -> None:
 def test_kernels_in_space_and_single_ones_make_mosaics_too() -> None:
     for shape in [(2, 2, 3, 3, 3), (1, 1, 5), (4, 4, 1, 1)]:
         weights = {"a.weight": torch.randn(shape, generator=generator(0))}
-        assert len(figures_filters.mosaic({"only": weights}, "a")) == 1
+        assert len(filter_mosaic({"only": weights}, "a")) == 1
 
 
 def test_the_spectrum_names_the_energy_beyond_the_edge() -> None:
     start = {"a.weight": torch.randn((32, 16, 3, 3), generator=generator(0))}
     spike = torch.outer(torch.randn(32, generator=generator(1)), torch.randn(144, generator=generator(2)))
     end = {"a.weight": start["a.weight"] + spike.view(32, 16, 3, 3)}
-    words = text(figures_random.spectra(start, end, "a"))
+    words = text(spectra(start, end, "a"))
     assert "start 0." in words
     assert "end 4" in words or "end 5" in words  # half of the energy was planted, and some of it lies below the edge
 
@@ -175,8 +187,8 @@ def test_the_spectrum_names_the_energy_beyond_the_edge() -> None:
 def test_the_battery_crosses_what_survives_and_dashes_what_does_not_apply() -> None:
     bank = torch.from_numpy(calibration.planted("gabor", (16, 4, 5, 5), 0.95, np.random.default_rng(0)).kernels)
     weights = {"bank.weight": bank, "plain.weight": torch.randn((8, 4, 1, 1), generator=generator(0))}
-    table = randomness.battery(weights, draws=999)
-    ax = figures_random.battery(table, "Planted")
+    table = battery(weights, draws=999)
+    ax = battery_results(table, "Planted")
     marks = [each.get_text() for each in ax.texts]
     assert marks.count("x") == (table.p_holm < 0.05).sum() > 3
     assert marks.count("–") == table.p.isna().sum() > 0
@@ -186,7 +198,7 @@ def test_losses_are_drawn_with_the_margin() -> None:
     rows = [row("busi", arm, seed, {"scratch": 0.8, "frozen_random_encoder": 0.7}[arm] + 0.01 * seed**2, volume=20)
             for arm in ("scratch", "frozen_random_encoder") for seed in range(3)]  # fmt: skip
     losses = frozen_encoder.losses(frame(rows))
-    ax = figures_random.non_inferiority(losses, 0.03)
+    ax = non_inferiority(losses, 0.03)
     assert any(list(line.get_xdata()) == [-0.03, -0.03] for line in ax.lines)
     assert "0.03" in text(ax)
 
@@ -195,36 +207,36 @@ def test_losses_are_drawn_with_the_margin() -> None:
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "RECORDS", tmp_path)
+    monkeypatch.setattr(recorded_measurements, "RECORDS", tmp_path)
     table = pd.DataFrame({"a": [1, 2], "b": ["x", "y, z"]})
-    records.write(tmp_path / "mine.csv", table, "made by hand")
-    pd.testing.assert_frame_equal(records.read("mine"), table)
-    assert records.read("mine").attrs["about"].startswith("made by hand; Python")
+    write_record(tmp_path / "mine.csv", table, "made by hand")
+    pd.testing.assert_frame_equal(read_record("mine"), table)
+    assert read_record("mine").attrs["about"].startswith("made by hand; Python")
 
 
 def test_the_records_of_calibration_hold_what_the_notebook_says() -> None:
-    level = records.read("calibration_level")
+    level = read_record("calibration_level")
     assert (level.layers >= 1000).all()
     assert level.within.mean() > 0.95  # of cells of exact tests one in a hundred lies outside
     pooled = level.groupby("test")[["rejected", "layers"]].sum()
     assert ((pooled.rejected / pooled.layers).between(0.04, 0.06)).all()
-    assert set(level.test) == set(randomness.TESTS)
-    controls = records.read("calibration_controls")
+    assert set(level.test) == set(TESTS)
+    controls = read_record("calibration_controls")
     for name, rows in controls.groupby("control"):
         least = 8 * rows.p.min()  # Bonferroni over the battery
         assert (least > 0.05) if name == "random" else (least < 0.001), name
-    figures_random.calibration(level)
-    for shape in set(records.read("calibration_power")["shape"]):
-        figures_random.power(records.read("calibration_power"), shape)
+    level_of_tests(level)
+    for shape in set(read_record("calibration_power")["shape"]):
+        power_of_tests(read_record("calibration_power"), shape)
 
 
 # ---- weights from elsewhere ---------------------------------------------------------------------------------------
 
 
 def test_first_layers_from_elsewhere_are_read_and_rejected(study_home: Path) -> None:
-    assert foreign.first_layers() == {}
-    assert len(foreign.battery()) == 0
-    assert all(str(paths.weights_dir()) in line for line in foreign.wanted())
+    assert first_layers() == {}
+    assert len(pretrained_battery()) == 0
+    assert all(str(paths.weights_dir()) in line for line in wanted_weights())
     bank = calibration.planted("gabor", (64, 3, 7, 7), 0.95, np.random.default_rng(0)).kernels
     paths.weights_dir().mkdir(parents=True)
     save_file({"conv1.weight": torch.from_numpy(bank)}, paths.weights_dir() / "resnet18_imagenet.safetensors")
@@ -232,8 +244,8 @@ def test_first_layers_from_elsewhere_are_read_and_rejected(study_home: Path) -> 
         {"features.0.weight": torch.randn(64, 3, 3, 3, generator=generator(0))},
         paths.weights_dir() / "vgg16_imagenet.pth",
     )
-    assert set(foreign.first_layers()) == {"ResNet-18, ImageNet", "VGG-16, ImageNet"}
-    least = foreign.battery(draws=499).groupby("layer").p_holm.min()
+    assert set(first_layers()) == {"ResNet-18, ImageNet", "VGG-16, ImageNet"}
+    least = pretrained_battery(draws=499).groupby("layer").p_holm.min()
     assert least["ResNet-18, ImageNet"] < 0.001
     assert least["VGG-16, ImageNet"] > 0.05  # drawn at random here
 
@@ -242,7 +254,7 @@ def test_a_file_without_the_layer_is_refused(study_home: Path) -> None:
     paths.weights_dir().mkdir(parents=True)
     save_file({"fc.weight": torch.zeros(2, 2)}, paths.weights_dir() / "resnet18_imagenet.safetensors")
     with pytest.raises(StudyError, match=r"must hold 'conv1.weight', the first layer of ResNet-18, ImageNet"):
-        foreign.first_layers()
+        first_layers()
 
 
 # ---- riddles ------------------------------------------------------------------------------------------------------
@@ -257,7 +269,7 @@ def test_a_riddle_hides_the_trained_panel_and_its_scale() -> None:
     seen = set()
     start = trained()
     for seed in range(6):
-        for each in riddle.riddles(start, layers, seed=seed):
+        for each in trained_or_random.panel_pairs(start, layers, seed=seed):
             name = f"{each.layer}.weight"
             other = {"A": "B", "B": "A"}[each.answer]
             assert torch.equal(each.panels[each.answer][name], start[name])
@@ -269,18 +281,18 @@ def test_a_riddle_hides_the_trained_panel_and_its_scale() -> None:
 
 
 def test_guesses_are_scored_against_a_coin() -> None:
-    made = riddle.riddles(trained(), ["enc0.conv1", "enc0.conv2", "enc1.conv1", "enc1.conv2"])
+    made = trained_or_random.panel_pairs(trained(), ["enc0.conv1", "enc0.conv2", "enc1.conv1", "enc1.conv2"])
     right = "".join(each.answer for each in made)
-    table, coin = riddle.score(made, right.lower())
+    table, coin = trained_or_random.score(made, right.lower())
     assert table.right.all()
     assert coin == pytest.approx(1 / 16)
-    _, wrong = riddle.score(made, right.translate(str.maketrans("AB", "BA")))
+    _, wrong = trained_or_random.score(made, right.translate(str.maketrans("AB", "BA")))
     assert wrong == pytest.approx(1)
     for guesses in ("AB", "ABCA", ""):
         with pytest.raises(StudyError, match="guesses must be 4 letters, each A or B"):
-            riddle.score(made, guesses)
+            trained_or_random.score(made, guesses)
 
 
 def test_a_riddle_needs_its_layer() -> None:
     with pytest.raises(StudyError, match="must have the layer 'enc9'"):
-        riddle.riddles(trained(), ["enc9"])
+        trained_or_random.panel_pairs(trained(), ["enc9"])

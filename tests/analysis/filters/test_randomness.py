@@ -12,21 +12,22 @@ import torch
 from scipy import stats as sps
 from torch import nn
 
-from analysis import calibration, patterns, randomness
-from analysis.calibration import STRUCTURES, planted
-from analysis.kernels import Layer
-from analysis.randomness import TESTS, battery, examine
-from analysis.randomness_tests import NotApplicable, Nulls
-from lib import gabor
-from lib.errors import StudyError
-from lib.models import build, read_weights
+from analysis.filters.kernels import FilterLayer
+from analysis.filters.randomness import calibration, kernel_patterns
+from analysis.filters.randomness.battery import TESTS, battery, examine, rejections
+from analysis.filters.randomness.calibration import STRUCTURES, planted
+from analysis.filters.randomness.layer_tests import NotApplicable, Nulls
+from lib.common.errors import StudyError
+from lib.networks import gabor
+from lib.networks.unet import build
+from lib.networks.weight_files import read_weights
 
 ALL = list(TESTS)
 OF_KERNELS = ["classifier", "autocorrelation", "smoothness", "orientation", "variance_entropy"]
 
 
-def layer(*shape: int, seed: int = 0) -> Layer:
-    return Layer("a", "convolution", np.random.default_rng(seed).normal(size=shape))
+def layer(*shape: int, seed: int = 0) -> FilterLayer:
+    return FilterLayer("a", "convolution", np.random.default_rng(seed).normal(size=shape))
 
 
 def tensors(*shape: int, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -65,7 +66,9 @@ def test_a_matrix_too_small_for_anything_to_lie_beyond_the_edge_is_tested_at_its
 def test_the_scale_of_a_layer_does_not_matter():
     kernels = layer(16, 4, 3, 3).kernels
     for name in ALL:
-        small, large = (examine(Layer("a", "convolution", kernels * scale), name, Nulls(199)) for scale in (1e-6, 1e4))
+        small, large = (
+            examine(FilterLayer("a", "convolution", kernels * scale), name, Nulls(199)) for scale in (1e-6, 1e4)
+        )
         assert small.p == pytest.approx(large.p), name
         assert small.statistic == pytest.approx(large.statistic, rel=1e-5, abs=1e-9), name
 
@@ -85,7 +88,9 @@ def test_arrangement_is_tested_whatever_the_law_of_the_weights():
     draw = np.random.default_rng(5)
     nulls = Nulls(199)
     rejected = sum(
-        examine(Layer("a", "convolution", draw.standard_t(2, size=(8, 2, 3, 3)) + 0.3), "autocorrelation", nulls, k).p
+        examine(
+            FilterLayer("a", "convolution", draw.standard_t(2, size=(8, 2, 3, 3)) + 0.3), "autocorrelation", nulls, k
+        ).p
         < 0.05
         for k in range(200)
     )
@@ -95,7 +100,7 @@ def test_arrangement_is_tested_whatever_the_law_of_the_weights():
 
 def test_autocorrelation_is_exact_where_all_arrangements_can_be_gone_through():
     row = np.array([3.0, -1.0, 2.0, 0.5, 1.0])
-    one = Layer("a", "convolution", row.reshape(1, 1, 5))
+    one = FilterLayer("a", "convolution", row.reshape(1, 1, 5))
     sums = np.array([np.dot(x[:-1], x[1:]) for x in map(np.array, permutations(row))])
     own = float(row[:-1] @ row[1:])
     exact = (np.abs(sums - sums.mean()) >= abs(own - sums.mean()) - 1e-9).mean()
@@ -183,7 +188,7 @@ def test_what_a_battery_comes_to():
     random = tensors(8, 4, 3, 3)["a.weight"]
     smooth = torch.from_numpy(planted("smooth", (8, 4, 3, 3), 0.9, np.random.default_rng(0)).kernels)
     weights = {"a.weight": random, "b.weight": smooth, "head.weight": random[:, :, :1, :1]}
-    found = randomness.rejections(battery(weights, names=["smoothness", "anderson_darling"])).set_index("test")
+    found = rejections(battery(weights, names=["smoothness", "anderson_darling"])).set_index("test")
     assert found.loc["smoothness"].tolist() == [2, 1, 0.1, 1]
     assert found.loc["anderson_darling", ["layers", "rejected"]].tolist() == [3, 0]
 
@@ -248,7 +253,7 @@ def test_taps_that_all_touch_or_all_lie_apart_have_no_arrangement():
         examine(layer(8, 4, 2), "autocorrelation", Nulls(19))
     diagonal = layer(8, 4, 2, 2).kernels * np.eye(2)
     with pytest.raises(NotApplicable, match="some lie side by side and some do not"):
-        examine(Layer("a", "convolution", diagonal), "autocorrelation", Nulls(19))
+        examine(FilterLayer("a", "convolution", diagonal), "autocorrelation", Nulls(19))
 
 
 def test_dead_filters_are_left_out_and_counted():
@@ -299,7 +304,7 @@ def test_every_test_says_what_it_looks_at():
         assert test.looks_at.startswith("whether")
         assert test.run.__doc__, name
     assert len(STRUCTURES) == 4
-    assert randomness.TESTS is TESTS
+    assert TESTS is TESTS
 
 
 # Patterns
@@ -316,7 +321,7 @@ def test_gabor_functions_are_of_one_length_without_mean_and_distinct(grid: tuple
 
 
 def test_slow_waves_of_three_by_three_are_the_constant_and_the_gradients():
-    basis = patterns.slow_waves(np.ones((3, 3), dtype=bool))
+    basis = kernel_patterns.slow_waves(np.ones((3, 3), dtype=bool))
     assert basis @ basis.T == pytest.approx(np.eye(3), abs=1e-12)
     y, x = np.mgrid[-1:2, -1:2]
     for pattern in (np.ones(9), y.ravel(), x.ravel()):
@@ -326,9 +331,9 @@ def test_slow_waves_of_three_by_three_are_the_constant_and_the_gradients():
 
 def test_neighbors_and_lags_leave_masked_taps_out():
     used = np.ones((3, 3), dtype=bool)
-    assert len(patterns.neighbors(used)) == 12
-    assert patterns.lags(used).shape == (12, 81)
-    assert patterns.lags(used).sum(axis=1) == pytest.approx(1)
+    assert len(kernel_patterns.neighbors(used)) == 12
+    assert kernel_patterns.lags(used).shape == (12, 81)
+    assert kernel_patterns.lags(used).sum(axis=1) == pytest.approx(1)
     used[1, 1] = False
-    assert len(patterns.neighbors(used)) == 8
-    assert patterns.lags(np.eye(2, dtype=bool)).tolist() == [[0, 0, 1, 0]]
+    assert len(kernel_patterns.neighbors(used)) == 8
+    assert kernel_patterns.lags(np.eye(2, dtype=bool)).tolist() == [[0, 0, 1, 0]]

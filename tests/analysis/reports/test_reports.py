@@ -19,9 +19,14 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from analysis import pages, parameters, reports
 from analysis.__main__ import main
-from lib.errors import StudyError
+from analysis.claims.ledger.table import claim_row, verdict_table
+from analysis.reports import execution, pages
+from analysis.reports import parameters as reports_parameters
+from analysis.reports.build import Reporter, build_report
+from analysis.reports.publish import publish
+from lib.common.errors import StudyError
+from lib.study import engines
 
 PARAMETERS = 'suite: str = "class"  # which runs = which suite\nreport: str = ""\nrate: float = 0.5\nnames: list = []'
 CLAIM = {
@@ -95,13 +100,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     printed: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STUDY_HOME", str(home))
-        patch.setattr(parameters, "NOTEBOOKS", notebooks)
-        patch.setattr("analysis.claims.evaluate", lambda *tables, runs: [CLAIM])
-        patch.setattr(reports.Reporter, "say", lambda self, text: printed.append(text))
-        patch.setattr(reports.engines, "cores", lambda: 8)
+        patch.setattr(reports_parameters, "NOTEBOOKS", notebooks)
+        patch.setattr("analysis.claims.ledger.evaluate.evaluate", lambda *tables, runs: [CLAIM])
+        patch.setattr(Reporter, "say", lambda self, text: printed.append(text))
+        patch.setattr(engines, "cores", lambda: 8)
         patch.delenv("OMP_NUM_THREADS")
-        code = reports.report(suite, names=["01_fine", "02_broken", "03_killed.ipynb"], jobs=2)
-        reports.report(suite, names=["04_slow"], timeout=1)  # apart, so that a busy machine stops no other
+        code = build_report(suite, names=["01_fine", "02_broken", "03_killed.ipynb"], jobs=2)
+        build_report(suite, names=["04_slow"], timeout=1)  # apart, so that a busy machine stops no other
         yield Built(home / "reports" / "tiny", code, "\n".join(printed))
 
 
@@ -112,8 +117,8 @@ def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_notebook(folder / "01_one.ipynb", ["1"])
     write_suite(folder)
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(parameters, "NOTEBOOKS", folder)
-    monkeypatch.setattr(reports.execution, "execute", lambda *args: pytest.fail("a kernel was started"))
+    monkeypatch.setattr(reports_parameters, "NOTEBOOKS", folder)
+    monkeypatch.setattr(execution, "execute", lambda *args: pytest.fail("a kernel was started"))
     return folder
 
 
@@ -231,9 +236,9 @@ def test_interrupt_ends_the_kernels(
         started(kernels[0].pid)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # as Ctrl-C does
         kernels[0].wait()
-        return reports.execution.Outcome("killed")
+        return execution.Outcome("killed")
 
-    monkeypatch.setattr(reports.execution, "execute", hang)
+    monkeypatch.setattr(execution, "execute", hang)
     assert main(["report", "tiny.toml"]) == 130
     assert [kernel.returncode for kernel in kernels] == [-9]
     assert "run the same command again" in capsys.readouterr().err
@@ -255,10 +260,10 @@ def test_a_notebook_that_trains_has_no_company(notebooks: Path, monkeypatch: pyt
         company[job.name] = set(running)
         running.remove(job.name)
         order.append(job.name)
-        return reports.execution.Outcome("ok")
+        return execution.Outcome("ok")
 
-    monkeypatch.setattr(reports.execution, "execute", record)
-    assert reports.report("tiny.toml", jobs=2) == 0
+    monkeypatch.setattr(execution, "execute", record)
+    assert build_report("tiny.toml", jobs=2) == 0
     assert company["03_trains"] == {"03_trains"}
     assert set(order[:2]) == {"01_one", "02_two"}
     assert order[2] == "03_trains"
@@ -283,13 +288,13 @@ def test_unknown_parameter_stops_everything(notebooks: Path, capsys: pytest.Capt
 def test_wrong_type_is_refused(notebooks: Path, toml: str, wanted: str):
     write_suite(notebooks, f"[notebooks.01_one]\n{toml}\n")
     with pytest.raises(StudyError, match=wanted):
-        reports.report("tiny.toml")
+        build_report("tiny.toml")
 
 
 def test_command_line_sets_and_checks_parameters(notebooks: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["report", "tiny.toml", "-p", 'rate="x"']) == 2
     assert "must be float or int" in capsys.readouterr().err
-    assert parameters.plan("tiny.toml", overrides={"rate": 0.25})[0].parameters["rate"] == 0.25
+    assert reports_parameters.plan("tiny.toml", overrides={"rate": 0.25})[0].parameters["rate"] == 0.25
     with pytest.raises(SystemExit, match="2"):
         main(["report", "tiny.toml", "-p", "rate"])
     assert "must read NAME=VALUE" in capsys.readouterr().err
@@ -297,15 +302,15 @@ def test_command_line_sets_and_checks_parameters(notebooks: Path, capsys: pytest
 
 def test_none_is_a_value_where_the_type_says_so(notebooks: Path):
     write_notebook(notebooks / "01_one.ipynb", [], 'suite: str = ""\nreport: str = ""\ncount: int | None = None')
-    assert parameters.plan("tiny.toml")[0].parameters["count"] is None
-    assert parameters.plan("tiny.toml", overrides={"count": 3})[0].parameters["count"] == 3
+    assert reports_parameters.plan("tiny.toml")[0].parameters["count"] is None
+    assert reports_parameters.plan("tiny.toml", overrides={"count": 3})[0].parameters["count"] == 3
 
 
 @pytest.mark.parametrize("line", ["x = 3", "x: int", "x: int = 2 + n", "x: Path = 'a'", "import os"])
 def test_parameters_cell_holds_plain_declarations(notebooks: Path, line: str):
     write_notebook(notebooks / "01_one.ipynb", [], line)
     with pytest.raises(StudyError, match=r"01_one.ipynb: parameters must read `name: type = literal`.*; got `"):
-        parameters.plan("tiny.toml")
+        reports_parameters.plan("tiny.toml")
 
 
 @pytest.mark.parametrize(
@@ -324,30 +329,30 @@ def test_unknown_names_get_the_nearest(notebooks: Path, capsys, arguments: list[
 def test_suite_file_knows_only_notebooks_that_exist(notebooks: Path):
     write_suite(notebooks, "[notebooks.01_two]\nrate = 0.1\n")
     with pytest.raises(StudyError, match=r"unknown notebook '01_two'; did you mean '01_one'\?"):
-        parameters.plan("tiny.toml")
+        reports_parameters.plan("tiny.toml")
 
 
 def test_suite_and_report_go_only_where_they_are_declared(notebooks: Path):
     write_notebook(notebooks / "01_one.ipynb", [], "size: int = 64")
-    assert parameters.plan("tiny.toml")[0].parameters == {"size": 64}
+    assert reports_parameters.plan("tiny.toml")[0].parameters == {"size": 64}
     with pytest.raises(StudyError, match="unknown parameter of 01_one 'report'"):
-        parameters.plan("tiny.toml", overrides={"report": "here"})
+        reports_parameters.plan("tiny.toml", overrides={"report": "here"})
 
 
 def test_an_empty_folder_is_an_error(notebooks: Path):
     (notebooks / "01_one.ipynb").unlink()
     with pytest.raises(StudyError, match="there must be at least one"):
-        parameters.plan("tiny.toml")
+        reports_parameters.plan("tiny.toml")
 
 
 def test_publish_writes_only_into_a_report(tmp_path: Path):
     table = pd.DataFrame({"a": [1, 2]})
-    reports.publish("table", table, "")
+    publish("table", table, "")
     assert not list(tmp_path.glob("*.csv"))
-    reports.publish("table", table, str(tmp_path))
+    publish("table", table, str(tmp_path))
     assert (tmp_path / "table.csv").read_text() == "a\n1\n2\n"
     with matplotlib.rc_context({"figure.dpi": 50}):
-        reports.publish("figure", Figure(), str(tmp_path))
+        publish("figure", Figure(), str(tmp_path))
     assert (tmp_path / "figure.png").stat().st_size > 100
 
 
@@ -359,18 +364,16 @@ def test_duration(seconds: float, text: str):
 
 
 def test_claim_without_numbers_shows_dashes():
-    row = pages.claim_row(
-        {"id": "K3", "verdict": "not tested", "effect": None, "interval": None, "detectable": float("nan")}
-    )
+    row = claim_row({"id": "K3", "verdict": "not tested", "effect": None, "interval": None, "detectable": float("nan")})
     assert (row["effect"], row["interval"], row["detectable"], row["verdict"]) == ("–", "", "–", "not tested")
 
 
 def test_verdicts_are_read_in_full_and_without_gaps_in_words() -> None:
     note = "a long note " * 12
     claim = {"id": "K1", "task": "blobs", "verdict": "not tested", "effect": None, "interval": [None, None], "seeds": 2}
-    html = pages.verdict_table([{**claim, "note": note}]).to_html()
+    html = verdict_table([{**claim, "note": note}]).to_html()
     assert note.strip() in html
     assert "None" not in html
     assert "nan" not in html.lower()
     assert "K1" in html
-    assert "detectable" in pages.verdict_table([]).to_html()
+    assert "detectable" in verdict_table([]).to_html()

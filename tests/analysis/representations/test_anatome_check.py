@@ -7,10 +7,10 @@ import importlib
 import numpy as np
 import pytest
 
-from analysis import anatome_backend
-from analysis.anatome_backend import CALLS, cross_check, similarity
-from analysis.conformance import reference_pair
-from lib.errors import StudyError
+from analysis.representations.measures import anatome_check
+from analysis.representations.measures.anatome_check import CALLS, cross_check, similarity
+from analysis.representations.measures.conformance import reference_pair
+from lib.common.errors import StudyError
 
 pytest.importorskip("anatome.similarity")
 
@@ -69,7 +69,7 @@ def test_without_anatome_it_says_what_to_install(monkeypatch, pair) -> None:
     with pytest.raises(
         StudyError, match=r"anatome.similarity: operator torchvision::nms .* install ultimate-anatome==0\.0\.10"
     ):
-        anatome_backend.find()
+        anatome_check.find()
 
 
 def test_the_original_is_taken_where_it_is_installed(monkeypatch, pair) -> None:
@@ -79,5 +79,5 @@ def test_the_original_is_taken_where_it_is_installed(monkeypatch, pair) -> None:
             return 0.25
 
     monkeypatch.setattr(importlib, "import_module", lambda name: Original)
-    assert anatome_backend.find()[1].startswith("anatome (the original)")
+    assert anatome_check.find()[1].startswith("anatome (the original)")
     assert similarity("cka", *pair) == 0.75

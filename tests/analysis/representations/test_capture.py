@@ -7,17 +7,17 @@ import copy
 import numpy as np
 import pytest
 import torch
+from tests.tiny import make_blobs, spec
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from analysis import activations
-from analysis.activations import Reduction, capture, check_layers, probe_digest
-from analysis.streaming import stream_grams
-from lib.errors import StudyError
-from lib.models import build
-from lib.tasks import standardize
-from lib.train import train
-from tests.tiny import make_blobs, spec
+from analysis.representations.capture import activations
+from analysis.representations.capture.activations import Reduction, capture, check_layers, probe_digest
+from analysis.representations.capture.streamed_grams import stream_grams
+from lib.common.errors import StudyError
+from lib.data.tasks.images import standardize
+from lib.networks.unet import build
+from lib.training.loop import train
 
 
 @pytest.fixture

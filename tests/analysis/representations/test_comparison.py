@@ -9,14 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.tiny import make_blobs, spec
 from torch import Tensor
 
-from analysis import pairs, resampling
-from analysis.activations import Reduction, capture
-from analysis.canonical import FewSamples
-from analysis.compare import compare
-from analysis.measures import MEASURES
-from analysis.representations import (
+from analysis.representations.capture.activations import Reduction, capture
+from analysis.representations.capture.represent import (
     Label,
     Probe,
     Representations,
@@ -26,12 +23,15 @@ from analysis.representations import (
     represent_all,
     represent_model,
 )
-from lib.errors import StudyError
-from lib.models import build
-from lib.runs import Run
-from lib.tasks import standardize
-from lib.train import train
-from tests.tiny import make_blobs, spec
+from analysis.representations.comparison import all_pairs, uncertainty
+from analysis.representations.comparison.compare import compare
+from analysis.representations.measures.catalog import MEASURES
+from analysis.representations.measures.cca import FewSamples
+from lib.common.errors import StudyError
+from lib.data.tasks.images import standardize
+from lib.networks.unet import build
+from lib.runs.run import Run
+from lib.training.loop import train
 
 LAYERS = ["enc0.conv1", "enc1", "dec0.conv2", "head"]
 
@@ -94,7 +94,7 @@ def test_feature_space_and_sample_space_agree() -> None:
 
 
 def test_groups_fill_up_to_their_width() -> None:
-    assert pairs.groups([3, 3, 3, 9, 1], 6) == [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 5)]
+    assert all_pairs.width_groups([3, 3, 3, 9, 1], 6) == [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 5)]
 
 
 @pytest.mark.parametrize("chunk", [None, 5])
@@ -128,7 +128,7 @@ def test_memory_for_maps_is_taken_once_and_never_shows() -> None:
 def test_svcca_of_flattened_maps_comes_from_their_gram_matrix() -> None:
     low = torch.from_numpy(np.random.default_rng(0).standard_normal((60, 4)))
     maps = {"a": low @ torch.ones(4, 90).double().cumsum(1) ** 0.5, "b": torch.hstack([low] * 30)}
-    from analysis.gram import center_gram, gram, pack
+    from analysis.representations.measures.gram import center_gram, gram, pack
 
     grams = torch.stack([pack(center_gram(gram(each))) for each in maps.values()])
     found = Representations(tuple(Label("", 0, name) for name in maps), grams=(grams,))
@@ -273,7 +273,7 @@ def test_another_probe_checkpoint_or_layer_is_another_file(run: Run) -> None:
 
 
 def test_new_weights_are_not_taken_for_old_ones(run: Run) -> None:
-    from lib.runs import read_tensors, write_tensors
+    from lib.runs.tensor_files import read_tensors, write_tensors
 
     before = represent(run, 0, LAYERS, Probe(images()))
     weights = read_tensors(run.checkpoint(0))
@@ -316,7 +316,9 @@ def test_a_map_is_kept_by_its_content(tmp_path, monkeypatch) -> None:
     first = compare(a, measure="svcca", cache=tmp_path / "maps")
     compare(a, measure="cka", cache=tmp_path / "maps")
     compare(a.at([0, 1]), a, "svcca", cache=tmp_path / "maps")
-    monkeypatch.setattr("analysis.compare.prepared.bases", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(
+        "analysis.representations.comparison.compare.prepared.bases", lambda *_: pytest.fail("computed again")
+    )
     again = compare(a, measure="svcca", cache=tmp_path / "maps")
     assert again.table().equals(first.table())
     files = sorted((tmp_path / "maps").iterdir())
@@ -368,7 +370,7 @@ def noisy_pair(seed: int, n: int) -> tuple[Representations, Representations]:
 
 def test_half_samples_cover_the_truth_as_often_as_they_say() -> None:
     truth = float(compare(*noisy_pair(12345, 40000)).values[0, 0])
-    spreads = [resampling.half_samples(*noisy_pair(seed, 60), draws=40, seed=seed) for seed in range(24)]
+    spreads = [uncertainty.half_samples(*noisy_pair(seed, 60), draws=40, seed=seed) for seed in range(24)]
     covered = sum(bool(each.low[0, 0] <= truth <= each.high[0, 0]) for each in spreads)
     assert covered >= 18  # fewer than 18 of 24 at 95 % each come once in ten thousand
     spread = np.std([each.map.values[0, 0] for each in spreads], ddof=1)
@@ -379,16 +381,16 @@ def test_half_samples_cover_the_truth_as_often_as_they_say() -> None:
 def test_images_of_one_patient_stay_together() -> None:
     a, b = noisy_pair(0, 20)
     copies = torch.arange(20).repeat_interleave(4)
-    alone = resampling.half_samples(a, b, draws=40)
+    alone = uncertainty.half_samples(a, b, draws=40)
     fourfold = [each.take(copies) for each in (a, b)]
-    grouped = resampling.half_samples(*fourfold, "cka", groups=[f"p{each}" for each in copies.tolist()], draws=40)
-    careless = resampling.half_samples(*fourfold, "cka", draws=40)
+    grouped = uncertainty.half_samples(*fourfold, "cka", groups=[f"p{each}" for each in copies.tolist()], draws=40)
+    careless = uncertainty.half_samples(*fourfold, "cka", draws=40)
     assert grouped.error[0, 0] > 1.5 * careless.error[0, 0]
     assert grouped.error[0, 0] == pytest.approx(alone.error[0, 0], rel=0.6)
     with pytest.raises(StudyError, match="at least 8 images or groups, got 2"):
-        resampling.half_samples(a, b, groups=[0, 1] * 10)
+        uncertainty.half_samples(a, b, groups=[0, 1] * 10)
     with pytest.raises(StudyError, match="one for each of the 20 images, got 3"):
-        resampling.half_samples(a, b, groups=[0, 1, 2])
+        uncertainty.half_samples(a, b, groups=[0, 1, 2])
 
 
 def test_positions_of_an_image_stay_together() -> None:
@@ -411,13 +413,13 @@ def test_the_jackknife_error_is_the_spread_over_new_images() -> None:
         probe = Probe(
             torch.rand(80, 1, 8, 8, generator=torch.Generator().manual_seed(seed)), Reduction("flatten"), batch=8
         )
-        spreads.append(resampling.jackknife(represent_model(model, ["enc0", "head"], probe)))
+        spreads.append(uncertainty.jackknife(represent_model(model, ["enc0", "head"], probe)))
     found = np.array([each.map.values[0, 1] for each in spreads])
     assert np.mean([each.error[0, 1] for each in spreads]) == pytest.approx(found.std(ddof=1), rel=0.6)
     assert spreads[0].method == "95 % jackknife over 10 batches"
     assert np.allclose(spreads[0].error.diagonal(), 0, atol=1e-6)
     with pytest.raises(StudyError, match="needs Gram matrices of at least 3, got 0"):
-        resampling.jackknife(from_features(features(0)))
+        uncertainty.jackknife(from_features(features(0)))
 
 
 def test_permutation_finds_the_layer_that_shares_something() -> None:
@@ -425,7 +427,7 @@ def test_permutation_finds_the_layer_that_shares_something() -> None:
     shared = torch.randn(40, 3, generator=draw)
     a = {"with": shared, "without": torch.randn(40, 3, generator=draw), "dead": torch.ones(40, 3)}
     b = {"with": shared + torch.randn(40, 3, generator=draw)}
-    p = resampling.permutation_p(from_features(a), from_features(b), draws=99)
+    p = uncertainty.map_permutation_p(from_features(a), from_features(b), draws=99)
     assert p[0, 0] == 0.01
     assert p[1, 0] > 0.02
     assert np.isnan(p[2, 0])

@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import measures
-from analysis.conformance import TRANSFORMATIONS, conformance, reference_pair, two_directions, two_directions_value
-from analysis.measures import MEASURES
+from analysis.representations.measures import cka
+from analysis.representations.measures.catalog import MEASURES
+from analysis.representations.measures.conformance import (
+    TRANSFORMATIONS,
+    conformance,
+    reference_pair,
+    two_directions,
+    two_directions_value,
+)
 
 
 def failed(measure: str, function) -> set[str]:
@@ -25,7 +31,7 @@ def uncentered(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def clamped(x: np.ndarray, y: np.ndarray) -> float:
-    return max(0.0, measures.cka_debiased(x, y))
+    return max(0.0, cka.cka_debiased(x, y))
 
 
 def with_epsilon(x: np.ndarray, y: np.ndarray) -> float:
@@ -73,9 +79,9 @@ def test_wrong_projection_weights_are_caught() -> None:
 
 
 def test_another_measure_is_not_taken_for_this_one() -> None:
-    assert "golden value" in failed("cka_debiased", measures.cka)
-    assert {"golden value", "value by hand"} <= failed("procrustes", measures.cka)
-    assert {"linear of x", "feature_scale of x"} <= failed("cca", measures.cka)
+    assert "golden value" in failed("cka_debiased", cka.cka)
+    assert {"golden value", "value by hand"} <= failed("procrustes", cka.cka)
+    assert {"linear of x", "feature_scale of x"} <= failed("cca", cka.cka)
     assert "linear of y" in failed("svcca", MEASURES["cca"])
 
 

@@ -10,10 +10,20 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from analysis import measures
-from analysis.canonical import FewSamples, TooFewSamples, cca, chance_correlation, pwcca, svcca, svcca_singular_sum
-from analysis.conformance import GOLDEN, TRANSFORMATIONS, conformance, reference_pair
-from analysis.gram import (
+from analysis.representations.measures import cka as measures_cka
+from analysis.representations.measures.catalog import MEASURES, chance, sample_permutation_p
+from analysis.representations.measures.cca import (
+    FewSamples,
+    TooFewSamples,
+    cca,
+    chance_correlation,
+    pwcca,
+    svcca,
+    svcca_singular_sum,
+)
+from analysis.representations.measures.cka import cka, cka_debiased, cka_minibatch
+from analysis.representations.measures.conformance import GOLDEN, TRANSFORMATIONS, conformance, reference_pair
+from analysis.representations.measures.gram import (
     ConstantRepresentation,
     center_gram,
     centered,
@@ -25,8 +35,9 @@ from analysis.gram import (
     u_center,
     unpack,
 )
-from analysis.measures import MEASURES, cka, cka_debiased, cka_minibatch, procrustes, rsa
-from lib.errors import StudyError
+from analysis.representations.measures.procrustes import procrustes
+from analysis.representations.measures.rsa import rsa
+from lib.common.errors import StudyError
 
 CANONICAL = [name for name, each in MEASURES.items() if each.canonical]
 
@@ -194,13 +205,13 @@ def test_one_dominant_direction_gives_its_correlation() -> None:
 
 def test_minibatches_leave_no_sample_out() -> None:
     x, y = related(70, 6, 6)
-    assert [part.stop - part.start for part in measures.batches(70, 64)] == [35, 35]
+    assert [part.stop - part.start for part in measures_cka.batches(70, 64)] == [35, 35]
     changed = x.copy()
     changed[-1] += 5
     assert cka_minibatch(changed, y) != pytest.approx(cka_minibatch(x, y), abs=1e-6)
     assert cka_minibatch(x, y, batch=70) == pytest.approx(cka_debiased(x, y), abs=1e-12)
     with pytest.raises(StudyError, match="at least 4 samples, got 6 samples in batches of 3"):
-        measures.batches(6, 3)
+        measures_cka.batches(6, 3)
 
 
 def test_rank_deficient_representations_are_compared_on_what_they_span() -> None:
@@ -277,8 +288,8 @@ def test_an_unknown_measure_has_a_nearest_name() -> None:
 
 def test_chance_is_zero_for_unbiased_measures_and_high_for_the_others() -> None:
     x, y = related(100, 12, 12)
-    assert abs(measures.chance("cka_debiased", x, y)) < 0.03
-    assert measures.chance("cca", x, y) > 0.2
+    assert abs(chance("cka_debiased", x, y)) < 0.03
+    assert chance("cca", x, y) > 0.2
 
 
 @pytest.mark.parametrize(("n", "p", "q"), [(200, 40, 20), (200, 20, 40), (120, 80, 60), (300, 8, 8), (100, 30, 69)])
@@ -293,10 +304,10 @@ def test_chance_is_one_where_samples_are_all_spanned() -> None:
 
 def test_permutation_p_finds_what_is_planted_and_nothing_else() -> None:
     x, y = related(40, 6, 6)
-    assert measures.permutation_p("cka_debiased", x, y, draws=99) == 0.01
+    assert sample_permutation_p("cka_debiased", x, y, draws=99) == 0.01
     # under independence it is uniform: of 40, 1 to 19 below 0.2 but for one false alarm in ten thousand
     noise = [(normal(seed, 12, 3), normal(seed + 99, 12, 3)) for seed in range(40)]
-    assert 1 <= sum(measures.permutation_p("procrustes", *each, draws=19) <= 0.2 for each in noise) <= 19
+    assert 1 <= sum(sample_permutation_p("procrustes", *each, draws=19) <= 0.2 for each in noise) <= 19
 
 
 # ---- Gram matrices -----------------------------------------------------------------------------------------------

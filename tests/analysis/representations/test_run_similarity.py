@@ -11,12 +11,26 @@ from matplotlib import pyplot as plt
 from planted import planted
 from tiny import make_blobs, spec
 
-from analysis import evolution, figures_layers, figures_runs, outcomes, records, reuse, series, variability
-from analysis.activations import activations
-from analysis.measures import cka_debiased
-from lib.errors import StudyError
-from lib.runs import Run
-from lib.train import train
+from analysis.claims.feature_reuse import layer_reuse, variability
+from analysis.claims.feature_reuse.figures import group_separation, reuse_profiles, spread_ratios
+from analysis.representations.capture.activations import activations
+from analysis.representations.evolution import every_checkpoint, layer_pairs, runs_to_follow, similarity_to_ends
+from analysis.representations.figures import (
+    by_group,
+    comparison_cost,
+    coordinates,
+    embedding,
+    layer_by_layer,
+    run_by_run,
+    similarity_over_training,
+)
+from analysis.representations.measures.cka import cka_debiased
+from analysis.representations.run_similarity import LayerMaps, layer_maps_of_runs, probe_images
+from analysis.tables.recorded_measurements import RECORDS, read_record
+from analysis.tables.results import run_table
+from lib.common.errors import StudyError
+from lib.runs.run import Run
+from lib.training.loop import train
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +59,17 @@ def same_home(runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def frame(runs: dict[str, Run]) -> pd.DataFrame:
-    return outcomes.table(runs.values())
+    return run_table(runs.values())
 
 
 @pytest.fixture
-def maps(frame: pd.DataFrame, runs: dict[str, Run]) -> series.LayerMaps:
-    found = series.compared(frame, runs, "blobs")
+def maps(frame: pd.DataFrame, runs: dict[str, Run]) -> LayerMaps:
+    found = layer_maps_of_runs(frame, runs, "blobs")
     assert found is not None
     return found
 
 
-def test_the_right_checkpoints_are_compared(maps: series.LayerMaps):
+def test_the_right_checkpoints_are_compared(maps: LayerMaps):
     assert maps.layers == ("enc0", "enc1", "dec0")
     assert (maps.bottleneck, maps.early, maps.depth.tolist()) == (1, 1, [0, 0.5, 1])
     assert len(maps.checkpoints) == 6 * 2 + 1
@@ -70,9 +84,9 @@ def test_the_right_checkpoints_are_compared(maps: series.LayerMaps):
     assert np.diagonal(maps.values, axis1=1, axis2=2) == pytest.approx(1)
 
 
-def test_values_are_those_computed_by_hand(maps: series.LayerMaps, runs: dict[str, Run]):
+def test_values_are_those_computed_by_hand(maps: LayerMaps, runs: dict[str, Run]):
     names = maps.checkpoints.run_id
-    images, _ = series.probe_images("blobs", 16, list(runs.values()))
+    images, _ = probe_images("blobs", 16, list(runs.values()))
     assert len(images) == 30
     a, b = maps.places("own", "start")[2], maps.places("random")[1]
     for at, layer in enumerate(maps.layers):
@@ -85,15 +99,15 @@ def test_values_are_those_computed_by_hand(maps: series.LayerMaps, runs: dict[st
 
 def test_runs_that_are_not_at_hand_are_left_out(frame: pd.DataFrame, runs: dict[str, Run]):
     few = dict(list(runs.items())[:2])
-    found = series.compared(frame, few, "blobs")
+    found = layer_maps_of_runs(frame, few, "blobs")
     assert found is not None
     assert set(found.checkpoints.run_id) == set(few)
-    assert series.compared(frame, {}, "blobs") is None
-    assert series.compared(frame, runs, "elsewhere") is None
+    assert layer_maps_of_runs(frame, {}, "blobs") is None
+    assert layer_maps_of_runs(frame, runs, "elsewhere") is None
 
 
 def test_evolution_begins_and_ends_at_one(frame: pd.DataFrame, runs: dict[str, Run]):
-    found = evolution.subject(frame, runs)
+    found = runs_to_follow(frame, runs)
     assert found is not None
     task, chosen = found
     assert task == "blobs"
@@ -102,8 +116,8 @@ def test_evolution_begins_and_ends_at_one(frame: pd.DataFrame, runs: dict[str, R
         "random": "scratch",
     }
     assert {run.spec.seed for run in chosen.values()} == {0}
-    every = evolution.every_checkpoint(chosen)
-    table = evolution.against_ends(every, chosen)
+    every = every_checkpoint(chosen)
+    table = similarity_to_ends(every, chosen)
     steps = chosen["random"].steps()
     assert len(steps) > 2
     assert len(table) == 2 * 3 * len(steps)
@@ -112,41 +126,41 @@ def test_evolution_begins_and_ends_at_one(frame: pd.DataFrame, runs: dict[str, R
     crossed = table.set_index(["group", "layer", "step"])
     for group in ("own", "random"):  # the same pair, seen from both of its ends
         assert crossed.start[group, "enc1", steps[-1]] == pytest.approx(crossed.end[group, "enc1", 0])
-    pairs = evolution.layer_pairs(every, chosen)
+    pairs = layer_pairs(every, chosen)
     assert np.diagonal(pairs["untrained | with itself"].values) == pytest.approx(1)
     assert not np.allclose(np.diagonal(pairs["source (rows) | with random (columns)"].values), 1)
     assert {label.run for label in pairs["source (rows) | with random (columns)"].rows} == {chosen["own"].path.name}
-    ax = figures_layers.evolution(table, "Disks", every.about)
+    ax = similarity_over_training(table, "Disks", every.about)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["enc0", "enc1", "dec0"]
     fewer = table[(table.group == "own") | table.step.isin([0, steps[-1]])]  # an arm that kept its ends only
-    drawn = figures_layers.evolution(fewer, "Disks", every.about).figure.axes[2].images[0].get_array()
+    drawn = similarity_over_training(fewer, "Disks", every.about).figure.axes[2].images[0].get_array()
     assert np.ma.getmaskarray(np.ma.masked_invalid(drawn)).any(axis=0).tolist() == [
         step not in (0, steps[-1]) for step in steps
     ]
-    assert figures_layers.layer_by_layer(pairs, "Disks", every.about).images[0].get_clim() == (0, 1)
+    assert layer_by_layer(pairs, "Disks", every.about).images[0].get_clim() == (0, 1)
     plt.close("all")
 
 
 def test_no_subject_without_both_arms(frame: pd.DataFrame, runs: dict[str, Run]):
-    assert evolution.subject(frame[frame.strategy == "scratch"], runs) is None
-    assert evolution.subject(outcomes.table([]), {}) is None
+    assert runs_to_follow(frame[frame.strategy == "scratch"], runs) is None
+    assert runs_to_follow(run_table([]), {}) is None
 
 
-def test_figures_draw_every_group(maps: series.LayerMaps):
-    order = figures_runs.by_group(maps)
+def test_figures_draw_every_group(maps: LayerMaps):
+    order = by_group(maps)
     assert [group for group, _, _ in order] == ["own"] * 3 + ["shared"] + ["random"] * 3 + ["untrained"] * 3
     assert len({place for _, _, place in order}) == len(order)
-    figures_runs.run_by_run(maps, "Disks")
-    ax = figures_runs.embedding(maps, "Disks")
+    run_by_run(maps, "Disks")
+    ax = embedding(maps, "Disks")
     assert sum(len(np.asarray(line.get_xdata())) for line in ax.lines) == len(order)
     found = variability.separation(maps)
-    ax = figures_runs.separation(found, "Disks")
+    ax = group_separation(found, "Disks")
     assert len(ax.lines) == 4  # two groups, between, the bottleneck
-    table = variability.spreads(maps, "own")
-    figures_runs.spread_ratios(table, "Disks")
-    profile = reuse.profile(reuse.before_after(maps)).assign(task="Disks")
-    untrained = reuse.untrained(maps).assign(task="Disks")
-    top = figures_layers.reuse_profiles(profile, untrained)
+    table = variability.spread_ratios(maps, "own")
+    spread_ratios(table, "Disks")
+    profile = layer_reuse.reuse_profile(layer_reuse.before_after(maps)).assign(task="Disks")
+    untrained = layer_reuse.untrained_similarity(maps).assign(task="Disks")
+    top = reuse_profiles(profile, untrained)
     assert top.get_legend_handles_labels()[1] == ["from a source", "from random weights", "two untrained networks"]
     plt.close("all")
 
@@ -154,7 +168,7 @@ def test_figures_draw_every_group(maps: series.LayerMaps):
 def test_an_embedding_in_a_plane_keeps_distances():
     angle = np.random.default_rng(0).uniform(0, np.pi / 2, 7)
     points = np.stack([np.cos(angle), np.sin(angle)], 1)
-    found = figures_runs.coordinates(points @ points.T)
+    found = coordinates(points @ points.T)
     distances = [np.linalg.norm(each[:, None] - each, axis=-1) for each in (points, found)]
     assert distances[1] == pytest.approx(distances[0], abs=1e-6)
 
@@ -164,25 +178,25 @@ def test_shared_runs_are_none_where_no_run_shares_a_source():
 
 
 def test_records_are_read_with_what_made_them():
-    table = records.read("similarity_conformance")
+    table = read_record("similarity_conformance")
     ours = table[table.package == "palimpsest"]
     assert len(ours) >= 8
     assert (ours.passed == ours.checks).all()
     assert "bench_similarity.py conformance; Python" in table.attrs["about"]
-    costs = records.read("similarity_cost")
+    costs = read_record("similarity_cost")
     assert set(costs.axis) == {"layers", "images", "checkpoints"}
-    assert figures_layers.cost(costs, costs.attrs["about"]).get_xlabel() == "layers"
+    assert comparison_cost(costs, costs.attrs["about"]).get_xlabel() == "layers"
     plt.close("all")
     with pytest.raises(StudyError, match="unknown record 'similarity_costs'; did you mean 'similarity_cost'"):
-        records.read("similarity_costs")
+        read_record("similarity_costs")
 
 
 def test_every_record_names_a_benchmark_that_is_there():
     root = Path(__file__).parent.parent
-    files = sorted(records.RECORDS.glob("*.csv"))
+    files = sorted(RECORDS.glob("*.csv"))
     assert files
     for file in files:
-        about = records.read(file.stem).attrs["about"]
+        about = read_record(file.stem).attrs["about"]
         named = [word.rstrip(";:") for word in about.split() if word.startswith("tests/")]
         assert named, file
         assert all((root / name).is_file() for name in named), named

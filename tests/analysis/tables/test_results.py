@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from fakes import ALL, climb, evaluations, fake_run, frame, grid, row
 
-from analysis import outcomes
-from lib.errors import StudyError
-from lib.spec import RunSpec
+from analysis.tables import paired_gains, run_row, time_to_plateau
+from analysis.tables.results import evaluation_table, finished_rows, run_table, summary, with_own_source
+from lib.common.errors import StudyError
+from lib.runs.spec import RunSpec
 
 SCRATCH = RunSpec(task="sim_ultrasound", volume=20)
 SOURCE = RunSpec(task="sim_natural", seed=1)
@@ -26,8 +27,8 @@ def test_table_has_one_row_per_run_with_what_the_folder_says(tmp_path):
         ),
         fake_run(tmp_path, SCRATCH.but(seed=2, volume=None), status="unfinished"),
     ]
-    table = outcomes.table(runs)
-    assert list(table.columns) == outcomes.IDENTITY + outcomes.SETTINGS + outcomes.OUTCOMES
+    table = run_table(runs)
+    assert list(table.columns) == run_row.IDENTITY + run_row.SETTINGS + run_row.OUTCOMES
     by_id = table.set_index("run_id")
     whole = by_id.loc[runs[1].path.name]
     assert (whole.volume, whole.volume_label, whole.dice, whole.kind, whole.modality) == (
@@ -44,18 +45,18 @@ def test_table_has_one_row_per_run_with_what_the_folder_says(tmp_path):
 
 
 def test_tables_of_no_run_have_their_columns():
-    assert list(outcomes.table([]).columns) == outcomes.IDENTITY + outcomes.SETTINGS + outcomes.OUTCOMES
-    assert {"step", "val_dice", "run_id"} <= set(outcomes.curves([]).columns)
-    nothing = outcomes.table([])
-    assert outcomes.summary(nothing).empty
-    assert outcomes.gain(nothing).empty
-    assert outcomes.difficulty(nothing).empty
-    assert outcomes.time_to_plateau(nothing, outcomes.curves([])).empty
+    assert list(run_table([]).columns) == run_row.IDENTITY + run_row.SETTINGS + run_row.OUTCOMES
+    assert {"step", "val_dice", "run_id"} <= set(evaluation_table([]).columns)
+    nothing = run_table([])
+    assert summary(nothing).empty
+    assert paired_gains.gain(nothing).empty
+    assert paired_gains.difficulty(nothing).empty
+    assert time_to_plateau.time_to_plateau(nothing, evaluation_table([])).empty
 
 
 def test_options_that_are_not_the_default_name_the_arm(tmp_path):
     subset = SCRATCH.but(strategy="layer_subset", source=SOURCE, options={"count": 2})
-    (arm,) = outcomes.table([fake_run(tmp_path, subset)]).arm
+    (arm,) = run_table([fake_run(tmp_path, subset)]).arm
     assert arm.startswith("layer_subset (")
     assert "count=2" in arm
 
@@ -65,20 +66,20 @@ def test_runs_that_share_a_source_run_are_a_cell_of_their_own(tmp_path):
         return SCRATCH.but(strategy="full_finetuning", source=SOURCE.but(seed=start), seed=seed)
 
     specs = [SCRATCH, tuned(0, 0), tuned(1, 1), tuned(1, 0), tuned(2, 0)]
-    table = outcomes.table([fake_run(tmp_path, spec, dice=0.1 * i) for i, spec in enumerate(specs)])
+    table = run_table([fake_run(tmp_path, spec, dice=0.1 * i) for i, spec in enumerate(specs)])
     labels = table.set_index(["source_seed", "seed"]).source
     assert labels[0, 0] == labels[1, 1] == "sim_natural"
     assert labels[0, 1] == labels[0, 2] == "sim_natural (seed 0)"
-    assert len(outcomes.finished(table)) == len(specs)  # no cell holds a seed twice
-    kept = outcomes.own_source(table)
+    assert len(finished_rows(table)) == len(specs)  # no cell holds a seed twice
+    kept = with_own_source(table)
     assert sorted(kept.dice) == pytest.approx([0.0, 0.1, 0.2])
-    assert outcomes.own_source(outcomes.table([])).empty
+    assert with_own_source(run_table([])).empty
 
 
 def test_a_result_that_hides_its_volume_is_refused(tmp_path):
     run = fake_run(tmp_path, SCRATCH.but(volume=None), train_images=None)
     with pytest.raises(StudyError, match=r"must say how many training images there were \(images.train\); delete"):
-        outcomes.table([run])
+        run_table([run])
 
 
 def test_curves_have_one_row_per_evaluation(tmp_path):
@@ -86,7 +87,7 @@ def test_curves_have_one_row_per_evaluation(tmp_path):
         fake_run(tmp_path, SCRATCH, curve=[(0, 0.1), (200, 0.5), (400, 0.7)]),
         fake_run(tmp_path, SCRATCH.but(seed=1), curve=[], dice=None, status="diverged"),
     ]
-    curves = outcomes.curves(runs)
+    curves = evaluation_table(runs)
     assert curves.step.tolist() == [0, 200, 400]
     assert curves.val_dice.tolist() == [0.1, 0.5, 0.7]
     assert curves.seed.tolist() == [0, 0, 0]
@@ -95,12 +96,12 @@ def test_curves_have_one_row_per_evaluation(tmp_path):
 def test_two_runs_for_one_seed_are_refused_with_what_tells_them_apart():
     twice = frame([row("busi", "scratch", 0, 0.7), row("busi", "scratch", 0, 0.8, lr=1e-2)])
     with pytest.raises(StudyError, match=r"busi, all images, scratch, seed 0 has 2, which differ in lr; pass the runs"):
-        outcomes.summary(twice)
+        summary(twice)
 
 
 def test_summary_counts_diverged_runs_beside_the_mean():
     table = grid(["busi"], [20], 3, lambda task, strategy, volume, seed: None if seed == 2 else 0.6 + 0.1 * seed)
-    cell = outcomes.summary(table).set_index("arm").loc["scratch"]
+    cell = summary(table).set_index("arm").loc["scratch"]
     assert cell["mean"] == pytest.approx(0.65)
     assert (cell.seeds, cell.diverged, cell.volume) == (2, 1, 20)
     assert cell.low < 0.65 < cell.high
@@ -112,7 +113,7 @@ def test_gain_pairs_by_seed_and_says_why_a_pair_is_missing():
     rows += [row("busi", "scratch", 4, None, volume=20), row("busi", "full_finetuning", 4, 0.7, volume=20)]
     rows += [row("busi", "scratch", 5, 0.7, volume=20), row("busi", "full_finetuning", 5, None, volume=20)]
     rows += [row("busi", "scratch", 3, 0.9)]  # another volume is no partner
-    gains = outcomes.gain(frame(rows)).set_index("seed")
+    gains = paired_gains.gain(frame(rows)).set_index("seed")
     assert gains.gain[0] == pytest.approx(0.10)
     assert gains.gain[1] == pytest.approx(0.11)
     assert gains.status.to_dict() == {
@@ -124,7 +125,7 @@ def test_gain_pairs_by_seed_and_says_why_a_pair_is_missing():
 def test_difficulty_is_of_scratch_on_all_images():
     table = grid(["busi", "cxr"], [20, None], 3, lambda task, strategy, volume, seed: 0.9 if volume is None else 0.2)
     table.loc[(table.task == "busi") & (table.strategy == "scratch"), "dice"] -= 0.1
-    rated = outcomes.difficulty(table).set_index("task").difficulty
+    rated = paired_gains.difficulty(table).set_index("task").difficulty
     assert rated.to_dict() == pytest.approx({"busi": 0.2, "cxr": 0.1})
 
 
@@ -132,7 +133,7 @@ def times_of(curve_of, fractions=(0.95,), **changes):
     """Times to plateau of one scratch and one transfer run of 400 steps with the curves given by strategy."""
     rows = [row("busi", name, 0, 0.8, **changes.get(name, {})) for name in curve_of]
     table = frame(rows)
-    times = outcomes.time_to_plateau(table, evaluations(table, lambda run: curve_of[run.strategy]), fractions)
+    times = time_to_plateau.time_to_plateau(table, evaluations(table, lambda run: curve_of[run.strategy]), fractions)
     return times.set_index(["strategy", "fraction"])
 
 
@@ -188,7 +189,7 @@ def test_no_scratch_run_leaves_no_plateau():
 
 
 def test_tables_survive_the_way_through_json(tmp_path):
-    table = outcomes.table([fake_run(tmp_path, SCRATCH), fake_run(tmp_path, SCRATCH.but(volume=None), dice=0.9)])
+    table = run_table([fake_run(tmp_path, SCRATCH), fake_run(tmp_path, SCRATCH.but(volume=None), dice=0.9)])
     assert json.loads(table.to_json(orient="records"))[1]["volume_label"] == "all"
     table.to_csv(tmp_path / "results.csv", index=False)
     again = pd.read_csv(tmp_path / "results.csv")

@@ -9,11 +9,11 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgba
 
-from analysis import explore
-from lib.errors import StudyError
-from lib.models import build
-from lib.runs import Run
-from lib.spec import RunSpec
+from analysis.teaching import layer_chooser
+from lib.common.errors import StudyError
+from lib.networks.unet import build
+from lib.runs.run import Run
+from lib.runs.spec import RunSpec
 from tests import fakes
 
 
@@ -24,60 +24,60 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RunSpec]:
 
     def plant(spec: RunSpec) -> Run:
         asked.append(spec)
-        stages = spec.options.get("stages", explore.STAGES)
+        stages = spec.options.get("stages", layer_chooser.STAGES)
         root = tmp_path / str(len(asked))
         return fakes.fake_run(root, spec, dice=len(stages) / 10)
 
-    monkeypatch.setattr(explore, "train", plant)
+    monkeypatch.setattr(layer_chooser, "train", plant)
     return asked
 
 
 def test_the_stages_are_those_of_the_network(trained: list[RunSpec]) -> None:
-    assert build(width=1, depth=explore.DEPTH, norm="batch", seed=0).stages == explore.STAGES
+    assert build(width=1, depth=layer_chooser.DEPTH, norm="batch", seed=0).stages == layer_chooser.STAGES
     with pytest.raises(StudyError, match="unknown stage 'enc9'"):
-        explore.tune("sim_ultrasound", ["enc9"])
+        layer_chooser.tuned_run("sim_ultrasound", ["enc9"])
     with pytest.raises(StudyError, match="stages must be a list with at least one"):
-        explore.tune("sim_ultrasound", [])
+        layer_chooser.tuned_run("sim_ultrasound", [])
 
 
 def test_the_order_of_clicks_makes_no_other_run(trained: list[RunSpec]) -> None:
-    explore.tune("sim_ultrasound", ["head", "enc0"])
-    explore.tune("sim_ultrasound", ["enc0", "head"])
-    explore.tune("sim_ultrasound", list(reversed(explore.STAGES)))
+    layer_chooser.tuned_run("sim_ultrasound", ["head", "enc0"])
+    layer_chooser.tuned_run("sim_ultrasound", ["enc0", "head"])
+    layer_chooser.tuned_run("sim_ultrasound", list(reversed(layer_chooser.STAGES)))
     assert trained[0] == trained[1]
     assert trained[0].options["stages"] == ["enc0", "head"]
     assert trained[2].strategy == "full_finetuning"
-    assert trained[0].source == trained[2].source == explore.source()
+    assert trained[0].source == trained[2].source == layer_chooser.source_run()
 
 
 def test_consequences_may_come_one_by_one(trained: list[RunSpec]) -> None:
-    table = explore.consequences(explore.tune("sim_ultrasound", [stage]) for stage in ("enc0", "head"))
+    table = layer_chooser.tuning_table(layer_chooser.tuned_run("sim_ultrasound", [stage]) for stage in ("enc0", "head"))
     assert table.tuned.tolist() == ["enc0", "head"]
     assert (table.seconds > 0).all()
 
 
 def test_the_diagram_counts_what_moves() -> None:
-    ax = explore.u_diagram(["head"])
+    ax = layer_chooser.u_diagram(["head"])
     notes = [text.get_text() for text in ax.texts]
     assert any(note.startswith("5 of ") for note in notes)  # four weights and a bias
-    colored = [patch.get_facecolor() == to_rgba(explore.MOVES) for patch in ax.patches]
+    colored = [patch.get_facecolor() == to_rgba(layer_chooser.MOVES) for patch in ax.patches]
     assert colored.count(True) == 1
-    assert any(note.startswith("0 of ") for note in [text.get_text() for text in explore.u_diagram([]).texts])
+    assert any(note.startswith("0 of ") for note in [text.get_text() for text in layer_chooser.u_diagram([]).texts])
     plt.close("all")
 
 
 def test_clicking_does_what_the_static_twin_does(trained: list[RunSpec], monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
     monkeypatch.setattr("IPython.display.display", shown.append)
-    view = explore.layer_chooser("sim_ultrasound")
+    view = layer_chooser.layer_chooser("sim_ultrasound")
     row, _, go, _ = view.children
-    assert [button.description for button in row.children] == explore.STAGES
+    assert [button.description for button in row.children] == layer_chooser.STAGES
     assert go.disabled  # nothing chosen
     row.children[0].value = True
     row.children[-1].value = True
     assert not go.disabled
     go.click()
-    explore.tune("sim_ultrasound", ["enc0", "head"])
+    layer_chooser.tuned_run("sim_ultrasound", ["enc0", "head"])
     assert trained[0] == trained[1]
     row.children[0].value = False
     go.click()

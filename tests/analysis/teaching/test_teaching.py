@@ -8,7 +8,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from analysis.teaching import check
+from analysis.teaching.answers import check
 
 TEACHING = Path(__file__).parent.parent / "notebooks" / "teaching"
 

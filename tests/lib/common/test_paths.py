@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import paths
+from lib.common import paths
 
 
 def test_everything_the_study_makes_lies_under_study_home(study_home: Path) -> None:

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib import paths, provenance
-from lib.errors import StudyError
+from lib.common import paths, provenance
+from lib.common.device import peak_memory_mb, pick_device
+from lib.common.errors import StudyError
+from lib.common.seeding import generator
 
 CPU = torch.device("cpu")
 
 
 def drawn(*key: int) -> list[float]:
-    return torch.rand(8, generator=provenance.generator(*key)).tolist()
+    return torch.rand(8, generator=generator(*key)).tolist()
 
 
 def test_a_generator_is_a_pure_function_of_its_key() -> None:
@@ -39,7 +41,7 @@ def test_generators_leave_the_global_one_alone() -> None:
 
 
 def test_generators_live_on_the_cpu() -> None:
-    assert provenance.generator(0).device == CPU
+    assert generator(0).device == CPU
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def test_generators_live_on_the_cpu() -> None:
 )
 def test_an_unknown_device_is_refused(name: str) -> None:
     with pytest.raises(StudyError, match="unknown device"):
-        provenance.pick_device(name)
+        pick_device(name)
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:1"])
@@ -55,21 +57,21 @@ def test_a_missing_cuda_device_is_an_error_and_no_fall_back(name: str, monkeypat
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(StudyError, match=rf"device '{name}' was asked for, but torch .* sees 0 CUDA devices; use"):
-        provenance.pick_device(name)
+        pick_device(name)
 
 
 def test_the_second_of_one_cuda_device_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert provenance.pick_device("cuda:0") == torch.device("cuda:0")
+    assert pick_device("cuda:0") == torch.device("cuda:0")
     with pytest.raises(StudyError, match="sees 1 CUDA devices"):
-        provenance.pick_device("cuda:1")
+        pick_device("cuda:1")
 
 
 def test_a_missing_mps_device_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(StudyError, match="'mps' was asked for, but torch sees none"):
-        provenance.pick_device("mps")
+        pick_device("mps")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_a_missing_mps_device_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
 def test_auto_takes_the_best_there_is(cuda: bool, mps: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert provenance.pick_device().type == expected
+    assert pick_device().type == expected
 
 
 def test_the_stamp_is_plain_json_and_holds_what_a_reader_needs() -> None:
@@ -122,5 +124,5 @@ def test_commit_is_unknown_outside_git_and_without_git(tmp_path: Path, monkeypat
 
 def test_peak_memory_is_in_megabytes_of_this_process() -> None:
     hold = torch.ones(25_000_000)  # 100 MB, written to
-    assert 100 < provenance.peak_memory_mb(CPU) < 100_000
+    assert 100 < peak_memory_mb(CPU) < 100_000
     del hold

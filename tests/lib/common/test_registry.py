@@ -7,8 +7,8 @@ import pickle
 
 import pytest
 
-from lib.errors import StudyError, nearest
-from lib.registry import Registry
+from lib.common.errors import StudyError, nearest
+from lib.common.registry import Registry
 
 
 @pytest.fixture

@@ -14,14 +14,15 @@ import tiny_originals as tiny
 from PIL import Image
 from test_manifests import CARD, make_set
 
-from lib import data_cli, manifests
-from lib.datasets.checks import check
-from lib.errors import StudyError
+from lib.common.errors import StudyError
+from lib.data import cli, prepared_folder
+from lib.data.cards import all_cards, find_card
+from lib.data.preparation.checks import check_prepared
 
 
 def call(*words: str | Path) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib")
-    data_cli.add_parser(parser.add_subparsers(required=True))
+    cli.add_parser(parser.add_subparsers(required=True))
     options = parser.parse_args(["data", *map(str, words)])
     return options.run(options)
 
@@ -46,11 +47,11 @@ def test_list_shows_every_card_and_the_root(root: Path, capsys: pytest.CaptureFi
     assert call("list") == 0
     out = capsys.readouterr().out
     lines = {line.split()[0]: line for line in out.splitlines()}
-    assert set(manifests.cards()) <= set(lines)
+    assert set(all_cards()) <= set(lines)
     assert "6 pairs" in lines["mine"]
     assert "no " in lines["busi"]
     assert "drawn on demand" in lines["sim_natural"]
-    for name in set(manifests.cards()) - {"mine"}:
+    for name in set(all_cards()) - {"mine"}:
         assert re.search(r"  (CC|MIT|BSD|Apache)[^:;]*$", lines[name]), lines[name]
     assert f"data root: {root} (from the variable STUDY_DATA)" in out
 
@@ -82,7 +83,7 @@ def test_an_unknown_name_is_a_users_mistake(root: Path):
 
 
 def errors() -> str:
-    return "\n".join(finding.text for finding in check(manifests.find("mine")) if finding.level == "error")
+    return "\n".join(finding.text for finding in check_prepared(find_card("mine")) if finding.level == "error")
 
 
 def edit_index(root: Path, old: str, new: str) -> None:
@@ -143,7 +144,7 @@ def write_checksums(root: Path, inside: bool) -> None:
 @pytest.mark.parametrize("inside", [True, False])
 def test_bytes_are_verified(root: Path, inside: bool):
     write_checksums(root, inside)
-    assert [finding.text for finding in check(manifests.find("mine")) if "13 files agree with" in finding.text]
+    assert [finding.text for finding in check_prepared(find_card("mine")) if "13 files agree with" in finding.text]
     Image.fromarray(np.full((8, 10), 1, np.uint8)).save(root / "mine/images/0000.png")
     assert "1 files differ from" in errors()
     (root / "mine/images/0000.png").unlink()
@@ -155,7 +156,9 @@ def test_bytes_are_verified(root: Path, inside: bool):
 
 def test_counts_name_the_part_or_the_difference(root: Path):
     def levels() -> dict[str, str]:
-        return {finding.level: finding.text for finding in check(manifests.find("mine")) if "pairs in" in finding.text}
+        return {
+            finding.level: finding.text for finding in check_prepared(find_card("mine")) if "pairs in" in finding.text
+        }
 
     card = root / "mine/card.toml"
     card.write_text(CARD.replace("pairs = 6", "pairs = 9"))
@@ -172,7 +175,7 @@ def test_check_writes_nothing(root: Path):
 
 
 def test_fetch_and_prepare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setattr(manifests, "manifest_dir", lambda: tmp_path / "cards")
+    monkeypatch.setattr(prepared_folder, "manifest_dir", lambda: tmp_path / "cards")
     files = tiny.nuclei() | {f"stage1_train/{n}/images/{n}.png": tiny.encoded(tiny.picture(n)) for n in range(3, 6)}
     files |= {f"stage1_train/{n}/masks/0.png": tiny.encoded(tiny.disk().astype(np.uint8) * 255) for n in range(3, 6)}
     tiny.write_card("nuclei", files, tmp_path / "cards")

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import tiny_originals as tiny
 
-from lib import manifests
-from lib.card import Card
-from lib.datasets import fetch as fetching
-from lib.datasets.fetch import fetch
-from lib.datasets.originals import Original, originals, originals_dir
-from lib.errors import StudyError
+from lib.common.errors import StudyError
+from lib.data import prepared_folder
+from lib.data.cards import Card, find_card
+from lib.data.preparation import fetch as preparation_fetch
+from lib.data.preparation.fetch import TRIES, MovingLine, address, fetch
+from lib.data.preparation.originals import Original, originals, originals_dir
 
 FILES = {"a folder/one (1).bin": b"first", "a folder/two.bin": b"second" * 1000, "three.bin": b"third"}
 
@@ -61,7 +61,7 @@ class Mirror:
 @pytest.fixture
 def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(fetching, "PAUSE", 0.01)
+    monkeypatch.setattr(preparation_fetch, "PAUSE", 0.01)
     mirror = Mirror(FILES)
     yield mirror
     mirror.server.shutdown()
@@ -70,9 +70,9 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mirror: Mirror) -> Card:
-    monkeypatch.setattr(manifests, "manifest_dir", lambda: tmp_path / "cards")
+    monkeypatch.setattr(prepared_folder, "manifest_dir", lambda: tmp_path / "cards")
     tiny.write_card("busi", FILES, tmp_path / "cards", mirror.address + "{repository}/{commit}/")
-    return manifests.find("busi")
+    return find_card("busi")
 
 
 def quiet(line: str) -> None:
@@ -125,7 +125,7 @@ def test_a_cut_off_download_is_tried_again(card: Card, mirror: Mirror):
     mirror.faults["two.bin"] = "cut"
     with pytest.raises(StudyError, match="cut off"):
         fetch(card, show=quiet)
-    assert mirror.asked.count("two.bin") == fetching.TRIES
+    assert mirror.asked.count("two.bin") == TRIES
 
 
 def test_a_busy_server_is_asked_again(card: Card, mirror: Mirror):
@@ -151,7 +151,7 @@ def test_no_network_is_said(card: Card):
 
 
 def test_a_silent_server_is_given_up(card: Card, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(fetching, "SECONDS", (0.05, 0.05))
+    monkeypatch.setattr(preparation_fetch, "SECONDS", (0.05, 0.05))
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(50)
@@ -167,15 +167,15 @@ def test_what_is_no_address_is_refused(card: Card):
 def test_an_address_is_the_base_with_repository_commit_and_path():
     row = Original("own/repo", "abc", "a b/c (1).png", 1, "0" * 64)
     wanted = "http://x/own/repo/abc/a%20b/c%20%281%29.png"
-    assert fetching.address(row, "http://x/{repository}/{commit}/") == wanted
-    assert fetching.address(row, "http://x") == fetching.address(row, "http://x/") == wanted
+    assert address(row, "http://x/{repository}/{commit}/") == wanted
+    assert address(row, "http://x") == address(row, "http://x/") == wanted
 
 
 def test_a_full_disk_is_said(card: Card, monkeypatch: pytest.MonkeyPatch):
     class Full:
         free = 10
 
-    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda folder: Full)
+    monkeypatch.setattr(preparation_fetch.shutil, "disk_usage", lambda folder: Full)
     with pytest.raises(StudyError, match=r"0 MB are to be fetched, but .* has 0 MB free; make room, or set STUDY_HOME"):
         fetch(card, show=quiet)
 
@@ -241,7 +241,7 @@ def test_a_table_may_not_point_outside(card: Card):
 
 
 def test_progress_counts_and_tells_the_time_left(capsys: pytest.CaptureFixture[str]):
-    line = fetching.MovingLine("files fetched", 4, 8.0, every=0.0)
+    line = MovingLine("files fetched", 4, 8.0, every=0.0)
     line(1, megabytes=2.0)
     assert "1 of 4 files fetched, 2.0 of 8.0 MB, 0 s left" in capsys.readouterr().err
     line(0)

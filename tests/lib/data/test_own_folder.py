@@ -11,9 +11,11 @@ import tiny_originals as tiny
 from PIL import Image
 from test_data_cli import call, gray
 
-from lib import manifests, paths
-from lib.datasets import own
-from lib.errors import StudyError
+from lib.common import paths
+from lib.common.errors import StudyError
+from lib.data.cards import find_card
+from lib.data.preparation import own_folder as preparation_own_folder
+from lib.data.prepared_folder import read_prepared
 
 
 def own_folder(tmp_path: Path, apart: bool, mask: np.ndarray | None = None, suffix: str = "png") -> Path:
@@ -36,10 +38,10 @@ def test_a_users_folder_becomes_a_task(apart: bool, suffix: str, tmp_path: Path,
     assert call("card", own_folder(tmp_path, apart, suffix=suffix), "--licence", 'mine "for now" \\ later') == 0
     out = capsys.readouterr().out
     assert "warning: no groups were given, so every image is its own group" in out
-    card = manifests.find("my_scans_2")
+    card = find_card("my_scans_2")
     assert card.licence == 'mine "for now" \\ later'
     assert (card.pairs, card.groups, card.split.folds) == (5, 5, 5)
-    data = manifests.read(card)
+    data = read_prepared(card)
     assert data.images[0].shape == (148, 256)
     assert abs(data.masks[0].mean() - 75 * 75 / (150 * 260)) < 0.01
     assert call("check") == 0
@@ -53,15 +55,15 @@ def test_a_users_groups_are_kept(table: str, column: str, tmp_path: Path, capsys
     (folder / table).write_text(f"{column},group\n" + "".join(f"s{n}.png,p{n % 3}\n" for n in range(5)))
     assert call("card", folder, "--name", "grouped") == 0
     assert "warning" not in capsys.readouterr().out
-    card = manifests.find("grouped")
-    assert manifests.read(card).groups == ["p0", "p1", "p2", "p0", "p1"]
+    card = find_card("grouped")
+    assert read_prepared(card).groups == ["p0", "p1", "p2", "p0", "p1"]
     assert (card.groups, card.split.folds) == (3, 3)
 
 
 def test_an_index_without_groups_is_no_obstacle(tmp_path: Path):
     folder = own_folder(tmp_path, apart=True)
     (folder / "index.csv").write_text("id,age\ns0,40\n")
-    assert not own.pairs_in(folder)[0].group
+    assert not preparation_own_folder.pairs_in(folder)[0].group
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,7 @@ def test_groups_as_a_spreadsheet_writes_them(tmp_path: Path):
         call("card", folder)
     (folder / "groups.csv").write_text(table, encoding="utf-8-sig")
     assert call("card", folder, "--name", "marked") == 0
-    assert manifests.read(manifests.find("marked")).groups[0] == "M\u00fcller 0"
+    assert read_prepared(find_card("marked")).groups[0] == "M\u00fcller 0"
 
 
 def test_masks_that_are_not_binary_need_a_choice(tmp_path: Path):
@@ -100,7 +102,7 @@ def test_masks_that_are_not_binary_need_a_choice(tmp_path: Path):
     with pytest.raises(StudyError, match="no mask holds the value 3; the values found are 0, 1, 2, 7"):
         call("card", folder, "--foreground", "1,3")
     assert call("card", folder, "--foreground", "1,7") == 0
-    found = manifests.read(manifests.find("my_scans_2")).masks[0].mean()
+    found = read_prepared(find_card("my_scans_2")).masks[0].mean()
     assert abs(found - 50 / 150) < 0.02  # edges fall between pixels of the reduced mask
     with pytest.raises(SystemExit):
         call("card", folder, "--foreground", "one")

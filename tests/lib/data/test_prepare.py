@@ -10,34 +10,37 @@ import pytest
 import tiny_originals as tiny
 from PIL import Image
 
-from lib import manifests
-from lib.card import Card
-from lib.datasets import pictures, recipes
-from lib.datasets.checks import check
-from lib.datasets.prepare import prepare
-from lib.errors import StudyError
+from lib.common.errors import StudyError
+from lib.data import prepared_folder
+from lib.data.cards import Card, all_cards, find_card
+from lib.data.preparation import conversion, dataset_recipes
+from lib.data.preparation.checks import check_prepared
+from lib.data.preparation.prepare import prepare
+from lib.data.prepared_folder import INDEX_COLUMNS, Prepared, read_prepared, read_table
 
 
 @pytest.fixture
 def set_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, study_home: Path):
     """Makes the tiny originals of a dataset, its card and table; returns the card and the folder of originals."""
-    monkeypatch.setattr(manifests, "manifest_dir", lambda: tmp_path / "cards")
+    monkeypatch.setattr(prepared_folder, "manifest_dir", lambda: tmp_path / "cards")
 
     def make(name: str) -> tuple[Card, Path]:
         files = tiny.SETS[name]()
         tiny.write_card(name, files, tmp_path / "cards")
-        return manifests.find(name), tiny.write(files, tmp_path / "originals")
+        return find_card(name), tiny.write(files, tmp_path / "originals")
 
     return make
 
 
-def prepared(card: Card, originals: Path) -> tuple[dict[str, dict[str, str]], manifests.Prepared]:
+def prepared(card: Card, originals: Path) -> tuple[dict[str, dict[str, str]], Prepared]:
     """Rows of the index by source, and what was read back."""
     prepare(card, folder=originals, show=lambda line: None)
-    rows = manifests.read_table(card.path / "index.csv", manifests.INDEX_COLUMNS)
+    rows = read_table(card.path / "index.csv", INDEX_COLUMNS)
     assert [row["id"] for row in rows] == [f"{number:04d}" for number in range(len(rows))]
-    assert not [finding for finding in check(card) if finding.level == "error" and "folds need" not in finding.text]
-    return {row["source"]: row for row in rows}, manifests.read(card)
+    assert not [
+        finding for finding in check_prepared(card) if finding.level == "error" and "folds need" not in finding.text
+    ]
+    return {row["source"]: row for row in rows}, read_prepared(card)
 
 
 def test_busi(set_up):
@@ -85,7 +88,7 @@ def test_ccp(set_up):
     mask = np.zeros((100, 60), np.uint8)
     mask[10:90, 20:40] = 1
     assert (data.masks[0] == mask).all()
-    whole = np.asarray(pictures.gray(next(originals.rglob("0001.jpg"))))
+    whole = np.asarray(conversion.to_gray(next(originals.rglob("0001.jpg"))))
     changed = np.argwhere(data.images[0] != whole)
     assert changed.min(axis=0).tolist() >= [9, 18]
     assert changed.max(axis=0).tolist() <= [25, 42]  # the upper 18 % of 80 rows, columns of the person
@@ -98,13 +101,13 @@ def test_heads_are_squares_of_one_value():
     head = np.zeros_like(mask)
     head[10:20, 25:35] = True
     image = tiny.picture(0, 100, 60)
-    result = recipes.pixelate_head(image, mask, head)
+    result = dataset_recipes.pixelate_head(image, mask, head)
     assert len(np.unique(result[9:16, 23:30])) == 1
     assert len(np.unique(result[9:25, 23:37])) <= 6  # three rows by two columns of squares
     outside = np.ones_like(mask)
     outside[9:25, 23:37] = False
     assert (result[outside] == image[outside]).all()
-    assert (recipes.pixelate_head(image, mask & False, head) == image).all()
+    assert (dataset_recipes.pixelate_head(image, mask & False, head) == image).all()
 
 
 def test_camvid(set_up):
@@ -131,8 +134,8 @@ def test_nuclei(set_up):
 
 
 def test_every_real_card_has_a_recipe():
-    real = {name for name, card in manifests.cards().items() if card.fetch == "table"}
-    assert real == set(recipes.RECIPES) == set(tiny.SETS)
+    real = {name for name, card in all_cards().items() if card.fetch == "table"}
+    assert real == set(dataset_recipes.RECIPES) == set(tiny.SETS)
 
 
 def test_missing_originals_are_refused_or_said(set_up):
@@ -144,7 +147,7 @@ def test_missing_originals_are_refused_or_said(set_up):
     said: list[str] = []
     prepare(card, folder=originals, allow_partial=True, show=said.append)
     assert "1 of 4 originals are missing" in said[0]
-    assert len(manifests.read(card).ids) == 4
+    assert len(read_prepared(card).ids) == 4
 
 
 def test_a_wrong_original_is_refused(set_up):
@@ -186,11 +189,11 @@ def test_a_full_disk_leaves_nothing_behind(set_up, monkeypatch: pytest.MonkeyPat
 
 
 def test_masks_without_any_foreground_are_refused(tmp_path: Path):
-    item = pictures.Item("a", "a", "x", tiny.picture(0), tiny.disk() & False)
+    item = conversion.Item("a", "a", "x", tiny.picture(0), tiny.disk() & False)
     with pytest.raises(StudyError, match="none of the 1 masks holds any foreground; is this the right label"):
-        pictures.write_folder([item], tmp_path / "set")
+        conversion.write_folder([item], tmp_path / "set")
     with pytest.raises(StudyError, match="no image was left to write"):
-        pictures.write_folder([], tmp_path / "set")
+        conversion.write_folder([], tmp_path / "set")
     assert not list(tmp_path.glob(".set*"))
 
 
@@ -199,19 +202,19 @@ def test_masks_without_any_foreground_are_refused(tmp_path: Path):
     [((512, 256), (256, 128)), ((300, 200), (256, 171)), ((200, 100), (200, 100)), ((9000, 2), (256, 1))],
 )
 def test_pictures_are_reduced_and_never_enlarged(size: tuple[int, int], expected: tuple[int, int]):
-    image = pictures.shrink(Image.new("L", size, 77))
+    image = conversion.shrink(Image.new("L", size, 77))
     assert image.shape == expected[::-1]
     assert (image == 77).all()
-    assert pictures.shrink_mask(np.ones(size[::-1], bool)).shape == expected[::-1]
+    assert conversion.shrink_mask(np.ones(size[::-1], bool)).shape == expected[::-1]
 
 
 def test_halving_is_an_average_and_masks_take_the_larger_half():
     pattern = np.tile(np.array([[0, 100], [100, 200]], np.uint8), (256, 256))
-    assert (pictures.shrink(Image.fromarray(pattern)) == 100).all()
+    assert (conversion.shrink(Image.fromarray(pattern)) == 100).all()
     quarter = np.tile(np.array([[1, 0], [0, 0]], bool), (256, 256))
     half = np.tile(np.array([[1, 1], [0, 0]], bool), (256, 256))
-    assert not pictures.shrink_mask(quarter).any()
-    assert pictures.shrink_mask(half).all()
+    assert not conversion.shrink_mask(quarter).any()
+    assert conversion.shrink_mask(half).all()
 
 
 def test_near_duplicates_are_chained():
@@ -219,31 +222,31 @@ def test_near_duplicates_are_chained():
     prints = [base, ~base, base.copy(), base.copy()]
     prints[2][:10] = True
     prints[3][:20] = True  # 20 from the first, but 10 from the third
-    assert pictures.chains(prints, 10).tolist() == [0, 1, 0, 0]
-    assert pictures.chains(prints, 9).tolist() == [0, 1, 2, 3]
-    assert pictures.first_of_chain(prints, 10) == [0, 1]
-    assert pictures.chains([], 10).tolist() == []
+    assert conversion.chains(prints, 10).tolist() == [0, 1, 0, 0]
+    assert conversion.chains(prints, 9).tolist() == [0, 1, 2, 3]
+    assert conversion.first_of_chain(prints, 10) == [0, 1]
+    assert conversion.chains([], 10).tolist() == []
 
 
 def test_fingerprints_ignore_size_and_brightness():
     smooth = Image.fromarray(tiny.picture(5, 16, 17)).resize((170, 160), Image.Resampling.BICUBIC)
     brighter = smooth.resize((85, 80)).point(lambda value: 20 + value * 0.8)
     other = Image.fromarray(tiny.picture(6, 16, 17)).resize((170, 160), Image.Resampling.BICUBIC)
-    bits = pictures.fingerprint(smooth)
-    assert (bits != pictures.fingerprint(brighter)).sum() < 20
-    assert (bits != pictures.fingerprint(other)).sum() > 80
+    bits = conversion.fingerprint(smooth)
+    assert (bits != conversion.fingerprint(brighter)).sum() < 20
+    assert (bits != conversion.fingerprint(other)).sum() > 80
 
 
 def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path):
     deep = np.linspace(1000, 3000, 256).astype(np.uint16).reshape(16, 16)
     Image.fromarray(deep).save(tmp_path / "deep.tif")
-    shallow = np.asarray(pictures.gray(tmp_path / "deep.tif"))
+    shallow = np.asarray(conversion.to_gray(tmp_path / "deep.tif"))
     assert shallow.dtype == np.uint8
     assert (shallow.min(), shallow.max()) == (0, 255)
     assert (np.diff(shallow.ravel().astype(int)) >= 0).all()
     Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "nan.tif")
     with pytest.raises(StudyError, match=r"nan\.tif: holds values that are not finite"):
-        pictures.gray(tmp_path / "nan.tif")
+        conversion.to_gray(tmp_path / "nan.tif")
 
 
 def test_label_values_are_read_from_every_kind_of_file(tmp_path: Path):
@@ -256,11 +259,11 @@ def test_label_values_are_read_from_every_kind_of_file(tmp_path: Path):
     palette.save(tmp_path / "palette.png")
     Image.fromarray(np.repeat(labels[:, :, None], 3, 2)).save(tmp_path / "rgb.png")
     for name in ("gray", "palette", "rgb"):
-        assert (pictures.values(tmp_path / f"{name}.png") == labels).all(), name
+        assert (conversion.mask_values(tmp_path / f"{name}.png") == labels).all(), name
     Image.fromarray(labels > 0).save(tmp_path / "bit.png")
-    assert (pictures.values(tmp_path / "bit.png") == (labels > 0)).all()
+    assert (conversion.mask_values(tmp_path / "bit.png") == (labels > 0)).all()
     color = np.zeros((4, 5, 3), np.uint8)
     color[0, 0] = [255, 0, 0]
     Image.fromarray(color).save(tmp_path / "color.png")
     with pytest.raises(StudyError, match="one value per label, got a color picture with 2 colors"):
-        pictures.values(tmp_path / "color.png")
+        conversion.mask_values(tmp_path / "color.png")

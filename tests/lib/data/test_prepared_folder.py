@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lib import manifests, paths
-from lib.card import load_card
-from lib.datasets.originals import originals
-from lib.errors import StudyError
+from lib.common import paths
+from lib.common.errors import StudyError
+from lib.data.cards import all_cards, find_card, load_card, root_note
+from lib.data.preparation.originals import originals
+from lib.data.prepared_folder import INDEX_COLUMNS, read_prepared, read_table
+from lib.data.tasks.folds import assign_folds
 
 CARD = """
 name = "mine"
@@ -38,7 +40,7 @@ def make_set(root: Path, name: str = "mine", card: str = CARD, groups: Sequence[
     folder = root / name
     for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True)
-    lines = [",".join(manifests.INDEX_COLUMNS)]
+    lines = [",".join(INDEX_COLUMNS)]
     for number, group in enumerate(groups):
         image = np.full((8, 10), 10 * number, np.uint8)
         mask = np.zeros((8, 10), np.uint8)
@@ -58,7 +60,7 @@ def card_file(tmp_path: Path, text: str) -> Path:
 
 
 def test_project_cards_are_complete():
-    cards = manifests.cards()
+    cards = all_cards()
     assert {"busi", "usgra", "cxr_lungs", "ccp", "camvid", "em_membranes", "nuclei"} <= set(cards)
     assert {"sim_natural", "sim_ultrasound", "sim_radiograph"} <= set(cards)
     for name, card in cards.items():
@@ -80,7 +82,7 @@ def test_project_cards_are_complete():
 def test_reading_gives_back_what_was_planted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     folder = make_set(tmp_path / "data")
     monkeypatch.setenv("STUDY_DATA", str(tmp_path / "data"))
-    prepared = manifests.read(manifests.find("mine"))
+    prepared = read_prepared(find_card("mine"))
     assert prepared.ids == [f"{number:04d}" for number in range(6)]
     assert prepared.groups == list("aabbcc")
     for number, (image, mask) in enumerate(zip(prepared.images, prepared.masks, strict=True)):
@@ -99,17 +101,17 @@ def test_masks_of_zero_and_one_are_read(monkeypatch: pytest.MonkeyPatch, tmp_pat
     folder = make_set(tmp_path / "data")
     Image.fromarray(np.eye(8, 10, dtype=np.uint8)).save(folder / "masks" / "0000.png")
     monkeypatch.setenv("STUDY_DATA", str(tmp_path / "data"))
-    assert manifests.read(manifests.find("mine")).masks[0].sum() == 8
+    assert read_prepared(find_card("mine")).masks[0].sum() == 8
 
 
 def test_a_missing_folder_says_where_it_was_looked_for():
     with pytest.raises(StudyError, match=r"busi_breast_ultrasound does not exist; data root: .*HOME.*data fetch busi"):
-        manifests.read(manifests.find("busi"))
+        read_prepared(find_card("busi"))
 
 
 def test_a_simulated_set_has_no_folder():
     with pytest.raises(StudyError, match="sim_natural is simulated: it is drawn on demand"):
-        manifests.read(manifests.find("sim_natural"))
+        read_prepared(find_card("sim_natural"))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_a_faulty_mask_is_named(
     if picture is not None:
         Image.fromarray(picture).save(folder / "masks" / "0002.png")
     with pytest.raises(StudyError, match=message):
-        manifests.read(manifests.find("mine"))
+        read_prepared(find_card("mine"))
 
 
 def test_a_damaged_picture_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -139,7 +141,7 @@ def test_a_damaged_picture_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     whole = (folder / "images" / "0001.png").read_bytes()
     (folder / "images" / "0001.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(StudyError, match=r"0001\.png: not a readable picture"):
-        manifests.read(manifests.find("mine"))
+        read_prepared(find_card("mine"))
 
 
 @pytest.mark.parametrize(
@@ -176,20 +178,20 @@ def test_a_users_card_may_not_shadow_the_projects(monkeypatch: pytest.MonkeyPatc
     make_set(tmp_path / "data", card=CARD.replace('"mine"', '"busi"'))
     monkeypatch.setenv("STUDY_DATA", str(tmp_path / "data"))
     with pytest.raises(StudyError, match=r"the name 'busi' is taken by .*busi\.toml; choose another name"):
-        manifests.cards()
+        all_cards()
 
 
 def test_an_unknown_dataset_gets_the_nearest_name():
     with pytest.raises(StudyError, match=r"unknown dataset 'bussi'; did you mean 'busi'\?.*data root"):
-        manifests.find("bussi")
+        find_card("bussi")
 
 
 def test_a_table_with_a_short_row_is_refused(tmp_path: Path):
     (tmp_path / "t.csv").write_text("a,b\n1,2\n3\n")
     with pytest.raises(StudyError, match=r"t\.csv, line 3: the row does not have the header's 2 cells"):
-        manifests.read_table(tmp_path / "t.csv", ["a"])
+        read_table(tmp_path / "t.csv", ["a"])
     with pytest.raises(StudyError, match="column c is missing; the header is a, b"):
-        manifests.read_table(tmp_path / "t.csv", ["a", "c"])
+        read_table(tmp_path / "t.csv", ["a", "c"])
 
 
 @settings(max_examples=50, deadline=None)
@@ -198,7 +200,7 @@ def test_folds_keep_groups_whole_and_even(numbers: list[int], count: int, random
     groups = [f"g{number}" for number in numbers]
     if len(set(groups)) < count:
         return
-    fold = manifests.folds(groups, count, "set")
+    fold = assign_folds(groups, count, "set")
     assert fold.dtype == np.int64
     of_group: dict[str, set[int]] = {}
     for group, place in zip(groups, fold.tolist(), strict=True):
@@ -210,20 +212,20 @@ def test_folds_keep_groups_whole_and_even(numbers: list[int], count: int, random
     assert sizes.max() - sizes.min() <= largest
     order = list(range(len(groups)))
     random.shuffle(order)
-    shuffled = manifests.folds([groups[place] for place in order], count, "set")
+    shuffled = assign_folds([groups[place] for place in order], count, "set")
     assert (shuffled == fold[order]).all()  # the order of the listing does not matter
 
 
 def test_folds_of_two_sets_are_unrelated():
     groups = [f"g{number}" for number in range(60)]
-    assert (manifests.folds(groups, 5, "one") != manifests.folds(groups, 5, "two")).any()
+    assert (assign_folds(groups, 5, "one") != assign_folds(groups, 5, "two")).any()
 
 
 def test_fewer_groups_than_folds_are_refused():
     with pytest.raises(StudyError, match="set: 5 folds need at least as many groups, got 2 groups"):
-        manifests.folds(["a", "b", "a"], 5, "set")
+        assign_folds(["a", "b", "a"], 5, "set")
 
 
 def test_data_root_is_named_with_its_origin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("STUDY_DATA", str(tmp_path))
-    assert manifests.root_note() == f"data root: {paths.data_root()} (from the variable STUDY_DATA)"
+    assert root_note() == f"data root: {paths.data_root()} (from the variable STUDY_DATA)"

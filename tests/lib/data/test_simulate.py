@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion, label
 
-from lib.errors import StudyError
-from lib.simulate import SIMULATORS, fields, natural, radiograph, simulate, ultrasound
+from lib.common.errors import StudyError
+from lib.data.simulate import SIMULATORS, fields, natural, radiograph, simulate, ultrasound
 
 NAMES = ("natural", "ultrasound", "radiograph")
 FOREGROUND = {"natural": (0.15, 0.35), "ultrasound": (0.05, 0.18), "radiograph": (0.25, 0.5)}  # bounds of the mean

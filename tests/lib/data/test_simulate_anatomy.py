@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib.errors import StudyError
-from lib.simulate import anatomy
-from lib.simulate.anatomy import CONTRASTS, TISSUES, Tissue, slices, tissue_maps, volume
-from lib.simulate.shapes import Canvas, blend, ellipsoid, folds, smooth_volume, tube
+from lib.common.errors import StudyError
+from lib.data.simulate import anatomy
+from lib.data.simulate.anatomy import CONTRASTS, TISSUES, Tissue, slices, tissue_maps, volume
+from lib.data.simulate.shapes import Canvas, blend, ellipsoid, folds, smooth_volume, tube
 
 SIZE = 40
 

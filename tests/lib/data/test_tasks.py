@@ -11,10 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lib import batches, simulate, tasks
-from lib.batches import Batches, augment, batch_order
-from lib.errors import StudyError
-from lib.tasks import TASKS, Task, get_task, load, peek, split, standardize
+from lib.common.errors import StudyError
+from lib.data import simulate
+from lib.data.tasks.images import _load, first_images, load_task, standardize
+from lib.data.tasks.splits import split
+from lib.data.tasks.task import TASKS, Task, get_task
+from lib.training import batches
+from lib.training.batches import Batches, augment, batch_order
 
 CARD = """
 name = "{name}"
@@ -34,9 +37,9 @@ rule = "by group"
 
 @pytest.fixture(autouse=True)
 def nothing_remembered():
-    tasks._load.cache_clear()
+    _load.cache_clear()
     yield
-    tasks._load.cache_clear()
+    _load.cache_clear()
 
 
 def prepare(
@@ -83,12 +86,12 @@ def test_images_are_averaged_and_masks_follow_the_majority(data_root: Path) -> N
     image = np.kron(blocks, np.ones((4, 4)))
     masks = [np.kron(mask.reshape(16, 16), np.ones((2, 2)))] * 3
     prepare(data_root, [image] * 3, masks, ["a", "b", "c"])
-    data = load("planted", 8)
+    data = load_task("planted", 8)
     assert data.images.shape == (3, 1, 8, 8)
     assert data.masks.shape == (3, 8, 8)
     assert (data.images.dtype, data.masks.dtype) == (torch.float32, torch.uint8)
     assert torch.equal(data.masks[0], torch.from_numpy(parts >= 2).to(torch.uint8))
-    same_size = load("planted", 32)
+    same_size = load_task("planted", 32)
     torch.testing.assert_close(same_size.images[0, 0], torch.from_numpy(image).float() / 255)
     assert torch.equal(same_size.masks[0], torch.from_numpy(masks[0]).to(torch.uint8))
 
@@ -98,7 +101,7 @@ def test_pictures_of_any_shape_become_squares_that_show_all_of_them(data_root: P
     shapes = [(40, 64), (64, 40), (8, 6), (200, 16)]
     masks = [np.tile(np.arange(width) >= width / 2, (height, 1)) for height, width in shapes]
     prepare(data_root, [50 + 150 * mask for mask in masks], masks, list("abcd"))
-    data = load("planted", 16)
+    data = load_task("planted", 16)
     expected = torch.tensor([0] * 8 + [1] * 8, dtype=torch.uint8).expand(4, 16, 16)
     assert torch.equal(data.masks, expected)
     assert torch.equal((data.images[:, 0] > 0.5).to(torch.uint8), expected)
@@ -108,7 +111,7 @@ def test_pictures_of_any_shape_become_squares_that_show_all_of_them(data_root: P
 
 def test_ids_and_groups_come_in_the_order_of_the_index(data_root: Path) -> None:
     planted(data_root, 9)
-    data = load("planted", 16)
+    data = load_task("planted", 16)
     assert data.ids == [f"p{n}" for n in range(9)]
     assert data.groups == [f"g{n // 2}" for n in range(9)]
 
@@ -132,29 +135,29 @@ def test_a_card_that_comes_later_or_changes_is_noticed(data_root: Path) -> None:
 
 def test_a_change_of_the_data_changes_the_digest(data_root: Path) -> None:
     folder = planted(data_root)
-    before = load("planted", 16).digest
-    tasks._load.cache_clear()
-    assert load("planted", 16).digest == before
+    before = load_task("planted", 16).digest
+    _load.cache_clear()
+    assert load_task("planted", 16).digest == before
     Image.fromarray(np.zeros((16, 16), np.uint8)).save(folder / "images" / "p3.png")
-    tasks._load.cache_clear()
-    assert load("planted", 16).digest != before
+    _load.cache_clear()
+    assert load_task("planted", 16).digest != before
 
 
 def test_loading_again_costs_nothing_until_the_root_changes(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted(data_root)
-    first = load("planted", 16)
-    assert load("planted", 16) is first
+    first = load_task("planted", 16)
+    assert load_task("planted", 16) is first
     planted(tmp_path / "other", 12)
     monkeypatch.setenv("STUDY_DATA", str(tmp_path / "other"))
-    assert len(load("planted", 16).ids) == 12
+    assert len(load_task("planted", 16).ids) == 12
 
 
 def test_an_unknown_task_names_the_nearest_and_the_data_root(data_root: Path) -> None:
     planted(data_root)
     with pytest.raises(StudyError, match=r"unknown task 'plantd'; did you mean 'planted'\?") as caught:
-        load("plantd", 16)
+        load_task("plantd", 16)
     assert "sim_ultrasound" in str(caught.value)
     assert f"data root: {data_root}" in str(caught.value)
     assert "STUDY_DATA" in str(caught.value)
@@ -163,7 +166,7 @@ def test_an_unknown_task_names_the_nearest_and_the_data_root(data_root: Path) ->
 def test_a_missing_picture_is_an_error_with_the_data_root(data_root: Path) -> None:
     (planted(data_root) / "masks" / "p4.png").unlink()
     with pytest.raises(StudyError, match=r"p4.png is listed in the index but missing; data root: "):
-        load("planted", 16)
+        load_task("planted", 16)
 
 
 # ---- simulated sets ---------------------------------------------------------------------------------------------
@@ -174,16 +177,16 @@ SIMULATED = [name for name, task in TASKS.items() if task.kind == "simulated" an
 @pytest.mark.parametrize("name", SIMULATED)
 def test_simulated_sets_are_drawn_once_and_read_afterwards(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TASKS, name, dataclasses.replace(TASKS[name], images=6))
-    first = load(name, 32)
+    first = load_task(name, 32)
     assert first.images.shape == (6, 1, 32, 32)
     assert first.masks.shape == (6, 32, 32)
     assert first.images.dtype == torch.float32
     assert 0 <= first.images.min() < first.images.max() <= 1
     assert first.masks.unique().tolist() == [0, 1]
     assert len(set(first.ids)) == len(set(first.groups)) == 6
-    tasks._load.cache_clear()
+    _load.cache_clear()
     monkeypatch.setattr(simulate, "simulate", None)  # must not be called again
-    again = load(name, 32)
+    again = load_task(name, 32)
     assert again is not first
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.masks, again.masks)
@@ -210,20 +213,20 @@ def stored(home: Path) -> list[Path]:
 
 
 def test_a_simulator_of_the_users_own_makes_a_task(own: Task) -> None:
-    data = load("own", 32)
+    data = load_task("own", 32)
     torch.testing.assert_close(data.images, torch.full((5, 1, 32, 32), 51 / 255))
     assert data.masks.float().mean() == 0.5
 
 
 def test_other_settings_are_drawn_anew(own: Task, study_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load("own", 32)
-    load("own", 40)
+    load_task("own", 32)
+    load_task("own", 40)
     for change in ({"images": 6}, {"dials": {"level": 0.4}}):
-        tasks._load.cache_clear()
+        _load.cache_clear()
         monkeypatch.setitem(TASKS, "own", dataclasses.replace(own, **change))
-        load("own", 32)
+        load_task("own", 32)
     assert len(stored(study_home)) == 4
-    assert load("own", 32).images.mean() == pytest.approx(0.4)
+    assert load_task("own", 32).images.mean() == pytest.approx(0.4)
 
 
 def test_a_change_of_the_simulators_code_is_drawn_anew(
@@ -236,47 +239,47 @@ def test_a_change_of_the_simulators_code_is_drawn_anew(
     (shared / "fields.py").write_text("first = 1")
     monkeypatch.setattr(simulate, "__file__", str(shared / "__init__.py"))
     for _ in range(2):
-        load("own", 32)
-        tasks._load.cache_clear()
+        load_task("own", 32)
+        _load.cache_clear()
     assert len(stored(study_home)) == 1
     (shared / "fields.py").write_text("second = 2")
-    load("own", 32)
+    load_task("own", 32)
     assert len(stored(study_home)) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"\x93NUMPY", b"not an archive"])
 def test_a_damaged_store_says_what_to_delete(own: Task, study_home: Path, content: bytes) -> None:
-    load("own", 32)
+    load_task("own", 32)
     (file,) = stored(study_home)
     file.write_bytes(content)
-    tasks._load.cache_clear()
+    _load.cache_clear()
     with pytest.raises(StudyError, match=r"own-32-.*\.npz is damaged .*; delete it, and it is drawn again"):
-        load("own", 32)
+        load_task("own", 32)
     file.unlink()
-    load("own", 32)
+    load_task("own", 32)
 
 
 def test_a_store_cut_in_half_is_damaged_too(own: Task, study_home: Path) -> None:
-    load("own", 32)
+    load_task("own", 32)
     (file,) = stored(study_home)
     file.write_bytes(file.read_bytes()[:3000])
-    tasks._load.cache_clear()
+    _load.cache_clear()
     with pytest.raises(StudyError, match="is damaged"):
-        load("own", 32)
+        load_task("own", 32)
 
 
 def test_a_look_at_a_simulated_set_shows_its_first_images(own: Task, study_home: Path) -> None:
-    images, masks = peek("own", 2, 32)
+    images, masks = first_images("own", 2, 32)
     assert stored(study_home) == []
-    data = load("own", 32)
+    data = load_task("own", 32)
     np.testing.assert_allclose(images, data.images[:2, 0].numpy())
     np.testing.assert_array_equal(masks, data.masks[:2].numpy())
 
 
 def test_a_look_at_a_prepared_set_shows_its_first_images(data_root: Path) -> None:
     planted(data_root)
-    images, masks = peek("planted", 2, 16)
-    data = load("planted", 16)
+    images, masks = first_images("planted", 2, 16)
+    data = load_task("planted", 16)
     np.testing.assert_array_equal(images, data.images[:2, 0].numpy())
     np.testing.assert_array_equal(masks, data.masks[:2].numpy())
 
@@ -351,7 +354,7 @@ def test_too_few_groups_are_refused() -> None:
 
 def test_the_folds_of_a_card_are_used(data_root: Path) -> None:
     planted(data_root, folds=4)
-    groups = load("planted", 16).groups
+    groups = load_task("planted", 16).groups
     assert len(split("planted", groups, fold=3, volume=None, seed=0).test)
     with pytest.raises(StudyError, match="fold must be between 0 and 3 for task 'planted', got 4"):
         split("planted", groups, fold=4, volume=None, seed=0)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib import mri
-from lib.errors import StudyError
+from lib.common.errors import StudyError
+from lib.imaging import mri
 
 SHAPES = [(32, 32), (33, 28), (24, 31)]
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.coil_calibration import coil_maps_from_center, full_center, reconstruct
-from analysis.compressed_sensing import objective, total_variation, tune
-from lib import mri
-from lib.image_metrics import psnr
-from lib.kspace import Measured
+from analysis.claims.linear_finetuning.classical_baselines import tune
+from lib.imaging import mri
+from lib.imaging.coil_calibration import coil_maps_from_center, full_center, reconstruct
+from lib.imaging.kspace import Measured
+from lib.imaging.total_variation import objective, total_variation
+from lib.training.reconstruction_metrics import psnr
 
 
 def boxes(size: int = 48) -> torch.Tensor:

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib import manifests, scans
-from lib.datasets.checks import check
-from lib.errors import StudyError
-from lib.kspace import read_kspace
-from lib.volumes import Volume, cut, read_nifti, read_volume, squares
+from lib.common.errors import StudyError
+from lib.data.cards import all_cards, find_card
+from lib.data.preparation.checks import check_prepared
+from lib.data.tasks import scans
+from lib.imaging.kspace import read_kspace
+from lib.imaging.volumes import Volume, read_nifti, read_volume, slices_along, square_slices
 
 CODES = {"u1": 2, "i2": 4, "f4": 16, "u2": 512}
 
@@ -104,17 +105,21 @@ def test_damaged_files_are_refused(tmp_path: Path):
 
 def test_slices_are_upright():
     volume = planted()
-    assert cut(volume, "axial")[2].tolist() == [[volume[x, 4 - row, 2] for x in range(4)] for row in range(5)]
-    assert cut(volume, "coronal")[1].tolist() == [[volume[x, 1, 5 - row] for x in range(4)] for row in range(6)]
-    assert cut(volume, "sagittal")[3].tolist() == [[volume[3, y, 5 - row] for y in range(5)] for row in range(6)]
+    assert slices_along(volume, "axial")[2].tolist() == [[volume[x, 4 - row, 2] for x in range(4)] for row in range(5)]
+    assert slices_along(volume, "coronal")[1].tolist() == [
+        [volume[x, 1, 5 - row] for x in range(4)] for row in range(6)
+    ]
+    assert slices_along(volume, "sagittal")[3].tolist() == [
+        [volume[3, y, 5 - row] for y in range(5)] for row in range(6)
+    ]
     with pytest.raises(StudyError, match="did you mean 'sagittal'"):
-        cut(volume, "sagital")
+        slices_along(volume, "sagital")
 
 
 def test_squares_keep_millimeters_and_leave_empty_slices_out():
     voxels = np.zeros((20, 20, 30), np.float32)
     voxels[4:16, 4:16, 5:25] = 100  # 24 x 12 mm in a field of 40 x 20 mm
-    images, numbers = squares(Volume(voxels, (2.0, 1.0, 1.0)), "axial", 80, 4)
+    images, numbers = square_slices(Volume(voxels, (2.0, 1.0, 1.0)), "axial", 80, 4)
     assert numbers == [5, 11, 18, 24]
     assert images.shape == (4, 80, 80)
     lit = images[0] > 0.5
@@ -192,11 +197,11 @@ def test_what_is_missing_is_named(heads: Path):
 
 
 def test_check_of_volumes(heads: Path):
-    card = manifests.find("heads")
-    assert {finding.level for finding in check(card)} == {"ok", "note"}
+    card = find_card("heads")
+    assert {finding.level for finding in check_prepared(card)} == {"ok", "note"}
     (heads / "a_t1w.nii.gz").write_bytes(b"no volume")
     (heads / "b_t1w.nii.gz").unlink()
-    texts = {finding.level: finding.text for finding in check(card)}
+    texts = {finding.level: finding.text for finding in check_prepared(card)}
     assert "not a single-file NIfTI-1 volume" in texts["error"]
     assert "4 volumes of 3 persons, while the card knows 5 in 3" in texts["warning"]
 
@@ -205,7 +210,7 @@ def test_every_region_of_the_projects_cards_agrees():
     tasks = scans.scan_tasks()
     assert {"brain_t1", "brain_t2", "brain_flair", "brain_t1_sagittal", "brain_t1_coronal"} <= set(tasks)
     folds: dict[tuple[str, str], int] = {}
-    for card in manifests.cards().values():
+    for card in all_cards().values():
         for subject in card.subjects:
             assert folds.setdefault((card.region, subject.name), subject.fold) == subject.fold
     for name in ("brain_t1", "brain_t2", "brain_flair", "brain_t1_sagittal"):

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib import mri
-from lib.cascade import Cascade, pack, to_channels, to_complex, unpack, zero_filled
-from lib.errors import StudyError
-from lib.frozen import set_training
-from lib.models import initialize
-from lib.provenance import generator
-from lib.strategies import STATISTICS, STRATEGIES, freeze, load_start, trainable
+from lib.common.errors import StudyError
+from lib.common.seeding import generator
+from lib.imaging import mri
+from lib.networks.cascade import Cascade, pack, to_channels, to_complex, unpack, zero_filled
+from lib.networks.initial_weights import initialize
+from lib.strategies.frozen_normalization import set_training_mode
+from lib.strategies.strategy import STATISTICS, STRATEGIES, freeze, load_start, trainable
 
 SIZE = 16
 
@@ -123,7 +123,7 @@ def test_every_strategy_changes_what_it_marks_and_nothing_else(name: str):
     image, whole = measured()
     optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-2)
     for _ in range(2):
-        set_training(model)
+        set_training_mode(model)
         optimizer.zero_grad(set_to_none=True)
         (model(whole) - to_channels(image)).abs().mean().backward()
         optimizer.step()

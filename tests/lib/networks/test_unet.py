@@ -13,19 +13,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lib.errors import StudyError
-from lib.models import (
-    NORMS,
-    UNet,
-    build,
-    check_stages,
-    load_weights,
-    loading_table,
-    pad_to_multiple,
-    parameters_by_stage,
-    read_weights,
-    stage_of,
-)
+from lib.common.errors import StudyError
+from lib.networks.stages import check_stages, parameters_by_stage, stage_of
+from lib.networks.unet import NORMS, UNet, build, pad_to_multiple
+from lib.networks.weight_files import load_weights, loading_table, read_weights
 
 
 def small(**changes) -> UNet:

@@ -16,11 +16,13 @@ import pytest
 import tiny
 import torch
 
-from lib import paths, runs
-from lib.errors import StudyError
-from lib.runs import Run, find_run, list_runs, locked, open_run, read_tensors, run_dir, writing
-from lib.spec import run_id
-from lib.train import train
+from lib.common import paths
+from lib.common.errors import StudyError
+from lib.runs import tensor_files
+from lib.runs.run import Run, find_run, list_runs, locked, open_run, run_dir
+from lib.runs.spec import run_id
+from lib.runs.tensor_files import read_tensors, writing
+from lib.training.loop import train
 
 
 @pytest.fixture(scope="module")
@@ -310,13 +312,13 @@ def test_other_errors_of_the_system_are_not_renamed(tmp_path: Path):
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = tmp_path / "run" / "kept.safetensors"
-    runs.write_tensors(file, {"a": torch.ones(3)}, {})
+    tensor_files.write_tensors(file, {"a": torch.ones(3)}, {})
     before = file.read_bytes()
     for name in ("fsync", "replace", "chmod"):
         with monkeypatch.context() as patch:
             patch.setattr(os, name, _full)
             with pytest.raises(StudyError, match="No space left on device"):
-                runs.write_tensors(file, {"a": torch.zeros(3)}, {})
+                tensor_files.write_tensors(file, {"a": torch.zeros(3)}, {})
         assert file.read_bytes() == before
         assert list(file.parent.iterdir()) == [file]
 

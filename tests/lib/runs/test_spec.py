@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lib.errors import StudyError
-from lib.spec import RunSpec, canonical, run_id, spec_from_dict
-from lib.strategies import STRATEGIES
-from lib.tasks import TASKS, Task
+from lib.common.errors import StudyError
+from lib.data.tasks.task import TASKS, Task
+from lib.runs.spec import RunSpec, canonical, run_id, spec_from_dict
+from lib.strategies.strategy import STRATEGIES
 
 TASK = "sim_ultrasound"
 

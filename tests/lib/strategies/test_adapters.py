@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.adapters import GRANULARITIES, add_low_rank, add_scale_shift, merged, without_factors
-from lib.errors import StudyError
-from lib.models import build
-from lib.provenance import generator
+from lib.common.errors import StudyError
+from lib.common.seeding import generator
+from lib.networks.unet import build
+from lib.strategies.adapters import GRANULARITIES, add_low_rank, add_scale_shift, merged, without_factors
 
 GEOMETRY = {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 2}
 LAYERS = {

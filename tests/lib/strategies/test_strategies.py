@@ -21,16 +21,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.adapters import FACTORS
-from lib.channels import hold
-from lib.errors import StudyError
-from lib.frozen import set_training
-from lib.gabor import gabor_atoms
-from lib.laws import LAWS
-from lib.models import UNet, build, moving_in_part, parameters_by_stage, stage_of
-from lib.provenance import generator
-from lib.stages import layer_groups
-from lib.strategies import (
+from lib.common.errors import StudyError
+from lib.common.seeding import generator
+from lib.networks.gabor import gabor_atoms
+from lib.networks.initial_weights import LAWS
+from lib.networks.stages import layer_groups, moving_in_part, parameters_by_stage, stage_of
+from lib.networks.unet import UNet, build
+from lib.strategies.adapters import FACTORS
+from lib.strategies.frozen_normalization import set_training_mode
+from lib.strategies.partial_layers import hold_channels
+from lib.strategies.strategy import (
     STATISTICS,
     STRATEGIES,
     Strategy,
@@ -105,11 +105,11 @@ def two_steps(model: UNet, x: Tensor) -> None:
     optimizer = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=1e-2, fused=True)
     start = snapshot(model)
     for _ in range(2):
-        set_training(model)
+        set_training_mode(model)
         optimizer.zero_grad(set_to_none=True)
         F.binary_cross_entropy_with_logits(model(x), (x > 0.5).float()).backward()
         optimizer.step()
-        hold(model, start)
+        hold_channels(model, start)
 
 
 def marked(model: UNet) -> set[str]:
@@ -341,7 +341,7 @@ def test_frozen_statistics_are_used_and_not_those_of_the_batch() -> None:
     x = batch()
     model.eval()
     expected = model(x)
-    set_training(model)
+    set_training_mode(model)
     assert torch.equal(model(x), expected)
 
 
@@ -375,7 +375,7 @@ def test_a_frozen_prefix_is_not_back_propagated() -> None:
     outputs: dict[str, Tensor] = {}
     for name, stage in model.named_children():
         stage.register_forward_hook(lambda _, __, output, name=name: outputs.update({name: output}))
-    set_training(model)
+    set_training_mode(model)
     model(batch())
     assert [name for name, output in outputs.items() if output.requires_grad] == ["dec0", "head"]
     _, _, model = started("layer_subset", {"stages": ["enc0"]}, "batch")

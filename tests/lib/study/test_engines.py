@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 import tiny
 
-from lib import engines
-from lib.engines import ENGINES, Here, Local, RunFailed, work
-from lib.errors import StudyError
-from lib.progress import Progress, clock
-from lib.runs import Run, open_run, run_dir
-from lib.spec import canonical, run_id
-from lib.train import train
+from lib.common.errors import StudyError
+from lib.common.progress import Progress, time_text
+from lib.runs.run import Run, open_run, run_dir
+from lib.runs.spec import canonical, run_id
+from lib.study import engines
+from lib.study.engines import ENGINES, InProcess, LocalProcesses, RunFailed, work
+from lib.training.loop import train
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_engines_are_found_by_name():
 
 def test_here_trains_at_once_and_reports():
     events: list[dict[str, Any]] = []
-    with Here(report=events.append) as engine:
+    with InProcess(report=events.append) as engine:
         future = engine.submit(tiny.spec())
         assert future.done()
         assert future.result() == "done"
@@ -68,7 +68,7 @@ def test_here_trains_at_once_and_reports():
 
 
 def test_here_puts_a_users_mistake_into_the_future():
-    with Here() as engine:
+    with InProcess() as engine:
         future = engine.submit(tiny.spec(fold=5))
     assert isinstance(future.exception(), StudyError)
     assert "fold must be between" in str(future.exception())
@@ -81,7 +81,7 @@ def test_here_lets_a_defect_and_ctrl_c_through(monkeypatch: pytest.MonkeyPatch):
             raise error("planted")
 
         monkeypatch.setattr(engines, "train", broken)
-        with Here() as engine, pytest.raises(error, match="planted"):
+        with InProcess() as engine, pytest.raises(error, match="planted"):
             engine.submit(tiny.spec())
 
 
@@ -146,12 +146,12 @@ def test_a_worker_ends_when_nobody_listens(monkeypatch: pytest.MonkeyPatch):
 
 def test_local_needs_a_worker():
     with pytest.raises(StudyError, match="workers must be at least 1, got 0"):
-        Local(workers=0)
+        LocalProcesses(workers=0)
 
 
 def test_local_refuses_a_missing_device_before_it_starts_anything():
     with pytest.raises(StudyError, match="unknown device 'gpu'"):
-        Local(device="gpu")
+        LocalProcesses(device="gpu")
 
 
 def test_a_dead_worker_costs_its_own_run_only():
@@ -169,7 +169,7 @@ def test_a_dead_worker_costs_its_own_run_only():
     victim, broken = long_spec(), tiny.spec(seed=5)
     (open_run(broken).path / "metrics.jsonl").mkdir()  # what no user's mistake does: a defect
     others = [tiny.spec(seed=seed) for seed in (1, 2)]
-    with Local(report=report, workers=2, threads=1) as engine:
+    with LocalProcesses(report=report, workers=2, threads=1) as engine:
         futures = {run_id(spec): engine.submit(spec) for spec in (victim, *others, broken, tiny.spec(fold=5))}
         wait([future for name, future in futures.items() if name != run_id(victim)])  # all that the other worker does
         soon(lambda: seen(victim) > 2)
@@ -211,14 +211,14 @@ def _trains(pid: int, spec: Any) -> bool:
 def test_what_was_not_begun_is_cancelled_at_the_end(monkeypatch: pytest.MonkeyPatch):
     begun = threading.Event()
 
-    def hangs(self: Local, spec: Any) -> str:
+    def hangs(self: LocalProcesses, spec: Any) -> str:
         begun.set()
         time.sleep(0.2)
         self._worker()  # too late: a process started now would be nobody's
         return "done"
 
-    monkeypatch.setattr(Local, "_train", hangs)
-    with Local(workers=1) as engine:
+    monkeypatch.setattr(LocalProcesses, "_train", hangs)
+    with LocalProcesses(workers=1) as engine:
         futures = [engine.submit(tiny.spec(seed=seed)) for seed in range(3)]
         assert begun.wait(10)
     assert all(future.done() for future in futures)
@@ -230,7 +230,7 @@ def test_what_was_not_begun_is_cancelled_at_the_end(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_clock_is_read_easily():
-    assert [clock(seconds) for seconds in (0, 4.4, 59.4, 59.6, 187, 3599.9, 7500)] == [
+    assert [time_text(seconds) for seconds in (0, 4.4, 59.4, 59.6, 187, 3599.9, 7500)] == [
         "0 s", "4 s", "59 s", "1:00 min", "3:07 min", "1:00 h", "2:05 h",
     ]  # fmt: skip
 
@@ -239,7 +239,7 @@ def test_the_clock_is_read_easily():
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time that `Progress` sees; a test sets it."""
     time_now = [1000.0]
-    monkeypatch.setattr("lib.progress.time.monotonic", lambda: time_now[0])
+    monkeypatch.setattr("lib.common.progress.time.monotonic", lambda: time_now[0])
     return time_now
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import tiny
 
-from lib import engines, study
-from lib.errors import StudyError
-from lib.runs import list_runs, open_run, run_dir
-from lib.spec import run_id
-from lib.study import finished, missing, train_suite, tuning_runs
+from lib.common.errors import StudyError
+from lib.runs.run import list_runs, open_run, run_dir
+from lib.runs.spec import run_id
+from lib.study import engines
+from lib.study.plan import finished_runs, load_suite, missing_runs, suites_dir, train_suite, tuning_runs
+from lib.study.suite import Suite
 
 SUITE = """
 title = "Disks"
@@ -61,7 +62,7 @@ def data(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDY_DATA", str(blobs))
 
 
-def suite_of(folder: Path, *changes: tuple[str, str]) -> study.Suite:
+def suite_of(folder: Path, *changes: tuple[str, str]) -> Suite:
     """The suite with parts of its text replaced."""
     text = SUITE
     for old, new in changes:
@@ -69,18 +70,18 @@ def suite_of(folder: Path, *changes: tuple[str, str]) -> study.Suite:
         text = text.replace(old, new, 1)
     file = folder / "disks.toml"
     file.write_text(text)
-    return study.load(str(file))
+    return load_suite(str(file))
 
 
 @pytest.fixture
-def suite(tmp_path: Path) -> study.Suite:
+def suite(tmp_path: Path) -> Suite:
     return suite_of(tmp_path)
 
 
 # ---- reading ------------------------------------------------------------------------------------------------------
 
 
-def test_a_suite_says_what_it_trains(suite: study.Suite):
+def test_a_suite_says_what_it_trains(suite: Suite):
     assert (suite.name, suite.title, suite.seeds, suite.tuning_seed) == ("disks", "Disks", (0, 1), 0)
     assert suite.rates == (0.001, 0.01)  # ascending, so that of equals the lower is taken
     assert [(cell.strategy, cell.volume, cell.source) for cell in suite.cells] == [
@@ -143,23 +144,23 @@ def test_a_run_that_two_cells_share_is_trained_and_counted_once(tmp_path: Path):
     assert len(set(ids)) == len(ids) == 8
     for cell in suite.cells:
         tiny.plant(suite.spec(cell, 1, 0.01), dice=0.5)
-    ids = [run.path.name for run in finished(suite)]
+    ids = [run.path.name for run in finished_runs(suite)]
     assert len(set(ids)) == len(ids) == 2 * 5 - 1
 
 
-@pytest.mark.parametrize("name", sorted(file.stem for file in study.suites_dir().glob("*.toml")))
+@pytest.mark.parametrize("name", sorted(file.stem for file in suites_dir().glob("*.toml")))
 def test_the_suites_of_the_study_load(name: str):
-    suite = study.load(name)
+    suite = load_suite(name)
     assert suite.cells
-    assert missing(suite)
+    assert missing_runs(suite)
     assert {cell.source for cell in suite.cells if cell.source} <= suite.sources.keys()
 
 
 def test_an_unknown_suite_is_told_the_nearest():
     with pytest.raises(StudyError, match="unknown suite 'smoek'; did you mean 'smoke'"):
-        study.load("smoek")
+        load_suite("smoek")
     with pytest.raises(StudyError, match=r"there is no file nowhere/mine\.toml in "):
-        study.load("nowhere/mine.toml")
+        load_suite("nowhere/mine.toml")
 
 
 MISTAKES = [
@@ -231,13 +232,13 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path):
     file = tmp_path / "photo.toml"
     file.write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(StudyError, match=r"photo\.toml: .*can't decode"):
-        study.load(str(file))
+        load_suite(str(file))
 
 
 # ---- choosing -----------------------------------------------------------------------------------------------------
 
 
-def planted(suite: study.Suite, dices: dict[float, float | None], cells: slice = slice(None)) -> None:
+def planted(suite: Suite, dices: dict[float, float | None], cells: slice = slice(None)) -> None:
     """Finished tuning runs with these validation Dice values by rate, for some cells."""
     for cell in suite.cells[cells]:
         for rate, dice in dices.items():
@@ -256,7 +257,7 @@ def planted(suite: study.Suite, dices: dict[float, float | None], cells: slice =
         ({0.001: 0.9}, None),
     ],
 )
-def test_the_rate_is_the_best_on_validation(dices: dict[float, float | None], best: float | None, suite: study.Suite):
+def test_the_rate_is_the_best_on_validation(dices: dict[float, float | None], best: float | None, suite: Suite):
     cell = suite.cells[0]
     assert suite.rate(cell) is None
     planted(suite, dices, slice(1))
@@ -272,32 +273,32 @@ def names(specs: list[Any]) -> set[str]:
     return {run_id(spec) for spec in specs}
 
 
-def test_what_is_missing_and_finished_at_every_phase(suite: study.Suite):
+def test_what_is_missing_and_finished_at_every_phase(suite: Suite):
     sources = suite.source_specs()
     assert [(spec.seed, spec.steps) for spec in sources] == [(0, 2), (1, 2)]
     tuning = [spec for cell in suite.cells for spec in suite.tuning_specs(cell)]
     assert len(names(tuning)) == 8
-    assert names(missing(suite)) == names(sources) | names(tuning)
-    assert finished(suite) == tuning_runs(suite) == []
+    assert names(missing_runs(suite)) == names(sources) | names(tuning)
+    assert finished_runs(suite) == tuning_runs(suite) == []
 
     for spec in sources:
         tiny.plant(spec, dice=0.5)
-    assert names(missing(suite)) == names(tuning)
-    assert finished(suite) == []
+    assert names(missing_runs(suite)) == names(tuning)
+    assert finished_runs(suite) == []
 
     planted(suite, {0.001: 0.5, 0.01: 0.6}, slice(1))  # one cell knows its rate
     other = suite.spec(suite.cells[0], 1, 0.01)
-    assert names(missing(suite)) == names(tuning[2:]) | {run_id(other)}
-    assert [run.spec for run in finished(suite)] == [suite.spec(suite.cells[0], 0, 0.01)]
+    assert names(missing_runs(suite)) == names(tuning[2:]) | {run_id(other)}
+    assert [run.spec for run in finished_runs(suite)] == [suite.spec(suite.cells[0], 0, 0.01)]
     assert len(tuning_runs(suite)) == 2
 
     planted(suite, {0.001: 0.5, 0.01: 0.6})
     others = [suite.spec(cell, 1, 0.01) for cell in suite.cells]
-    assert names(missing(suite)) == names(others)
+    assert names(missing_runs(suite)) == names(others)
     for spec in others:
         tiny.plant(spec, dice=0.5)
-    assert missing(suite) == []
-    assert [run.spec for run in finished(suite)] == [suite.spec(c, s, 0.01) for c in suite.cells for s in (0, 1)]
+    assert missing_runs(suite) == []
+    assert [run.spec for run in finished_runs(suite)] == [suite.spec(c, s, 0.01) for c in suite.cells for s in (0, 1)]
     assert len(tuning_runs(suite)) == 8
 
 
@@ -306,19 +307,19 @@ def test_a_source_that_no_cell_uses_is_not_trained(tmp_path: Path):
     assert {spec.steps for spec in suite.source_specs()} == {2}
 
 
-def test_a_half_finished_run_is_missing(suite: study.Suite):
+def test_a_half_finished_run_is_missing(suite: Suite):
     open_run(suite.source("first", 0))
-    assert run_id(suite.source("first", 0)) in names(missing(suite))
+    assert run_id(suite.source("first", 0)) in names(missing_runs(suite))
 
 
 # ---- training -----------------------------------------------------------------------------------------------------
 
 
-def test_a_suite_is_trained_whole_and_once(suite: study.Suite, monkeypatch: pytest.MonkeyPatch):
+def test_a_suite_is_trained_whole_and_once(suite: Suite, monkeypatch: pytest.MonkeyPatch):
     lines: list[str] = []
     assert train_suite(suite, engine="here", show=lines.append) == []
-    assert missing(suite) == []
-    assert len(finished(suite)) == 8
+    assert missing_runs(suite) == []
+    assert len(finished_runs(suite)) == 8
     assert len(list_runs()) == 2 + 8 + 4  # sources, tuning runs, the other seed
     counts = [line.split("]")[0] for line in lines if " done (" in line]
     assert counts == [f"[{count}/14 runs" for count in range(1, 15)]
@@ -336,7 +337,7 @@ def test_a_suite_is_trained_whole_and_once(suite: study.Suite, monkeypatch: pyte
     assert lines == []
 
 
-def test_a_run_that_fails_costs_no_other(suite: study.Suite):
+def test_a_run_that_fails_costs_no_other(suite: Suite):
     source = suite.source("first", 1)
     folder = run_dir(source)
     folder.mkdir(parents=True)
@@ -346,30 +347,30 @@ def test_a_run_that_fails_costs_no_other(suite: study.Suite):
     assert len(failures) == 3  # the source, and the two runs that start from it
     assert all("thesis.txt" in failure for failure in failures)
     assert [line for line in lines if line.startswith("failed: ")] == [f"failed: {each}" for each in failures]
-    assert names(missing(suite)) == {run_id(source)} | names([suite.chosen(c)[1] for c in suite.cells[2:]])
-    assert len(finished(suite)) == 6
+    assert names(missing_runs(suite)) == {run_id(source)} | names([suite.chosen(c)[1] for c in suite.cells[2:]])
+    assert len(finished_runs(suite)) == 6
     shutil.rmtree(folder)
     assert train_suite(suite, engine="here", show=lines.append) == []
-    assert missing(suite) == []
+    assert missing_runs(suite) == []
 
 
 def test_diverged_runs_are_results_and_not_failures(tmp_path: Path):
     suite = suite_of(tmp_path, ("rates = [0.01, 0.001]", "rates = [1e30]"), ("volumes = [6, ", "volumes = ["))
     assert train_suite(suite, engine="here", show=lambda line: None) == []
-    assert missing(suite) == []
-    assert {run.result["status"] for run in finished(suite) if run.result} == {"diverged"}
+    assert missing_runs(suite) == []
+    assert {run.result["status"] for run in finished_runs(suite) if run.result} == {"diverged"}
 
 
-def test_what_was_trained_elsewhere_is_taken_over(suite: study.Suite):
+def test_what_was_trained_elsewhere_is_taken_over(suite: Suite):
     planted(suite, {0.001: 0.5, 0.01: 0.6})
     lines: list[str] = []
     for cell in suite.cells[2:]:
         tiny.plant(suite.spec(cell, 1, 0.01), dice=0.5)
     assert train_suite(suite, engine="here", show=lines.append) == []
     assert len([line for line in lines if " done (" in line]) == 4  # two sources, two cells from scratch
-    assert missing(suite) == []
+    assert missing_runs(suite) == []
 
 
-def test_an_unknown_engine_is_told_the_nearest(suite: study.Suite):
+def test_an_unknown_engine_is_told_the_nearest(suite: Suite):
     with pytest.raises(StudyError, match="unknown engine 'hree'; did you mean 'here'"):
         train_suite(suite, engine="hree")

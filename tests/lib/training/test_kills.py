@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import tiny
 
-from lib import paths
-from lib.runs import Run, run_dir
-from lib.spec import RunSpec, canonical
+from lib.common import paths
+from lib.runs.run import Run, run_dir
+from lib.runs.spec import RunSpec, canonical
 
 KILLS = 50
 

@@ -21,14 +21,19 @@ import pytest
 import tiny
 import torch
 
-from lib import objective, paths, tasks
-from lib import train as training
-from lib.batches import batch_order
-from lib.errors import StudyError
-from lib.objective import checkpoint_steps, learning_rate, mean_dice, segmentation_loss
-from lib.runs import Run, read_tensors, run_dir, write_tensors
-from lib.spec import RunSpec
-from lib.train import train
+from lib.common import paths
+from lib.common.errors import StudyError
+from lib.data.tasks.images import Data, load_task
+from lib.data.tasks.splits import split
+from lib.runs import tensor_files
+from lib.runs.run import Run, open_run, run_dir, start_model
+from lib.runs.spec import RunSpec
+from lib.runs.tensor_files import read_tensors, write_tensors
+from lib.training import loop, objective
+from lib.training.batches import batch_order
+from lib.training.loop import _Training, train
+from lib.training.optimizer import checkpoint_steps, learning_rate
+from lib.training.segmentation import mean_dice, segmentation_loss
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +50,7 @@ def data(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hundreds of runs are trained here: none waits for the disk, or asks git for the commit."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
-    monkeypatch.setattr(training, "stamp", lambda device: {})
+    monkeypatch.setattr(loop, "stamp", lambda device: {})
 
 
 class Killed(BaseException):
@@ -81,8 +86,8 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object, **__: object) -> None:
         pytest.fail("something was trained or loaded")
 
-    monkeypatch.setattr(training._Training, "__init__", never)
-    monkeypatch.setattr(training, "load", never)
+    monkeypatch.setattr(_Training, "__init__", never)
+    monkeypatch.setattr(loop, "load", never)
 
 
 # ---- one training -------------------------------------------------------------------------------------------------
@@ -115,12 +120,12 @@ def test_the_result_counts_what_it_should():
 
 def test_misses_and_empty_images_are_counted(monkeypatch: pytest.MonkeyPatch):
     spec = tiny.spec()
-    data = tasks.load("blobs", spec.size)
-    chosen = tasks.split("blobs", data.groups, fold=0, volume=None, seed=0)
+    data = load_task("blobs", spec.size)
+    chosen = split("blobs", data.groups, fold=0, volume=None, seed=0)
     masks = data.masks.clone()
     masks[chosen.test[:2]] = 0
-    monkeypatch.setattr(training, "load", lambda *_: tasks.Data(data.images, masks, data.ids, data.groups, "planted"))
-    monkeypatch.setattr(training._Training, "predict", lambda self, index: -torch.ones(len(index), 16, 16))
+    monkeypatch.setattr(loop, "load", lambda *_: Data(data.images, masks, data.ids, data.groups, "planted"))
+    monkeypatch.setattr(_Training, "predict", lambda self, index: -torch.ones(len(index), 16, 16))
     result = train(spec).result
     assert result is not None
     assert (result["test"]["empty"], result["test"]["misses"], result["test"]["images"]) == (2, 4, 6)
@@ -141,7 +146,7 @@ def test_reports_tell_every_evaluation_and_the_end():
 def test_step_zero_is_the_start_and_seeds_differ():
     first, second = train(tiny.spec()), train(tiny.spec(seed=1))
     assert first.steps()[0] == 0
-    model = training.start_model(tiny.spec())
+    model = start_model(tiny.spec())
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in first.weights(0).items())
     assert tiny.fingerprint(first) != tiny.fingerprint(second)
 
@@ -175,7 +180,7 @@ def test_the_loss_is_cross_entropy_plus_one_minus_dice():
 
 
 def test_mean_dice_is_that_of_the_metrics():
-    from lib.metrics import dice
+    from lib.training.segmentation_metrics import dice
 
     draw = np.random.default_rng(0)
     a, b = draw.random((5, 6, 6)) < 0.4, draw.random((5, 6, 6)) < 0.4
@@ -193,14 +198,14 @@ def test_volume_and_augmentation_decide_the_weights():
 
 def test_strategies_see_the_same_images(monkeypatch: pytest.MonkeyPatch):
     seen: list[list[torch.Tensor]] = []
-    original = training._Training.one_step
+    original = _Training.one_step
 
     def spy(self: Any, images: torch.Tensor, masks: torch.Tensor) -> None:
         seen[-1].append(images.clone())
         original(self, images, masks)
 
     train(tiny.spec(seed=1))
-    monkeypatch.setattr(training._Training, "one_step", spy)
+    monkeypatch.setattr(_Training, "one_step", spy)
     for strategy in ("scratch", "frozen_random_encoder", "full_finetuning"):
         source = tiny.spec(seed=1) if strategy == "full_finetuning" else None
         seen.append([])
@@ -254,9 +259,9 @@ def test_a_diverged_source_is_refused_with_its_reason():
 
 def test_an_unfinished_source_is_refused():
     source = tiny.spec(seed=1)
-    training.open_run(source)
+    open_run(source)
     with pytest.raises(StudyError, match="has not been trained to its end; train it first"):
-        training.start_model(tiny.spec(strategy="full_finetuning", source=source))
+        start_model(tiny.spec(strategy="full_finetuning", source=source))
 
 
 @pytest.mark.parametrize(
@@ -399,7 +404,7 @@ def test_seconds_go_on_from_where_they_were(monkeypatch: pytest.MonkeyPatch):
     spec = tiny.spec()
     trained_to(4, spec)
     file = run_dir(spec) / "resume.safetensors"
-    tensors, metadata = training.read_with_metadata(file)
+    tensors, metadata = tensor_files.read_with_metadata(file)
     state = json.loads(metadata["state"])
     write_tensors(file, tensors, {"state": json.dumps({**state, "seconds": 1000.0})})
     rows = train(spec).metrics()
@@ -442,7 +447,7 @@ def test_a_missing_best_state_is_refused(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(Killed):
         train(spec, save_every=0, report=_kill_at(2))
     (run_dir(spec) / "best.safetensors").unlink()
-    monkeypatch.setattr(training._Training, "save_best", lambda self: None)
+    monkeypatch.setattr(_Training, "save_best", lambda self: None)
     with pytest.raises(StudyError, match=r"best\.safetensors is missing"):
         train(spec)
 
@@ -491,12 +496,12 @@ def test_a_rate_without_bounds_ends_as_diverged():
 @pytest.mark.parametrize(("part", "step"), [("train", 2), ("val", 2), ("test", None)])
 def test_an_image_that_is_not_a_number(part: str, step: int | None, monkeypatch: pytest.MonkeyPatch):
     spec = tiny.spec(augment=False, volume=18, batch=4)  # 18 images: steps 0 to 3 see sixteen of them
-    data = tasks.load("blobs", spec.size)
-    chosen = tasks.split("blobs", data.groups, fold=0, volume=18, seed=0)
+    data = load_task("blobs", spec.size)
+    chosen = split("blobs", data.groups, fold=0, volume=18, seed=0)
     order = batch_order(18, seed=0, step=2, batch=4)
     images = data.images.clone()
     images[{"train": chosen.train[order[0]], "val": chosen.val[0], "test": chosen.test[0]}[part]] = math.nan
-    monkeypatch.setattr(training, "load", lambda *_: tasks.Data(images, data.masks, data.ids, data.groups, "planted"))
+    monkeypatch.setattr(loop, "load", lambda *_: Data(images, data.masks, data.ids, data.groups, "planted"))
     result = train(spec).result
     assert result is not None
     if step is None:
@@ -522,13 +527,13 @@ def test_patience_keeps_the_best_weights_and_stops(monkeypatch: pytest.MonkeyPat
     planted = iter([0.1, 0.2, 0.6, 0.5, 0.3, 0.9])
     monkeypatch.setattr(objective, "mean_dice", lambda *_: next(planted))
     kept: dict[int, dict[str, torch.Tensor]] = {}
-    original = training._Training.evaluate
+    original = _Training.evaluate
 
     def spy(self: Any) -> bool:
         kept[self.step] = {name: value.clone() for name, value in self.model.state_dict().items()}
         return original(self)
 
-    monkeypatch.setattr(training._Training, "evaluate", spy)
+    monkeypatch.setattr(_Training, "evaluate", spy)
     run = train(tiny.spec(steps=10, evaluations=10, patience=2))
     result = run.result
     assert result is not None
@@ -696,8 +701,8 @@ def test_shuffled_labels_train_on_the_same_images_with_other_masks(blobs: Path, 
 def test_shuffling_masks_that_are_all_alike_changes_nothing(
     blobs: Path, study_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = training.load("blobs", 16)
+    data = load_task("blobs", 16)
     alike = dataclasses.replace(data, masks=data.masks[:1].expand_as(data.masks).clone())
-    monkeypatch.setattr(training, "load", lambda task, size: alike)
+    monkeypatch.setattr(loop, "load", lambda task, size: alike)
     plain, shuffled = (train(tiny.spec(strategy=name)) for name in ("scratch", "shuffled_labels"))
     assert tiny.fingerprint(plain) == tiny.fingerprint(shuffled)

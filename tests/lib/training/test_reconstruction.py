@@ -12,15 +12,18 @@ import pytest
 import tiny
 import torch
 
-from analysis.activations import activations
-from lib import train as training
-from lib.cascade import to_channels, unpack, zero_filled
-from lib.errors import StudyError
-from lib.reconstruction import magnitude, reconstruction
-from lib.runs import Run, run_dir
-from lib.spec import RunSpec, canonical, run_id
-from lib.tasks import SLICES, TASKS, load, split
-from lib.train import train
+from analysis.representations.capture.activations import activations
+from lib.common.errors import StudyError
+from lib.data.tasks.catalog import SLICES
+from lib.data.tasks.images import load_task
+from lib.data.tasks.splits import split
+from lib.data.tasks.task import TASKS
+from lib.networks.cascade import to_channels, unpack, zero_filled
+from lib.runs.run import Run, run_dir
+from lib.runs.spec import RunSpec, canonical, run_id
+from lib.training import loop
+from lib.training.loop import _Training, train
+from lib.training.reconstruction import magnitude, reconstruction
 
 CPU = torch.device("cpu")
 
@@ -37,7 +40,7 @@ def small_tasks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("sim_brain_t1", "sim_brain_t2", "sim_brain_t1_sagittal"):
         monkeypatch.setitem(TASKS, name, dataclasses.replace(TASKS[name], images=10 * SLICES))
     monkeypatch.setattr(os, "fsync", lambda handle: None)
-    monkeypatch.setattr(training, "stamp", lambda device: {})
+    monkeypatch.setattr(loop, "stamp", lambda device: {})
 
 
 def spec(**changes: Any) -> RunSpec:
@@ -95,7 +98,7 @@ def test_later_fields_leave_old_names_alone():
 
 
 def test_volume_counts_subjects_and_choices_are_nested():
-    data = load("sim_brain_t1", 32)
+    data = load_task("sim_brain_t1", 32)
     chosen = []
     for volume in (1, 3, None):
         train_at = split("sim_brain_t1", data.groups, fold=0, volume=volume, seed=5).train
@@ -109,7 +112,7 @@ def test_volume_counts_subjects_and_choices_are_nested():
 
 
 def test_a_test_subject_of_one_contrast_trains_no_other():
-    sets = [load(name, 32).groups for name in ("sim_brain_t1", "sim_brain_t2", "sim_brain_t1_sagittal")]
+    sets = [load_task(name, 32).groups for name in ("sim_brain_t1", "sim_brain_t2", "sim_brain_t1_sagittal")]
     names = ("sim_brain_t1", "sim_brain_t2", "sim_brain_t1_sagittal")
     for fold in range(5):
         parts = [split(name, own, fold=fold, volume=None, seed=0) for name, own in zip(names, sets, strict=True)]
@@ -238,7 +241,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(
     expected = tiny.outcome(train(whole, device="cpu"))
     (tmp_path / "data").symlink_to(home / "data")
     monkeypatch.setenv("STUDY_HOME", str(tmp_path))
-    original, seen = training._Training.one_step, []
+    original, seen = _Training.one_step, []
 
     def fragile(self: Any, *batch: Any) -> None:
         if len(seen) == 5 and self.spec == whole:
@@ -247,7 +250,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(
         seen.extend([1] if self.spec == whole else [])
         original(self, *batch)
 
-    monkeypatch.setattr(training._Training, "one_step", fragile)
+    monkeypatch.setattr(_Training, "one_step", fragile)
     with pytest.raises(Killed):
         train(whole, device="cpu", save_every=0)
     assert tiny.outcome(train(whole, device="cpu", save_every=0)) == expected

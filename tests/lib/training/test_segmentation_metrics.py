@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from lib.metrics import dice, hd95, segmentation_scores
+from lib.training.segmentation_metrics import dice, hd95, segmentation_scores
 
 
 def square(top: int, left: int, side: int, shape: tuple[int, int] = (32, 32)) -> np.ndarray:

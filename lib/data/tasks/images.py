@@ -1,0 +1,135 @@
+"""Images, masks and groups of a task at a size, drawn or read, and their standardization."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lib.common import paths
+from lib.common.errors import StudyError
+from lib.data import simulate
+from lib.data.cards import find_card
+from lib.data.prepared_folder import read_prepared
+from lib.data.simulate import anatomy
+from lib.data.tasks import scans
+from lib.data.tasks.catalog import SLICES
+from lib.data.tasks.task import Task, get_task
+
+
+@dataclass(frozen=True)
+class Data:
+    """A task at one size: images float32 (n, 1, s, s) in [0, 1], masks uint8 (n, s, s) of 0/1, group of each image.
+
+    Where images are to be reconstructed, 1 is the top of the volume that they are slices of, and all masks are 0.
+    `folds` is the fold of each image where a card fixes it.
+    """
+
+    images: Tensor
+    masks: Tensor
+    ids: list[str]
+    groups: list[str]
+    digest: str
+    folds: np.ndarray | None = None
+
+
+def load_task(name: str, size: int) -> Data:
+    """The task's images and masks at `size` pixels a side, kept in memory for the next call.
+
+    Pictures that are not square are stretched to a square; images by antialiased bilinear interpolation, masks by
+    area, foreground where at least half of a pixel is. Simulated sets are drawn at that size, once, and kept under
+    `data/simulated` in the study's home.
+
+    Raises:
+        StudyError: unknown task, or its prepared folder is missing or damaged.
+    """
+    return _load(get_task(name).name, size, str(paths.data_root()), str(paths.home()))
+
+
+def first_images(name: str, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first images (n, s, s) in [0, 1] and masks (n, s, s) of a task, for looking at; draws no more than those."""
+    task = get_task(name)
+    if task.kind == "simulated":
+        images, masks = _draw(task, count, size)
+        return images / np.float32(255), masks
+    data = load_task(name, size)
+    return data.images[:count, 0].numpy(), data.masks[:count].numpy()
+
+
+@functools.lru_cache(maxsize=8)
+def _load(name: str, size: int, data_root: str, home: str) -> Data:
+    task = get_task(name)
+    if task.kind == "simulated":
+        images, masks, digest = _simulate(task, size)
+        ids = groups = [f"{index:04d}" for index in range(len(images))]
+        if task.goal == "reconstruction":
+            groups = [f"{index // SLICES:02d}" for index in range(len(images))]
+            ids = [f"{group}-{index % SLICES}" for index, group in enumerate(groups)]
+        image_tensor, mask_tensor = torch.from_numpy(images).float() / 255, torch.from_numpy(masks)
+    elif task.goal == "reconstruction":
+        found = scans.load_slices(name, size)
+        images = torch.from_numpy(found.images).unsqueeze(1)
+        no_masks = torch.zeros(len(images), size, size, dtype=torch.uint8)
+        return Data(images, no_masks, found.ids, found.groups, found.digest, found.folds)
+    else:
+        prepared = read_prepared(find_card(name))
+        ids, groups, digest = prepared.ids, prepared.groups, prepared.digest
+        image_tensor = torch.stack([_shrink(image, size) for image in prepared.images]) / 255
+        mask_tensor = torch.stack([_shrink_mask(mask, size) for mask in prepared.masks])
+    return Data(image_tensor.unsqueeze(1).contiguous(), mask_tensor.contiguous(), ids, groups, digest)
+
+
+def _simulate(task: Task, size: int) -> tuple[np.ndarray, np.ndarray, str]:
+    """Draw a simulated set, or read it where it was drawn before by the very same code and settings."""
+    drawing = anatomy if task.simulator == "anatomy" else simulate.SIMULATORS[task.simulator]
+    shared = sorted(Path(inspect.getfile(simulate)).parent.glob("*.py"))
+    code = [inspect.getsource(drawing), *(file.read_text() for file in shared)]
+    key = hashlib.sha256(repr((task.dials, task.images, size, code, np.__version__)).encode()).hexdigest()[:12]
+    file = paths.home() / "data" / "simulated" / f"{task.name}-{size}-{key}.npz"
+    if file.is_file():
+        try:
+            with np.load(io.BytesIO(file.read_bytes())) as stored:
+                images, masks = stored["images"], stored["masks"]
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise StudyError(f"{file} is damaged ({error}); delete it, and it is drawn again") from error
+    else:
+        images, masks = _draw(task, task.images, size)
+        buffer = io.BytesIO()
+        np.savez(buffer, images=images, masks=masks)
+        paths.write_atomic(file, buffer.getvalue())
+    return images, masks, hashlib.sha256(images.tobytes() + masks.tobytes()).hexdigest()
+
+
+def _draw(task: Task, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first `count` images and masks of a simulated task, uint8 (n, size, size)."""
+    if task.goal == "segmentation":
+        return simulate.simulate(task.simulator, count, size=size, **task.dials)
+    view = (task.contrast, task.direction, SLICES)
+    volumes = [anatomy.slices(task.anatomy, subject, *view, size=size) for subject in range(-(-count // SLICES))]
+    images = np.rint(np.concatenate(volumes)[:count] * 255).astype(np.uint8)
+    return images, np.zeros_like(images)
+
+
+def _shrink(image: np.ndarray, size: int) -> Tensor:
+    whole = torch.from_numpy(image.copy()).float()[None, None]
+    return F.interpolate(whole, (size, size), mode="bilinear", antialias=True, align_corners=False)[0, 0]
+
+
+def _shrink_mask(mask: np.ndarray, size: int) -> Tensor:
+    whole = torch.from_numpy(mask.copy()).float()[None, None]
+    return (F.interpolate(whole, (size, size), mode="area")[0, 0] >= 0.5).to(torch.uint8)
+
+
+def standardize(images: Tensor) -> Tensor:
+    """Every image of (n, 1, h, w) at mean 0 and standard deviation 1; a constant image becomes 0."""
+    spread, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True, correction=0)
+    return (images - mean) / spread.clamp_min(1e-3)

@@ -1,0 +1,10 @@
+"""Networks made of named stages, their initial weights, and weights read from files.
+
+Read `stages` (what a strategy knows of a network), `unet` and `cascade`, then `initial_weights` and `weight_files`.
+"""
+
+from __future__ import annotations
+
+from lib.networks.unet import build
+
+__all__ = ["build"]

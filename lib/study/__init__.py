@@ -1,0 +1,10 @@
+"""Many runs: suites, what is missing of them, and the engines that train it.
+
+Read `suite` (what a TOML file says), `engines` (where runs execute), then `plan` (what is missing, and training it).
+"""
+
+from __future__ import annotations
+
+from lib.study.plan import finished_runs, load_suite, missing_runs, suites_dir, train_suite, tuning_runs
+
+__all__ = ["finished_runs", "load_suite", "missing_runs", "suites_dir", "train_suite", "tuning_runs"]
