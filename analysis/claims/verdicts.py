@@ -4,10 +4,6 @@ Replicates are (seed, fold). Where a claim is tested over several conditions (vo
 counts once, with its mean over the conditions, and only replicates that have all of them are used.
 """
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 import math

@@ -3,10 +3,6 @@
 Each function draws on `ax`, or makes a figure of its own, and neither shows nor saves anything.
 """
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 import textwrap
@@ -116,7 +112,7 @@ def learning_curves(
                 label=name)  # fmt: skip
         band = np.array([(each.low, each.high) for each in intervals], dtype=np.float64).reshape(-1, 2)
         if np.isfinite(band).any():
-            ax.fill_between(steps, *band.T, color=look.color, alpha=0.15, linewidth=0)
+            ax.fill_between(steps, band[:, 0], band[:, 1], color=look.color, alpha=0.15, linewidth=0)
     drawn = [line for line in ax.lines if line.get_linestyle() == "-"]
     note = f"{INTERVAL} (band)"
     base = rows[(rows.strategy == "scratch") & (rows.status != "diverged")].sort_values("step")
@@ -169,8 +165,10 @@ def learning_rates(table: pd.DataFrame, *, seed: int, ax: Axes | None = None) ->
             depth = 1.0 if diverged else min(1.0, (best - run.val_score) / scale)
             shade = 1 - 0.45 * depth
             chosen = not diverged and run.val_score == best
-            frame = {"edgecolor": "black", "linewidth": 1.6, "zorder": 3} if chosen else {"edgecolor": "white"}
-            ax.add_patch(Rectangle((x - 0.46, place - 0.42), 0.92, 0.84, facecolor=(shade, shade, 1.0), **frame))
+            patch = Rectangle((x - 0.46, place - 0.42), 0.92, 0.84, facecolor=(shade, shade, 1.0), edgecolor="white")
+            if chosen:
+                patch.set(edgecolor="black", linewidth=1.6, zorder=3)
+            ax.add_patch(patch)
             text = "diverged" if diverged else f"{run.val_score:.3f}"
             ax.text(x, place, text, ha="center", va="center", fontsize=10, zorder=4)
     ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])

@@ -1,9 +1,5 @@
 """How figures look: the style file, one color and marker per strategy, titles with a note, labels of cells."""
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 import functools

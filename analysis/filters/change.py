@@ -25,9 +25,6 @@ Per layer, beside quantiles over filters of the above, of the matrix (filters, i
     rank_before, rank_after     effective rank (Roy and Vetterli 2007), 1 to n. Null `rank_random`: a fresh draw
 """
 
-# pandas types a selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false
-
 from __future__ import annotations
 
 import math

@@ -98,7 +98,7 @@ class FilterLayer:
 
 
 def geometry(model: nn.Module) -> dict[str, tuple[bool, int]]:
-    """(transposed, groups) of every convolution of a network by the module's name, for `read`."""
+    """(transposed, groups) of every convolution of a network by the module's name, for `read_layers`."""
     return {
         name: (isinstance(module, _TRANSPOSED), module.groups)
         for name, module in model.named_modules()

@@ -3,10 +3,6 @@
 Similarity has one scale in all of them, 0 to 1, with one color map; the bottleneck is marked wherever stages are.
 """
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 import itertools

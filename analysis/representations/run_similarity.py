@@ -6,10 +6,6 @@ random and learn from shuffled labels, which is a control. Layers are the stages
 output is the answer itself.
 """
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 import dataclasses

@@ -54,7 +54,7 @@ def holm(p_values: ArrayLike) -> Floats:
 def permutation_p(a: ArrayLike, b: ArrayLike, *, paired: bool, resamples: int = 9999, seed: int = 0) -> float:
     """Two-sided permutation p-value for a difference in means.
 
-    Exact, by going through every relabelling (paired: every choice of signs), when there are at most
+    Exact, by going through every relabeling (paired: every choice of signs), when there are at most
     `resamples` of them; otherwise that many random ones. Three pairs cannot give a p-value below 0.25.
     """
     first, second = finite_values(a, "a"), finite_values(b, "b")

@@ -6,10 +6,6 @@ training alone. Where each has a fold of its own it is that of training and spli
 overlap, so intervals over them are somewhat too narrow (Bengio and Grandvalet 2004).
 """
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 from collections.abc import Iterable

@@ -4,9 +4,6 @@ The twin of `layer_chooser` is `tune` with `u_diagram`: the same runs, the same 
 happens only where `tune` is called or a button is pressed; a run that was trained before is returned at once.
 """
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence

@@ -22,7 +22,7 @@ def choose_channels(model: nn.Module, stages: Sequence[str], count: int, draw: t
     """Let exactly `count` parameters of these stages move, in whole output channels drawn at random, but for the last.
 
     A channel is its row of the convolution's weight, its bias, and its factor and offset in the normalization that
-    follows. Of the channel at which the number is met, only the first parameters move. `hold` keeps the rest.
+    follows. Of the channel at which the number is met, only the first parameters move. `hold_channels` keeps the rest.
 
     Returns:
         Names of the tensors of which at least one entry moves. Statistics of normalizations are not among them: they

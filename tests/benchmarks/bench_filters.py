@@ -5,9 +5,10 @@
     python tests/benchmarks/bench_filters.py controls
     python tests/benchmarks/bench_filters.py speed
 
-Each prints its table and writes it to `--out` as a record (see `analysis.tables.recorded_measurements`).
-Numbers of `level` and `power` depend on the seed alone, so that they can be made again anywhere; those of `speed` on the machine: they are CPU seconds
-of one core, each the best of `--rounds`, beside one pass over the same numbers in numpy as a yardstick.
+Each prints its table and writes it to `--out` as a record (see `analysis.tables.recorded_measurements`). Numbers of
+`level` and `power` depend on the seed alone, so that they can be made again anywhere; those of `speed` on the machine:
+they are CPU seconds of one core, each the best of `--rounds`, beside one pass over the same numbers in numpy as a
+yardstick.
 """
 
 from __future__ import annotations

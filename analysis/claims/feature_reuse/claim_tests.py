@@ -4,10 +4,6 @@ Each is tested per task on the runs that `run_similarity.comparable_runs` picks:
 that has both.
 """
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 import math
@@ -108,7 +104,7 @@ def _separation(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]
     apart = found.layers[found.layers.adjusted < alpha].layer.tolist()
     widest = found.layers.loc[found.layers.difference.idxmax()]
     note = sentences(
-        f"permutation p = {found.p:.3g} over {found.labellings} labellings; {found.difference.method} (jackknife)",
+        f"permutation p = {found.p:.3g} over {found.labelings} labelings; {found.difference.method} (jackknife)",
         f"{len(apart)} of {len(found.layers)} layers differ by themselves (adjusted for their number)"
         + (f": {', '.join(apart)}" if apart else ""),
         f"widest in {widest.layer}: {widest.within:.2f} and {widest.within_random:.2f} within, {widest['between']:.2f} "

@@ -1,9 +1,5 @@
 """Figures of reuse by layer, separation of groups, spread of runs, and parts of a source."""
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 import matplotlib.pyplot as plt

@@ -6,10 +6,6 @@ come from the source, and the gain says what those are worth (Karimi, Warfield, 
 computation is ours).
 """
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 import numpy as np

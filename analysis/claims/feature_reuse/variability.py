@@ -27,14 +27,14 @@ class Separation(NamedTuple):
     """Whether two groups of runs are more alike within than between.
 
     difference: of the layers' mean, mean similarity within - between, with interval. p: of the permutation test.
-    labellings: how many assignments of runs to groups it went through. pseudo: jackknife pseudo-values. layers: one
+    labelings: how many assignments of runs to groups it went through. pseudo: jackknife pseudo-values. layers: one
     row a layer: layer, within, within_random, between, difference, low, high, p, adjusted (p for
     all layers together).
     """
 
     difference: Interval
     p: float
-    group_labelings: int
+    labelings: int
     pseudo: np.ndarray
     layers: pd.DataFrame
 
@@ -47,10 +47,10 @@ def pseudo_values(estimate: Callable[[list[int]], float], count: int) -> np.ndar
 
 
 def _excess(values: np.ndarray, seeds: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Mean similarity within both groups minus that between (layers, labellings), without pairs of one seed.
+    """Mean similarity within both groups minus that between (layers, labelings), without pairs of one seed.
 
     Args:
-        values: (layers, runs, runs). seeds: (runs,). labels: (labellings, runs), boolean.
+        values: (layers, runs, runs). seeds: (runs,). labels: (labelings, runs), boolean.
     """
     apart = (seeds[:, None] != seeds).astype(np.float64)
     sides = [labels.astype(np.float64), (~labels).astype(np.float64)]
@@ -128,7 +128,7 @@ def separation(maps: LayerMaps, a: str = "own", b: str = "random", *, seed: int 
 
 
 def _over_layers(found: np.ndarray) -> np.ndarray:
-    """P-values of layers (layers, labellings), the given labelling first, adjusted for there being several."""
+    """P-values of layers (layers, labelings), the given labeling first, adjusted for there being several."""
     spread = found.std(1, keepdims=True)
     standardized = found / np.where(spread > 0, spread, 1)
     return (standardized.max(0) >= standardized[:, :1] - 1e-12).mean(1)

@@ -1,10 +1,6 @@
 """Tests of the claims about filters: how far they move and whether they look random (Karimi et al., K4 and K5), and
 whether a scale and a shift per kernel say how they moved (Bi et al., L7). They read the checkpoints of the runs."""
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 import math

@@ -1,8 +1,5 @@
 """Filters of many runs as tables for figures: how far they moved, by stage and step, and between seeds."""
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
-
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence

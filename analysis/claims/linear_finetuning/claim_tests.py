@@ -4,10 +4,6 @@ Replicates are seeds. A *lead* is a difference in favor of the first of two arms
 volume, source, seed and fold. Protocols are ours, as the paper's are not known: see claims.toml.
 """
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 import math

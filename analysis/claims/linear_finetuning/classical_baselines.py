@@ -1,8 +1,5 @@
 """Learned reconstruction beside what needs no training, on the same slices from the same samples."""
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false, reportReturnType=false
-
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence

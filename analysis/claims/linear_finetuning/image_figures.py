@@ -1,8 +1,5 @@
 """Figures of the scanner's side: sampled lines, embedded beside real images, measured k-space, classical baselines."""
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false, reportReturnType=false
-
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,5 @@
 """Pictures of what reconstruction networks make of one slice, and how their factors moved."""
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false, reportReturnType=false
-
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping

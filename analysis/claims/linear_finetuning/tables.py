@@ -1,9 +1,5 @@
 """How far linear fine-tuning is ahead, pair by pair, and how far training runs away from validation."""
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false
-
 from __future__ import annotations
 
 import pandas as pd

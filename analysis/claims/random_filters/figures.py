@@ -1,9 +1,5 @@
 """Figures of the randomness battery and of frozen random encoders. Table in, axes out."""
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 import textwrap
@@ -59,7 +55,7 @@ def spectra(start: Mapping[str, Tensor], end: Mapping[str, Tensor], layer: str, 
     top = max(high * 1.15, 1.05 * max(own.max() for own in values.values()))
     bins = np.linspace(0, top, 41)
     for own, (name, color) in zip(values.values(), COLORS.items(), strict=True):
-        ax.hist(own, bins=bins, density=True, histtype="stepfilled", alpha=0.35, color=color, label=name)
+        ax.hist(own, bins=bins.tolist(), density=True, histtype="stepfilled", alpha=0.35, color=color, label=name)
     x = np.linspace(low, high, 400)
     ax.plot(x, random_matrices.marchenko_pastur_density(x, rows, columns), color="black", label="Marchenko-Pastur law")
     ax.axvline(high, color="black", linestyle="--", linewidth=1.2, label="its edge")

@@ -1,10 +1,6 @@
 """Frozen random encoders: what they lose against networks trained as a whole, and the controls that give it a meaning
 (Karimi, Warfield, Gholipour, arXiv 2006.00356, K6 and K7)."""
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 from collections.abc import Mapping

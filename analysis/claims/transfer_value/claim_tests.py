@@ -1,9 +1,5 @@
 """Tests of the claims about what transfer is worth: Karimi, Warfield and Gholipour (arXiv 2006.00356), K1 to K3."""
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 import math

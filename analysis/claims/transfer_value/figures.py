@@ -1,9 +1,5 @@
 """Figures of what transfer is worth: time to the plateau, gains, and the ledger of claims. Table in, axes out."""
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 import textwrap

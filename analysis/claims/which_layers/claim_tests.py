@@ -4,10 +4,6 @@ What the paper calls shallow was not at hand, so shallow and deep stand for both
 `lib.networks.stages.layer_groups`. A replicate counts once, with its mean over volumes, sources, orders and counts.
 """
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 import functools

@@ -1,12 +1,9 @@
 """Figures of sets of layers: which to tune, at what cost, where the advantage comes from. Table in, axes out."""
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 import textwrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,7 +69,7 @@ def layer_map(cells: pd.DataFrame, task: str, *, ax: Axes | None = None) -> Axes
     return ax
 
 
-def _name(row: object, rows: pd.DataFrame) -> str:
+def _name(row: Any, rows: pd.DataFrame) -> str:
     several = rows.source.nunique() > 1
     volume = volume_text(str(row.volume_label), float(row.volume))
     return f"{row.label}, {volume_with_unit(rows, volume)}" + (f", from {row.source}" if several else "")

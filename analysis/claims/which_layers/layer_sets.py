@@ -5,10 +5,6 @@ A set is a number of groups of stages from one side of an ordering (`lib.network
 cut down to an exact number of parameters (`lib.strategies.partial_layers`).
 """
 
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-
 from __future__ import annotations
 
 import json

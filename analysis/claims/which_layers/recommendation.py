@@ -2,30 +2,28 @@
 
 Three cheap signals per set, each from one or a few passes over the images: how large its gradients are beside its
 weights, how far the two domains lie apart in its activations, and what a first step of it would gain on images that
-the step did not see. `agreement` holds the ranking against runs that were trained.
+the step did not see. `ranking_agreement` holds the ranking against runs that were trained.
 """
-
-# pandas types every selection as "a table or a series", which no annotation can mend.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportReturnType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy import stats as sps
-from torch import Tensor
+from torch import Tensor, nn
 
 from analysis.claims.verdicts import REPLICATE
 from analysis.claims.which_layers.layer_sets import CONDITION, layer_sets, set_label
 from analysis.statistics.intervals import mean_interval
+from lib.common.errors import StudyError
 from lib.data.tasks.images import load_task, standardize
 from lib.data.tasks.splits import split
-from lib.networks.stages import stage_of
+from lib.networks.stages import Staged, stage_of
 from lib.networks.unet import UNet
 from lib.runs.run import Run, run_dir
 from lib.strategies.catalog import subset_stages
@@ -62,7 +60,7 @@ def rank_layer_sets(
 
     Args:
         volume, seed, fold: choose the training images, as in a run's spec.
-        sets: names of stages by a name of the set; default: `usual_sets`.
+        sets: names of stages by a name of the set; default: `common_layer_sets`.
 
     Returns:
         One row per set: set, stages, parameters, and the signals. gain (ranks the table): by how much the loss on one
@@ -72,9 +70,12 @@ def rank_layer_sets(
         in standard deviations, a mean over channels and stages. rank: 1 is the highest gain.
 
     Raises:
-        StudyError: an unknown task or too large a volume, or no checkpoint.
+        StudyError: the source is no U-Net, an unknown task, too large a volume, or no checkpoint.
     """
     model = source.model()
+    if not isinstance(model, UNet):
+        kind = type(model).__name__
+        raise StudyError(f"sets of layers are ranked of a U-Net; {source.path.name} is a {kind}")
     chosen = common_layer_sets(model) if sets is None else sets
     target = _images(task, source.spec.size, volume, seed, fold)
     from_source = _images(source.spec.task, source.spec.size, None, source.spec.seed, source.spec.fold)
@@ -138,15 +139,17 @@ def _stages(model: UNet, images: Tensor, masks: Tensor, seed: int) -> pd.DataFra
 
 @torch.no_grad()
 def _shifts(model: UNet, source: Tensor, target: Tensor) -> pd.Series:
-    """Per stage, `shift` of `recommend`: the mean over channels of the standardized difference of means."""
+    """Per stage, `shift` of `rank_layer_sets`: the mean over channels of the standardized difference of means."""
     model.eval()
     found: dict[str, list[tuple[Tensor, Tensor]]] = {stage: [] for stage in model.stages}
-    hooks = [
-        module.register_forward_hook(
-            lambda _, __, output, stage=stage: found[stage].append((output.mean((0, 2, 3)), output.var((0, 2, 3))))
-        )
-        for stage, module in model.named_children()
-    ]
+
+    def keep(stage: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            found[stage].append((output.mean((0, 2, 3)), output.var((0, 2, 3))))
+
+        return hook
+
+    hooks = [module.register_forward_hook(keep(stage)) for stage, module in model.named_children()]
     for images in (source, target):
         model(images)
     for hook in hooks:
@@ -202,7 +205,7 @@ def _recommended(own: pd.DataFrame, by_id: Mapping[str, Run]) -> pd.DataFrame:
     return rank_layer_sets(source, some.task, volume=some.volume, seed=some.seed, fold=some.fold, sets=members)
 
 
-def _members(model: UNet, row: object) -> list[str]:
+def _members(model: Staged, row: Any) -> list[str]:
     """The stages of a row of `layer_sets`."""
     stages = row.stages.split("+") if row.stages else None
     order, side = (row.order, row.side) if row.order else ("path", "shallow")
@@ -214,7 +217,7 @@ def example_ranking(frame: pd.DataFrame, runs: Iterable[Run]) -> tuple[pd.DataFr
     """One recommendation to look at: that for the first seed of the condition with the most sets, the smallest first.
 
     Returns:
-        The table of `recommend`, test Dice by name of the set, and the condition in words; None without such runs.
+        The table of `rank_layer_sets`, test Dice by name of the set, and the condition in words; None without such runs.
     """
     sets = layer_sets(frame)
     sets = sets[(sets.matched == 0) & (sets.side != "whole") & (sets.status == "done")]

@@ -25,7 +25,7 @@ def classifier(layer: FilterLayer, rng: np.random.Generator, nulls: Nulls) -> Ou
     the filters and scores the rest, five times. Filters come in blocks, one of the layer's and one or more fresh ones,
     and a block never falls into two folds; p comes from exchanging labels within blocks, an exact permutation test
     (one-sided: only an AUC above chance speaks against randomness). The scores are linear in the labels, so all
-    relabellings cost one matrix product. The interval is that of DeLong et al. (1988); it takes the scores of five
+    relabelings cost one matrix product. The interval is that of DeLong et al. (1988); it takes the scores of five
     classifiers for those of one.
     """
     kernels_of(layer)

@@ -89,7 +89,7 @@ def test_k9_finds_planted_groups(within: float, between: float, word: str, monke
     result = judge("K9", 5, planted(groups(within, between), 5, noise=0.005), monkeypatch)
     assert result["verdict"] == word
     assert result["effect"] == pytest.approx(within - between, abs=0.01)
-    assert "252 labellings" in result["note"]
+    assert "252 labelings" in result["note"]
     assert ("9 of 9 layers" in result["note"]) == (within > between)
 
 

@@ -24,7 +24,7 @@ def test_a_planted_separation_is_found_in_the_layers_that_have_it():
     maps = planted(lambda layer, a, b: 0.8 if layer == 4 or same(a, b) else 0.5, noise=0.01)
     found = separation(maps)
     assert found.p == pytest.approx(2 / 252)  # the division itself, and its mirror image
-    assert found.labellings == 252
+    assert found.labelings == 252
     assert found.difference.low < 0.3 * 8 / 9 < found.difference.high
     by_layer = found.layers.set_index("layer")
     assert (by_layer.adjusted < 0.1).sum() == 8
@@ -89,7 +89,7 @@ def test_pseudo_values_average_to_the_estimate_of_a_mean_over_pairs():
     assert pseudo_values(mean_over_pairs, 6).mean() == pytest.approx(mean_over_pairs(list(range(6))))
 
 
-def test_labellings_are_all_or_a_choice_and_begin_with_the_given_one():
+def test_labelings_are_all_or_a_choice_and_begin_with_the_given_one():
     few = group_labelings(2, 2, np.random.default_rng(0))
     assert few.shape == (6, 4)
     assert few[0].tolist() == [True, True, False, False]

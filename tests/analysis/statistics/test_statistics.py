@@ -99,7 +99,7 @@ def test_permutation_is_exact_for_three_pairs():
 def test_permutation_holds_its_level_and_finds_a_planted_effect():
     rng = np.random.default_rng(5)
     null = [permutation_p(*rng.normal(size=(2, 6)), paired=False, resamples=999) for _ in range(400)]
-    # 924 relabellings: the level is the largest multiple of 2 / 924 below 0.05.
+    # 924 relabelings: the level is the largest multiple of 2 / 924 below 0.05.
     assert within_binomial(sum(p <= 0.05 for p in null), 400, 46 / 924)
     assert permutation_p(rng.normal(size=8), rng.normal(3, 1, size=8), paired=False) < 0.01
 
