@@ -11,6 +11,7 @@ os.environ["MPLBACKEND"] = "Agg"
 from pathlib import Path
 
 import pytest
+import tiny
 
 # A shell that starts the tests in the background lets them ignore an interrupt; the tests of interrupts send one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -24,3 +25,15 @@ def study_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STUDY_HOME", str(home))
     monkeypatch.delenv("STUDY_DATA", raising=False)
     return home
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with the task `blobs`, made once for a file of tests."""
+    return tiny.make_blobs(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def blobs_as_data(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task `blobs` lies where data are looked for; a file of tests that trains asks for it by `usefixtures`."""
+    monkeypatch.setenv("STUDY_DATA", str(blobs))

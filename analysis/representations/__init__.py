@@ -10,7 +10,9 @@ from analysis.representations.capture.activations import Reduction, activations
 from analysis.representations.capture.represent import Probe, represent, represent_all, represent_model
 from analysis.representations.comparison.compare import Map, compare
 from analysis.representations.measures.catalog import MEASURES
+from analysis.representations.measures.cka import cka, cka_debiased
 
 __all__ = [
-    "MEASURES", "Map", "Probe", "Reduction", "activations", "compare", "represent", "represent_all", "represent_model",
+    "MEASURES", "Map", "Probe", "Reduction", "activations", "cka", "cka_debiased", "compare", "represent",
+    "represent_all", "represent_model",
 ]  # fmt: skip

@@ -1,14 +1,14 @@
 """Finished runs, datasets and recorded measurements as tidy tables, one row per thing.
 
 Read `run_row` (one run as one row; `arm_names` says what its arm is called), `results` (all runs, all evaluations),
-`paired_gains` and `time_to_plateau`, then `suite_grid`, `datasets` and `recorded_measurements`.
+`paired_gains` and `convergence`, then `suite_grid`, `datasets` and `recorded_measurements`.
 """
 
 from __future__ import annotations
 
+from analysis.tables.convergence import time_to_plateau
 from analysis.tables.paired_gains import difficulty, gain
 from analysis.tables.results import evaluation_table, finished_rows, run_table, summary, with_own_source
-from analysis.tables.time_to_plateau import time_to_plateau
 
 __all__ = [
     "difficulty", "evaluation_table", "finished_rows", "gain", "run_table", "summary", "time_to_plateau",

@@ -32,9 +32,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 import numpy as np
 import pandas as pd
 import similarity_peers as peers
@@ -45,7 +42,7 @@ from torch.nn import functional as F
 from analysis.representations.capture.activations import Reduction, capture
 from analysis.representations.capture.represent import Probe, from_features, join, represent_model
 from analysis.representations.comparison.compare import compare
-from analysis.representations.measures import conformance as measures_conformance
+from analysis.representations.measures import conformance as conformance_kit
 from analysis.representations.measures.catalog import MEASURES
 from lib.common.provenance import stamp
 from lib.networks.unet import build
@@ -282,7 +279,7 @@ def conformance(arguments: argparse.Namespace) -> pd.DataFrame:
     everyone = {"palimpsest": ("this commit", {name: each.value for name, each in MEASURES.items()})}
     for package, (version, functions) in {**everyone, **peers.installed()}.items():
         for measure, function in functions.items():
-            found = measures_conformance.conformance(measure, function)
+            found = conformance_kit.conformance(measure, function)
             found.insert(0, "version", version)
             found.insert(0, "package", package)
             tables.append(found)

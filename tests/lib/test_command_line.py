@@ -42,14 +42,7 @@ strategies = ["scratch", "frozen_random_encoder"]
 FIELDS = ["width=2", "depth=1", "size=16", "steps=8", "evaluations=4", "batch=4", "lr=0.01", "volume=6"]
 
 
-@pytest.fixture(scope="module")
-def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_blobs(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(autouse=True)
-def data(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUDY_DATA", str(blobs))
+pytestmark = pytest.mark.usefixtures("blobs_as_data")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.representations.run_similarity import LayerMaps
 from analysis.statistics.intervals import mean_interval, time_ratio
-from analysis.tables import paired_gains, time_to_plateau
+from analysis.tables import convergence, paired_gains
 from analysis.tables.results import with_own_source
 
 
@@ -80,7 +80,7 @@ def transplant_table(frame: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     rows, cell = with_own_source(frame), ["task", "volume_label"]
     rows = rows.merge(rows.loc[rows.strategy == "transplant", cell].drop_duplicates(), on=cell)
     gains = pd.concat([paired_gains.gain(rows, name) for name in ("full_finetuning", "transplant")])
-    times = time_to_plateau.time_to_plateau(rows, curves, [0.95])
+    times = convergence.time_to_plateau(rows, curves, [0.95])
     base = times[times.strategy == "scratch"].set_index(paired_gains.PAIR).steps
     found = []
     for (task, volume, arm), own in gains.groupby([*cell, "arm"], sort=False):

@@ -29,9 +29,9 @@ from analysis.claims.verdicts import (
 from analysis.statistics.intervals import heterogeneity, mean_interval, replicate_slopes, time_ratio
 from analysis.statistics.power import detectable
 from analysis.statistics.tests import holm, one_sided_p, two_sided_p
+from analysis.tables.convergence import time_to_plateau
 from analysis.tables.paired_gains import PAIR, difficulty, gain
 from analysis.tables.results import finished_rows
-from analysis.tables.time_to_plateau import time_to_plateau
 
 
 def faster(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:

@@ -217,7 +217,7 @@ def example_ranking(frame: pd.DataFrame, runs: Iterable[Run]) -> tuple[pd.DataFr
     """One recommendation to look at: that for the first seed of the condition with the most sets, the smallest first.
 
     Returns:
-        The table of `rank_layer_sets`, test Dice by name of the set, and the condition in words; None without such runs.
+        The table of `rank_layer_sets`, test Dice by name of the set, the condition in words; None without such runs.
     """
     sets = layer_sets(frame)
     sets = sets[(sets.matched == 0) & (sets.side != "whole") & (sets.status == "done")]

@@ -23,8 +23,8 @@ from analysis.claims.verdicts import (
 from analysis.claims.which_layers.layer_sets import CONDITION, ULTRASOUND, WHOLE, layer_sets
 from analysis.statistics.intervals import time_ratio
 from analysis.statistics.power import detectable
+from analysis.tables.convergence import time_to_plateau
 from analysis.tables.paired_gains import PAIR
-from analysis.tables.time_to_plateau import time_to_plateau
 
 FRACTIONS = (0.95, 0.99)
 

@@ -7,7 +7,7 @@ import tomllib
 import pandas as pd
 from torch import Tensor
 
-from analysis.filters.randomness import battery as randomness_battery
+from analysis.filters.randomness.battery import battery
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.networks.weight_files import read_weights
@@ -43,4 +43,4 @@ def wanted_weights() -> list[str]:
 def pretrained_battery(*, draws: int = 4999) -> pd.DataFrame:
     """The battery on the first layers that are at hand; `layer` is the network's title. Empty where there is none."""
     tensors = {f"{title}.weight": weight for title, weight in first_layers().items()}
-    return randomness_battery.battery(tensors, draws=draws) if tensors else pd.DataFrame()
+    return battery(tensors, draws=draws) if tensors else pd.DataFrame()

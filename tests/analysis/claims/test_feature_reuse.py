@@ -35,7 +35,7 @@ def judge(name: str, seeds: int, maps: LayerMaps | None, monkeypatch: pytest.Mon
         asked.append((task, len(frame), arms))
         return maps
 
-    monkeypatch.setattr(claim_tests, "compared", compared)
+    monkeypatch.setattr(claim_tests, "layer_maps_of_runs", compared)
     everyone = dict.fromkeys(found.run_id)
     (result,) = verdicts.TESTS[LEDGER[name].test].run(LEDGER[name], found, evaluation_table([]), everyone)
     if maps is not None:

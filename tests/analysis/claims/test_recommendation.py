@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fakes
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 import torch
 
 from analysis.claims.which_layers import recommendation
@@ -16,7 +18,6 @@ from lib.runs.run import Run
 from lib.strategies.strategy import check_options
 from lib.training.loop import train
 from lib.training.segmentation import segmentation_loss
-from tests import fakes, tiny
 
 SETS = {"first": ["enc0"], "last": ["dec0", "head"], "all": ["enc0", "enc1", "dec0", "head"]}
 
@@ -99,7 +100,7 @@ def planted(source: Run, root: Path, monkeypatch: pytest.MonkeyPatch, sign: int)
         gain = [labels[name.split()[2]] for name in sets]
         return pd.DataFrame({"set": list(sets), "gain": gain, "gradient": [1, 2, 3, 4], "shift": [1.0] * 3 + [2.0]})
 
-    monkeypatch.setattr(recommendation, "recommend", signals)
+    monkeypatch.setattr(recommendation, "rank_layer_sets", signals)
     runs = []
     for seed in range(3):
         for (order, side), gain in gains.items():

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import fakes
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,7 +22,6 @@ from analysis.claims.which_layers.figures import (
     texture_heatmap,
 )
 from lib.strategies.strategy import check_options
-from tests import fakes
 
 SEEDS = 4
 Dice = Callable[[str, int, int, int], float]  # order, signed count (negative from the deep end), matched, seed

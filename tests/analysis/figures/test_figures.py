@@ -21,7 +21,7 @@ from analysis.figures.learning_curves import (
     strategy_scores,
 )
 from analysis.figures.style import LOOKS, arm_style
-from analysis.tables import paired_gains, time_to_plateau
+from analysis.tables import convergence, paired_gains
 from analysis.tables.results import summary
 from lib.strategies.strategy import STRATEGIES
 
@@ -127,7 +127,7 @@ def test_figures_leave_the_settings_of_matplotlib_alone():
         lambda ax: learning_curves(CURVES, "busi", "20", ax=ax),
         lambda ax: learning_rates(PAIR, seed=0, ax=ax),
         lambda ax: strategy_scores(TABLE, "busi", "20", ax=ax),
-        lambda ax: plateau_times(time_to_plateau.time_to_plateau(PAIR, CURVES), ax=ax),
+        lambda ax: plateau_times(convergence.time_to_plateau(PAIR, CURVES), ax=ax),
         lambda ax: gain_forest(paired_gains.gain(PAIR), ax=ax),
         lambda ax: gain_by_difficulty(paired_gains.gain(PAIR), paired_gains.difficulty(PAIR), ax=ax),
         lambda ax: ledger_figure(evaluate(PAIR, CURVES), ax=ax),
@@ -188,7 +188,7 @@ def test_awkward_tables_can_be_drawn(awkward):
         learning_curves(curves, "busi", "20"),
         learning_rates(table, seed=0),
         strategy_scores(table, "busi", "20"),
-        plateau_times(time_to_plateau.time_to_plateau(pair, curves)),
+        plateau_times(convergence.time_to_plateau(pair, curves)),
         gain_forest(gains),
         gain_by_difficulty(gains, paired_gains.difficulty(pair), large=0.03, hard=0.2),
     ):
@@ -209,7 +209,7 @@ def test_two_sources_are_told_apart():
         lambda none: learning_curves(evaluations(none, None), "busi", "20"),
         lambda none: learning_rates(none, seed=0),
         lambda none: strategy_scores(none, "busi", "20"),
-        lambda none: plateau_times(time_to_plateau.time_to_plateau(none, evaluations(none, None))),
+        lambda none: plateau_times(convergence.time_to_plateau(none, evaluations(none, None))),
         lambda none: gain_forest(paired_gains.gain(none)),
         lambda none: gain_by_difficulty(paired_gains.gain(none), paired_gains.difficulty(none)),
         lambda none: ledger_figure([]),
@@ -278,7 +278,7 @@ def test_counts_are_short(count, text):
 
 
 def test_times_join_pairs_and_state_the_ratio():
-    ax = plateau_times(time_to_plateau.time_to_plateau(PAIR, CURVES))
+    ax = plateau_times(convergence.time_to_plateau(PAIR, CURVES))
     text = drawn(ax)
     joined = [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_color() == "#BBBBBB"]
     assert len(joined) == 6 * 3
@@ -289,7 +289,7 @@ def test_times_join_pairs_and_state_the_ratio():
 
 def test_runs_that_never_get_there_are_open_with_an_arrow():
     curves = evaluations(PAIR, lambda run: climb(0.8 if run.strategy == "scratch" else 0.2, 100))
-    ax = plateau_times(time_to_plateau.time_to_plateau(PAIR, curves))
+    ax = plateau_times(convergence.time_to_plateau(PAIR, curves))
     assert "never reached (at its budget)" in drawn(ax)
     arrows = [text for text in ax.texts if getattr(text, "arrow_patch", None) is not None]
     assert len(arrows) == 6 * 3

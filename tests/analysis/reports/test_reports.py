@@ -21,10 +21,9 @@ from matplotlib.figure import Figure
 
 from analysis.__main__ import main
 from analysis.claims.ledger.table import claim_row, verdict_table
-from analysis.reports import execution, pages
-from analysis.reports import parameters as reports_parameters
+from analysis.reports import execution, pages, parameters
 from analysis.reports.build import Reporter, build_report
-from analysis.reports.publish import publish
+from analysis.reports.published import publish
 from lib.common.errors import StudyError
 from lib.study import engines
 
@@ -100,7 +99,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     printed: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STUDY_HOME", str(home))
-        patch.setattr(reports_parameters, "NOTEBOOKS", notebooks)
+        patch.setattr(parameters, "NOTEBOOKS", notebooks)
         patch.setattr("analysis.claims.ledger.evaluate.evaluate", lambda *tables, runs: [CLAIM])
         patch.setattr(Reporter, "say", lambda self, text: printed.append(text))
         patch.setattr(engines, "cores", lambda: 8)
@@ -117,7 +116,7 @@ def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_notebook(folder / "01_one.ipynb", ["1"])
     write_suite(folder)
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(reports_parameters, "NOTEBOOKS", folder)
+    monkeypatch.setattr(parameters, "NOTEBOOKS", folder)
     monkeypatch.setattr(execution, "execute", lambda *args: pytest.fail("a kernel was started"))
     return folder
 
@@ -294,7 +293,7 @@ def test_wrong_type_is_refused(notebooks: Path, toml: str, wanted: str):
 def test_command_line_sets_and_checks_parameters(notebooks: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["report", "tiny.toml", "-p", 'rate="x"']) == 2
     assert "must be float or int" in capsys.readouterr().err
-    assert reports_parameters.plan("tiny.toml", overrides={"rate": 0.25})[0].parameters["rate"] == 0.25
+    assert parameters.plan("tiny.toml", overrides={"rate": 0.25})[0].parameters["rate"] == 0.25
     with pytest.raises(SystemExit, match="2"):
         main(["report", "tiny.toml", "-p", "rate"])
     assert "must read NAME=VALUE" in capsys.readouterr().err
@@ -302,15 +301,15 @@ def test_command_line_sets_and_checks_parameters(notebooks: Path, capsys: pytest
 
 def test_none_is_a_value_where_the_type_says_so(notebooks: Path):
     write_notebook(notebooks / "01_one.ipynb", [], 'suite: str = ""\nreport: str = ""\ncount: int | None = None')
-    assert reports_parameters.plan("tiny.toml")[0].parameters["count"] is None
-    assert reports_parameters.plan("tiny.toml", overrides={"count": 3})[0].parameters["count"] == 3
+    assert parameters.plan("tiny.toml")[0].parameters["count"] is None
+    assert parameters.plan("tiny.toml", overrides={"count": 3})[0].parameters["count"] == 3
 
 
 @pytest.mark.parametrize("line", ["x = 3", "x: int", "x: int = 2 + n", "x: Path = 'a'", "import os"])
 def test_parameters_cell_holds_plain_declarations(notebooks: Path, line: str):
     write_notebook(notebooks / "01_one.ipynb", [], line)
     with pytest.raises(StudyError, match=r"01_one.ipynb: parameters must read `name: type = literal`.*; got `"):
-        reports_parameters.plan("tiny.toml")
+        parameters.plan("tiny.toml")
 
 
 @pytest.mark.parametrize(
@@ -329,20 +328,20 @@ def test_unknown_names_get_the_nearest(notebooks: Path, capsys, arguments: list[
 def test_suite_file_knows_only_notebooks_that_exist(notebooks: Path):
     write_suite(notebooks, "[notebooks.01_two]\nrate = 0.1\n")
     with pytest.raises(StudyError, match=r"unknown notebook '01_two'; did you mean '01_one'\?"):
-        reports_parameters.plan("tiny.toml")
+        parameters.plan("tiny.toml")
 
 
 def test_suite_and_report_go_only_where_they_are_declared(notebooks: Path):
     write_notebook(notebooks / "01_one.ipynb", [], "size: int = 64")
-    assert reports_parameters.plan("tiny.toml")[0].parameters == {"size": 64}
+    assert parameters.plan("tiny.toml")[0].parameters == {"size": 64}
     with pytest.raises(StudyError, match="unknown parameter of 01_one 'report'"):
-        reports_parameters.plan("tiny.toml", overrides={"report": "here"})
+        parameters.plan("tiny.toml", overrides={"report": "here"})
 
 
 def test_an_empty_folder_is_an_error(notebooks: Path):
     (notebooks / "01_one.ipynb").unlink()
     with pytest.raises(StudyError, match="there must be at least one"):
-        reports_parameters.plan("tiny.toml")
+        parameters.plan("tiny.toml")
 
 
 def test_publish_writes_only_into_a_report(tmp_path: Path):

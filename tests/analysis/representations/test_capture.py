@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from tests.tiny import make_blobs, spec
+from tiny import make_blobs, spec
 from torch import Tensor, nn
 from torch.nn import functional as F
 

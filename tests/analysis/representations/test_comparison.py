@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.tiny import make_blobs, spec
+from tiny import make_blobs, spec
 from torch import Tensor
 
 from analysis.representations.capture.activations import Reduction, capture

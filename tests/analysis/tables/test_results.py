@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from fakes import ALL, climb, evaluations, fake_run, frame, grid, row
 
-from analysis.tables import paired_gains, run_row, time_to_plateau
+from analysis.tables import convergence, paired_gains, run_row
 from analysis.tables.results import evaluation_table, finished_rows, run_table, summary, with_own_source
 from lib.common.errors import StudyError
 from lib.runs.spec import RunSpec
@@ -51,7 +51,7 @@ def test_tables_of_no_run_have_their_columns():
     assert summary(nothing).empty
     assert paired_gains.gain(nothing).empty
     assert paired_gains.difficulty(nothing).empty
-    assert time_to_plateau.time_to_plateau(nothing, evaluation_table([])).empty
+    assert convergence.time_to_plateau(nothing, evaluation_table([])).empty
 
 
 def test_options_that_are_not_the_default_name_the_arm(tmp_path):
@@ -133,7 +133,7 @@ def times_of(curve_of, fractions=(0.95,), **changes):
     """Times to plateau of one scratch and one transfer run of 400 steps with the curves given by strategy."""
     rows = [row("busi", name, 0, 0.8, **changes.get(name, {})) for name in curve_of]
     table = frame(rows)
-    times = time_to_plateau.time_to_plateau(table, evaluations(table, lambda run: curve_of[run.strategy]), fractions)
+    times = convergence.time_to_plateau(table, evaluations(table, lambda run: curve_of[run.strategy]), fractions)
     return times.set_index(["strategy", "fraction"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import fakes
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgba
@@ -14,7 +15,6 @@ from lib.common.errors import StudyError
 from lib.networks.unet import build
 from lib.runs.run import Run
 from lib.runs.spec import RunSpec
-from tests import fakes
 
 
 @pytest.fixture

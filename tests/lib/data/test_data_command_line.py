@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import re
 import shutil
@@ -12,19 +11,12 @@ import numpy as np
 import pytest
 import tiny_originals as tiny
 from PIL import Image
-from test_manifests import CARD, make_set
+from prepared_sets import CARD, call, gray, make_set
 
 from lib.common.errors import StudyError
-from lib.data import cli, prepared_folder
+from lib.data import cards
 from lib.data.cards import all_cards, find_card
 from lib.data.preparation.checks import check_prepared
-
-
-def call(*words: str | Path) -> int:
-    parser = argparse.ArgumentParser(prog="python -m lib")
-    cli.add_parser(parser.add_subparsers(required=True))
-    options = parser.parse_args(["data", *map(str, words)])
-    return options.run(options)
 
 
 @pytest.fixture
@@ -90,10 +82,6 @@ def edit_index(root: Path, old: str, new: str) -> None:
     text = (root / "mine/index.csv").read_text()
     assert old in text
     (root / "mine/index.csv").write_text(text.replace(old, new, 1))
-
-
-def gray(value: int, height: int = 8, width: int = 10) -> Image.Image:
-    return Image.fromarray(np.full((height, width), value, np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -175,7 +163,7 @@ def test_check_writes_nothing(root: Path):
 
 
 def test_fetch_and_prepare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setattr(prepared_folder, "manifest_dir", lambda: tmp_path / "cards")
+    monkeypatch.setattr(cards, "manifest_dir", lambda: tmp_path / "cards")
     files = tiny.nuclei() | {f"stage1_train/{n}/images/{n}.png": tiny.encoded(tiny.picture(n)) for n in range(3, 6)}
     files |= {f"stage1_train/{n}/masks/0.png": tiny.encoded(tiny.disk().astype(np.uint8) * 255) for n in range(3, 6)}
     tiny.write_card("nuclei", files, tmp_path / "cards")

@@ -14,9 +14,9 @@ import pytest
 import tiny_originals as tiny
 
 from lib.common.errors import StudyError
-from lib.data import prepared_folder
+from lib.data import cards
 from lib.data.cards import Card, find_card
-from lib.data.preparation import fetch as preparation_fetch
+from lib.data.preparation import fetch as fetching
 from lib.data.preparation.fetch import TRIES, MovingLine, address, fetch
 from lib.data.preparation.originals import Original, originals, originals_dir
 
@@ -61,7 +61,7 @@ class Mirror:
 @pytest.fixture
 def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(preparation_fetch, "PAUSE", 0.01)
+    monkeypatch.setattr(fetching, "PAUSE", 0.01)
     mirror = Mirror(FILES)
     yield mirror
     mirror.server.shutdown()
@@ -70,7 +70,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mirror: Mirror) -> Card:
-    monkeypatch.setattr(prepared_folder, "manifest_dir", lambda: tmp_path / "cards")
+    monkeypatch.setattr(cards, "manifest_dir", lambda: tmp_path / "cards")
     tiny.write_card("busi", FILES, tmp_path / "cards", mirror.address + "{repository}/{commit}/")
     return find_card("busi")
 
@@ -151,7 +151,7 @@ def test_no_network_is_said(card: Card):
 
 
 def test_a_silent_server_is_given_up(card: Card, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(preparation_fetch, "SECONDS", (0.05, 0.05))
+    monkeypatch.setattr(fetching, "SECONDS", (0.05, 0.05))
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(50)
@@ -175,7 +175,7 @@ def test_a_full_disk_is_said(card: Card, monkeypatch: pytest.MonkeyPatch):
     class Full:
         free = 10
 
-    monkeypatch.setattr(preparation_fetch.shutil, "disk_usage", lambda folder: Full)
+    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda folder: Full)
     with pytest.raises(StudyError, match=r"0 MB are to be fetched, but .* has 0 MB free; make room, or set STUDY_HOME"):
         fetch(card, show=quiet)
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tiny_originals as tiny
 from PIL import Image
-from test_data_cli import call, gray
+from prepared_sets import call, gray
 
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.data.cards import find_card
-from lib.data.preparation import own_folder as preparation_own_folder
+from lib.data.preparation.own_folder import pairs_in
 from lib.data.prepared_folder import read_prepared
 
 
@@ -63,7 +63,7 @@ def test_a_users_groups_are_kept(table: str, column: str, tmp_path: Path, capsys
 def test_an_index_without_groups_is_no_obstacle(tmp_path: Path):
     folder = own_folder(tmp_path, apart=True)
     (folder / "index.csv").write_text("id,age\ns0,40\n")
-    assert not preparation_own_folder.pairs_in(folder)[0].group
+    assert not pairs_in(folder)[0].group
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import tiny_originals as tiny
 from PIL import Image
 
 from lib.common.errors import StudyError
-from lib.data import prepared_folder
+from lib.data import cards
 from lib.data.cards import Card, all_cards, find_card
 from lib.data.preparation import conversion, dataset_recipes
 from lib.data.preparation.checks import check_prepared
@@ -22,7 +22,7 @@ from lib.data.prepared_folder import INDEX_COLUMNS, Prepared, read_prepared, rea
 @pytest.fixture
 def set_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, study_home: Path):
     """Makes the tiny originals of a dataset, its card and table; returns the card and the folder of originals."""
-    monkeypatch.setattr(prepared_folder, "manifest_dir", lambda: tmp_path / "cards")
+    monkeypatch.setattr(cards, "manifest_dir", lambda: tmp_path / "cards")
 
     def make(name: str) -> tuple[Card, Path]:
         files = tiny.SETS[name]()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,46 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from prepared_sets import CARD, make_set
 
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.data.cards import all_cards, find_card, load_card, root_note
 from lib.data.preparation.originals import originals
-from lib.data.prepared_folder import INDEX_COLUMNS, read_prepared, read_table
+from lib.data.prepared_folder import read_prepared, read_table
 from lib.data.tasks.folds import assign_folds
-
-CARD = """
-name = "mine"
-title = "a title"
-what = "something"
-kind = "real"
-modality = "ultrasound"
-licence = "MIT"
-citation = "nobody"
-pairs = 6
-groups = 3
-[split]
-folds = 3
-rule = "by patient"
-"""
-
-
-def make_set(root: Path, name: str = "mine", card: str = CARD, groups: Sequence[str] = "aabbcc") -> Path:
-    """A prepared folder with a card, a pair per group given: image i holds the value 10 i, mask i has i + 1 pixels."""
-    folder = root / name
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir(parents=True)
-    lines = [",".join(INDEX_COLUMNS)]
-    for number, group in enumerate(groups):
-        image = np.full((8, 10), 10 * number, np.uint8)
-        mask = np.zeros((8, 10), np.uint8)
-        mask.flat[: number + 1] = 255
-        Image.fromarray(image).save(folder / "images" / f"{number:04d}.png")
-        Image.fromarray(mask).save(folder / "masks" / f"{number:04d}.png")
-        lines.append(f"{number:04d},scan {number},{group},x,10,8,{(number + 1) / 80:.4f}")
-    (folder / "index.csv").write_text("\n".join(lines) + "\n")
-    (folder / "card.toml").write_text(card)
-    return folder
 
 
 def card_file(tmp_path: Path, text: str) -> Path:

@@ -24,15 +24,7 @@ from lib.runs.spec import run_id
 from lib.runs.tensor_files import read_tensors, writing
 from lib.training.loop import train
 
-
-@pytest.fixture(scope="module")
-def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_blobs(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(autouse=True)
-def data(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUDY_DATA", str(blobs))
+pytestmark = pytest.mark.usefixtures("blobs_as_data")
 
 
 @pytest.fixture(scope="module")

@@ -52,14 +52,7 @@ run = { steps = 3, evaluations = 1 }
 """
 
 
-@pytest.fixture(scope="module")
-def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_blobs(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(autouse=True)
-def data(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUDY_DATA", str(blobs))
+pytestmark = pytest.mark.usefixtures("blobs_as_data")
 
 
 def suite_of(folder: Path, *changes: tuple[str, str]) -> Suite:

@@ -29,21 +29,15 @@ from lib.runs import tensor_files
 from lib.runs.run import Run, open_run, run_dir, start_model
 from lib.runs.spec import RunSpec
 from lib.runs.tensor_files import read_tensors, write_tensors
-from lib.training import loop, objective
+from lib.training import loop, segmentation
 from lib.training.batches import batch_order
 from lib.training.loop import _Training, train
 from lib.training.optimizer import checkpoint_steps, learning_rate
 from lib.training.segmentation import mean_dice, segmentation_loss
 
 
-@pytest.fixture(scope="module")
-def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_blobs(tmp_path_factory.mktemp("data"))
-
-
 @pytest.fixture(autouse=True)
-def data(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUDY_DATA", str(blobs))
+def quicker_on_blobs(blobs_as_data: None, monkeypatch: pytest.MonkeyPatch) -> None:
     _quicker(monkeypatch)
 
 
@@ -87,7 +81,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("something was trained or loaded")
 
     monkeypatch.setattr(_Training, "__init__", never)
-    monkeypatch.setattr(loop, "load", never)
+    monkeypatch.setattr(loop, "load_task", never)
 
 
 # ---- one training -------------------------------------------------------------------------------------------------
@@ -124,7 +118,7 @@ def test_misses_and_empty_images_are_counted(monkeypatch: pytest.MonkeyPatch):
     chosen = split("blobs", data.groups, fold=0, volume=None, seed=0)
     masks = data.masks.clone()
     masks[chosen.test[:2]] = 0
-    monkeypatch.setattr(loop, "load", lambda *_: Data(data.images, masks, data.ids, data.groups, "planted"))
+    monkeypatch.setattr(loop, "load_task", lambda *_: Data(data.images, masks, data.ids, data.groups, "planted"))
     monkeypatch.setattr(_Training, "predict", lambda self, index: -torch.ones(len(index), 16, 16))
     result = train(spec).result
     assert result is not None
@@ -501,7 +495,7 @@ def test_an_image_that_is_not_a_number(part: str, step: int | None, monkeypatch:
     order = batch_order(18, seed=0, step=2, batch=4)
     images = data.images.clone()
     images[{"train": chosen.train[order[0]], "val": chosen.val[0], "test": chosen.test[0]}[part]] = math.nan
-    monkeypatch.setattr(loop, "load", lambda *_: Data(images, data.masks, data.ids, data.groups, "planted"))
+    monkeypatch.setattr(loop, "load_task", lambda *_: Data(images, data.masks, data.ids, data.groups, "planted"))
     result = train(spec).result
     assert result is not None
     if step is None:
@@ -525,7 +519,7 @@ def test_divergence_is_the_same_after_an_interruption():
 
 def test_patience_keeps_the_best_weights_and_stops(monkeypatch: pytest.MonkeyPatch):
     planted = iter([0.1, 0.2, 0.6, 0.5, 0.3, 0.9])
-    monkeypatch.setattr(objective, "mean_dice", lambda *_: next(planted))
+    monkeypatch.setattr(segmentation, "mean_dice", lambda *_: next(planted))
     kept: dict[int, dict[str, torch.Tensor]] = {}
     original = _Training.evaluate
 
@@ -548,7 +542,7 @@ def test_patience_keeps_the_best_weights_and_stops(monkeypatch: pytest.MonkeyPat
 def test_a_source_with_patience_hands_on_its_best_weights(monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as patch:
         planted = iter([0.1, 0.6, 0.2, 0.3, 0.4, 0.5])
-        patch.setattr(objective, "mean_dice", lambda *_: next(planted))
+        patch.setattr(segmentation, "mean_dice", lambda *_: next(planted))
         source = train(tiny.spec(seed=1, steps=5, evaluations=5, patience=5))
     run = train(tiny.spec(strategy="full_finetuning", source=source.spec))
     assert source.steps() == [0, 1]
@@ -703,6 +697,6 @@ def test_shuffling_masks_that_are_all_alike_changes_nothing(
 ) -> None:
     data = load_task("blobs", 16)
     alike = dataclasses.replace(data, masks=data.masks[:1].expand_as(data.masks).clone())
-    monkeypatch.setattr(loop, "load", lambda task, size: alike)
+    monkeypatch.setattr(loop, "load_task", lambda task, size: alike)
     plain, shuffled = (train(tiny.spec(strategy=name)) for name in ("scratch", "shuffled_labels"))
     assert tiny.fingerprint(plain) == tiny.fingerprint(shuffled)
