@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -16,40 +17,34 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from analysis.claims import evaluate
+from analysis.tables import evaluation_table, run_table
+
 ROOT = Path(__file__).resolve().parent.parent
 
-# A module may import those before it, never those after it. A new module takes its place here.
-ORDER = {
-    "lib": [
-        "__init__", "errors", "registry", "paths", "provenance", "progress", "card", "manifests", "mri", "volumes",
-        "kspace", "scans", "simulate", "batches", "tasks", "stages", "models", "cascade", "adapters", "channels",
-        "frozen", "gabor", "laws", "strategies", "metrics", "image_metrics", "spec", "runs", "objective",
-        "reconstruction", "train", "engines", "suites", "study", "datasets", "data_cli", "__main__",
-    ],
-    "analysis": [
-        "__init__", "stats",
-        # representations
-        "gram", "canonical", "measures", "conformance", "activations", "streaming", "representations", "pairs",
-        "prepared", "compare", "resampling", "anatome_backend",
-        # filters
-        "kernels", "wishart", "matching", "patterns", "filters", "factors", "randomness_tests", "two_sample",
-        "randomness", "calibration", "foreign", "riddle",
-        # outcomes, claims, figures, reports
-        "arms", "rows", "outcomes", "verdicts", "leads", "transfer_value", "filter_claims", "frozen_encoder", "series",
-        "variability", "evolution", "reuse", "reuse_claims", "layer_sets", "layer_speed", "which_layers", "texture",
-        "recommend", "linear_finetuning", "reconstructions", "compressed_sensing", "coil_calibration", "classical",
-        "mri_examples", "claims", "filter_views", "records", "overview", "looks", "pictures", "figures",
-        "figures_value", "figures_filters", "figures_random", "figures_linear", "figures_mri", "figures_layers",
-        "figures_runs", "figures_subsets", "teaching", "explore", "parameters", "execution", "pages", "reports",
-        "__main__",
-    ],
-}  # fmt: skip
 # What `lib` may import at module level, so that a bare GPU machine with PyTorch can train.
 LIGHT = {"torch", "numpy", "scipy", "safetensors", "lib"} | set(sys.stdlib_module_names)
 
 
 def package_files() -> list[Path]:
-    return [path for package in ORDER for path in sorted((ROOT / package).rglob("*.py"))]
+    return [path for package in ("lib", "analysis") for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def house_map() -> dict[str, list[str]]:
+    """What is in each package, in the order of imports, as the table of CONTRIBUTING says it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| `((?:lib|analysis)[\w/]*)` \|[^|]+\|([^|]+)\|$", text, re.M)
+    return {package: re.findall(r"`(\w+)/?`", files) for package, files in rows}
+
+
+def module_of(name: str) -> str | None:
+    """The module of this project that a dotted name of an import stands in; a package is its own `__init__`."""
+    while name:
+        path = ROOT / name.replace(".", "/")
+        if path.with_suffix(".py").is_file() or (path / "__init__.py").is_file():
+            return name
+        name = name.rpartition(".")[0]
+    return None
 
 
 def text_files() -> list[Path]:
@@ -77,21 +72,92 @@ def imports(tree: ast.AST, package: str) -> list[str]:
     return names
 
 
+def test_the_map_shows_every_room_and_no_room_is_full():
+    shown = house_map()
+    packages = {str(path.parent.relative_to(ROOT)) for path in package_files() if path.name == "__init__.py"}
+    assert set(shown) == packages
+    assert len(packages) >= 20
+    for package, members in shown.items():
+        inside = [path for path in (ROOT / package).iterdir() if path.name != "__pycache__"]
+        rooms = {path.name for path in inside if (path / "__init__.py").is_file()}
+        files = {path.stem for path in inside if path.suffix == ".py" and path.name != "__init__.py"}
+        assert sorted(members) == sorted(rooms | files), f"the map of {package} in CONTRIBUTING.md"
+        assert len(rooms) <= 9, f"{package} has {len(rooms)} packages: put some together"
+        assert len(files) <= 12, f"{package} has {len(files)} files: part it"
+        assert ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text())), (
+            f"{package} does not say what it is"
+        )
+
+
 def test_imports_run_one_way():
-    seen = 0
+    shown, seen = house_map(), 0
     for path in package_files():
-        package, *rest = path.relative_to(ROOT).with_suffix("").parts
-        own = rest[0]
-        assert own in ORDER[package], f"{path.relative_to(ROOT)} has no place in ORDER; give it one"
-        seen += 1
+        package = path.relative_to(ROOT).parts[0]
+        own = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for name in imports(ast.parse(path.read_text()), package):
-            head, *tail = name.split(".")
+            head = name.split(".")[0]
             foreign = {"notebooks", "tests", "torchvision"} | ({"analysis"} if package == "lib" else set())
             assert head not in foreign, f"{path.relative_to(ROOT)} imports {name}"
-            if head == package and tail and tail[0] in ORDER[package] and tail[0] != own:
-                before = ORDER[package].index(tail[0]) < ORDER[package].index(own)
-                assert before, f"{path.relative_to(ROOT)} imports {name}, which stands below it"
-    assert seen >= 20
+            other = module_of(name)
+            if head != package or other is None or path.name == "__init__.py":
+                continue
+            ours, theirs = own.split("."), other.split(".")
+            depth = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
+            order = shown["/".join(ours[:depth])]
+            before = order.index(theirs[depth]) < order.index(ours[depth])
+            assert before, f"{path.relative_to(ROOT)} imports {name}, which the map of CONTRIBUTING.md puts below it"
+            seen += 1
+    assert seen >= 300
+
+
+def test_a_package_is_imported_from_by_users_alone():
+    """Inside the house a name is imported from the file that defines it; what a package exports is for notebooks."""
+    faces = {
+        path.parent: path for path in package_files() if path.name == "__init__.py" and "__all__" in path.read_text()
+    }
+    assert len(faces) >= 10
+    for folder, face in faces.items():
+        exported = set(importlib.import_module(".".join(folder.relative_to(ROOT).parts)).__all__)
+        inside = {path.stem for path in folder.iterdir()}
+        assert not exported & inside, f"{face.relative_to(ROOT)} exports a name that is also a module"
+    for path in package_files():
+        for name in imports(ast.parse(path.read_text()), ""):
+            other = module_of(name)
+            if other is not None and path.name != "__init__.py":
+                assert ROOT / other.replace(".", "/") not in faces, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_no_topic_imports_a_topic():
+    topics = {path.name for path in (ROOT / "analysis/claims").iterdir() if path.is_dir()} - {"ledger", "__pycache__"}
+    assert len(topics) >= 6
+    for topic in topics:
+        for path in sorted((ROOT / "analysis/claims" / topic).rglob("*.py")):
+            for name in imports(ast.parse(path.read_text()), "analysis"):
+                parts = name.split(".")
+                assert parts[:2] != ["analysis", "claims"] or parts[2] not in topics - {topic} | {"ledger"}, (
+                    path,
+                    name,
+                )
+
+
+def test_every_topic_is_that_of_one_notebook():
+    topics = {path.name for path in (ROOT / "analysis/claims").iterdir() if path.is_dir()} - {"ledger", "__pycache__"}
+    names = [path.stem.partition("_")[2] for path in (ROOT / "notebooks").glob("*.ipynb")]
+    assert [names.count(topic) for topic in topics] == [1] * len(topics)
+
+
+def test_the_ledger_says_where_a_claim_is():
+    """Notebook, published figure or table, and the function that decides: all three are there."""
+    nothing = run_table([])
+    rows = evaluate(nothing, evaluation_table([]))
+    assert len({row["id"] for row in rows}) >= 27
+    for row in rows:
+        source = (ROOT / "notebooks" / f"{row['notebook']}.ipynb").read_text()
+        quoted = f'\\"{row["figure"]}\\"'
+        assert f"publish({quoted}" in source or f"publish(f{quoted}" in source, row
+        module, _, function = row["test"].rpartition(".")
+        assert callable(getattr(importlib.import_module(module), function)), row
+        assert row["notebook"].partition("_")[2] == module.split(".")[2], row
 
 
 def test_training_imports_little():

@@ -40,6 +40,8 @@ class Claim:
     statement: str
     test: str
     unit: str
+    notebook: str
+    figure: str
     thresholds: Mapping[str, Threshold]
     compare: tuple[str, ...] = ()
 

@@ -149,6 +149,7 @@ def write_gallery(folder: Path, *, title: str, commit: str, finished: str, runs:
         cards=cards,
         broken=sum(card.status != "ok" for card in cards),
         claims=by_claim(claims),
+        pages={card.name for card in cards},
         files=[name for name in ("results.csv", "claims.json") if (folder / name).exists()],
         runs=runs,
         commit=commit,

@@ -40,7 +40,7 @@ from torch import Tensor
 from lib.common import paths
 from lib.common.device import autocast_pays
 from lib.common.provenance import stamp
-from lib.data import simulate
+from lib.data.simulate.catalog import SIMULATORS, simulate
 from lib.data.tasks.images import standardize
 from lib.runs.run import run_dir
 from lib.runs.spec import RunSpec
@@ -294,9 +294,9 @@ def finished(options: argparse.Namespace) -> list[Row]:
 def images(options: argparse.Namespace) -> list[Row]:
     """Milliseconds of one core per simulated image of 128 pixels a side; aim: a thousand in a minute, 60 each."""
     rows = []
-    for name in simulate.SIMULATORS:
+    for name in SIMULATORS:
         start = time.process_time()
-        simulate.simulate(name, 40)
+        simulate(name, 40)
         rows.append({"simulator": name, "ms/image": round(1000 * (time.process_time() - start) / 40, 1)})
     return rows
 

@@ -26,7 +26,7 @@ from lib.runs.run import Run
 
 CLAIMS = Path(__file__).with_name("claims.toml")
 COMMON = ("min_seeds", "alpha")
-TEXTS = ("id", "paper", "statement", "test", "unit")
+TEXTS = ("id", "paper", "statement", "test", "unit", "notebook", "figure")
 
 
 def load_claims(path: Path = CLAIMS) -> list[Claim]:
@@ -66,14 +66,16 @@ def evaluate(
     Returns:
         id, paper, statement, task ("all" where a claim is about all of them), verdict (supported,
         contradicted, inconclusive or not tested), effect, interval [low, high], unit, seeds (replicates it
-        rests on), detectable (the smallest effect the design finds at 80 % power, in the same unit) and
-        note. Numbers that do not exist are None.
+        rests on), detectable (the smallest effect the design finds at 80 % power, in the same unit), note,
+        notebook and figure (what shows it, by its published name) and test (the function that decided).
+        Numbers that do not exist are None.
     """
     rows, by_id, own = [], {run.path.name: run for run in runs}, with_own_source(frame)
     for claim in load_claims() if claims is None else claims:
         test = TESTS[claim.test]
         table = _of_goal(frame if test.shared_source else own, test.goal)
-        rows += test.run(claim, table, _of_goal(evaluations, test.goal), by_id)
+        shown = {"notebook": claim.notebook, "figure": claim.figure, "test": f"{test.run.__module__}.{claim.test}"}
+        rows += [row | shown for row in test.run(claim, table, _of_goal(evaluations, test.goal), by_id)]
     return rows
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+TEXTS = ("id", "paper", "statement", "task", "verdict", "unit", "note", "notebook", "figure", "test")
+
 
 def by_claim(claims: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, str], list[dict[str, str]]]]:
     """Rows of the ledger under the claim that they speak of, in the order in which the claims come."""
@@ -30,7 +32,7 @@ def claim_row(claim: Mapping[str, Any]) -> dict[str, str]:
     interval: Sequence[Any] | None = claim.get("interval")
     known = interval is not None and any(number_text(bound) != "–" for bound in interval)
     texts = {key: number_text(claim.get(key)) for key in ("effect", "detectable", "seeds")}
-    texts |= {key: str(claim.get(key) or "") for key in ("id", "paper", "statement", "task", "verdict", "unit", "note")}
+    texts |= {key: str(claim.get(key) or "") for key in TEXTS}
     return {**texts, "interval": f"[{', '.join(map(number_text, interval))}]" if known and interval else ""}
 
 

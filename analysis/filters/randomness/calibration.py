@@ -15,7 +15,7 @@ from analysis.filters.kernels import FilterLayer
 from analysis.filters.randomness.battery import TESTS, examine
 from analysis.filters.randomness.layer_tests import NotApplicable, Nulls
 from lib.common.registry import Registry
-from lib.data.simulate import SIMULATORS
+from lib.data.simulate.catalog import SIMULATORS
 from lib.networks.gabor import gabor_atoms
 
 Floats = NDArray[np.float64]

@@ -17,13 +17,15 @@ from torch.nn import functional as F
 
 from lib.common import paths
 from lib.common.errors import StudyError
-from lib.data import simulate
 from lib.data.cards import find_card
 from lib.data.prepared_folder import read_prepared
 from lib.data.simulate import anatomy
+from lib.data.simulate.catalog import SIMULATORS, simulate
 from lib.data.tasks import scans
 from lib.data.tasks.catalog import SLICES
 from lib.data.tasks.task import Task, get_task
+
+SIMULATORS_CODE = Path(anatomy.__file__).parent  # where a change means that stored simulated images are drawn anew
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ def _load(name: str, size: int, data_root: str, home: str) -> Data:
 
 def _simulate(task: Task, size: int) -> tuple[np.ndarray, np.ndarray, str]:
     """Draw a simulated set, or read it where it was drawn before by the very same code and settings."""
-    drawing = anatomy if task.simulator == "anatomy" else simulate.SIMULATORS[task.simulator]
-    shared = sorted(Path(inspect.getfile(simulate)).parent.glob("*.py"))
+    drawing = anatomy if task.simulator == "anatomy" else SIMULATORS[task.simulator]
+    shared = sorted(SIMULATORS_CODE.glob("*.py"))
     code = [inspect.getsource(drawing), *(file.read_text() for file in shared)]
     key = hashlib.sha256(repr((task.dials, task.images, size, code, np.__version__)).encode()).hexdigest()[:12]
     file = paths.home() / "data" / "simulated" / f"{task.name}-{size}-{key}.npz"
@@ -112,7 +114,7 @@ def _simulate(task: Task, size: int) -> tuple[np.ndarray, np.ndarray, str]:
 def _draw(task: Task, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The first `count` images and masks of a simulated task, uint8 (n, size, size)."""
     if task.goal == "segmentation":
-        return simulate.simulate(task.simulator, count, size=size, **task.dials)
+        return simulate(task.simulator, count, size=size, **task.dials)
     view = (task.contrast, task.direction, SLICES)
     volumes = [anatomy.slices(task.anatomy, subject, *view, size=size) for subject in range(-(-count // SLICES))]
     images = np.rint(np.concatenate(volumes)[:count] * 255).astype(np.uint8)

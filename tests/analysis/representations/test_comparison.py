@@ -317,7 +317,7 @@ def test_a_map_is_kept_by_its_content(tmp_path, monkeypatch) -> None:
     compare(a, measure="cka", cache=tmp_path / "maps")
     compare(a.at([0, 1]), a, "svcca", cache=tmp_path / "maps")
     monkeypatch.setattr(
-        "analysis.representations.comparison.compare.prepared.bases", lambda *_: pytest.fail("computed again")
+        "analysis.representations.comparison.precomputed.bases", lambda *_: pytest.fail("computed again")
     )
     again = compare(a, measure="svcca", cache=tmp_path / "maps")
     assert again.table().equals(first.table())

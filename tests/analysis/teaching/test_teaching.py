@@ -10,7 +10,7 @@ import pytest
 
 from analysis.teaching.answers import check
 
-TEACHING = Path(__file__).parent.parent / "notebooks" / "teaching"
+TEACHING = Path(__file__).parents[3] / "notebooks" / "teaching"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_everything_the_study_makes_lies_under_study_home(study_home: Path) -> N
 @pytest.mark.parametrize("value", [None, ""])
 def test_without_study_home_it_is_the_repository(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
     monkeypatch.delenv("STUDY_HOME") if value is None else monkeypatch.setenv("STUDY_HOME", value)
-    assert paths.home() == Path(__file__).resolve().parent.parent
+    assert paths.home() == Path(__file__).resolve().parents[3]
     assert paths.data_root() == paths.REPOSITORY / "data"
     assert paths.data_origin().startswith("the default")
 

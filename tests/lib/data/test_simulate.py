@@ -5,7 +5,8 @@ import pytest
 from scipy.ndimage import binary_erosion, label
 
 from lib.common.errors import StudyError
-from lib.data.simulate import SIMULATORS, fields, natural, radiograph, simulate, ultrasound
+from lib.data.simulate import fields, natural, radiograph, ultrasound
+from lib.data.simulate.catalog import SIMULATORS, simulate
 
 NAMES = ("natural", "ultrasound", "radiograph")
 FOREGROUND = {"natural": (0.15, 0.35), "ultrasound": (0.05, 0.18), "radiograph": (0.25, 0.5)}  # bounds of the mean

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from lib.common.errors import StudyError
-from lib.data import simulate
+from lib.data.simulate.catalog import SIMULATORS
 from lib.data.tasks.images import _load, first_images, load_task, standardize
 from lib.data.tasks.splits import split
 from lib.data.tasks.task import TASKS, Task, get_task
@@ -185,7 +185,7 @@ def test_simulated_sets_are_drawn_once_and_read_afterwards(name: str, monkeypatc
     assert first.masks.unique().tolist() == [0, 1]
     assert len(set(first.ids)) == len(set(first.groups)) == 6
     _load.cache_clear()
-    monkeypatch.setattr(simulate, "simulate", None)  # must not be called again
+    monkeypatch.setattr("lib.data.tasks.images.simulate", None)  # must not be called again
     again = load_task(name, 32)
     assert again is not first
     assert torch.equal(first.images, again.images)
@@ -202,7 +202,7 @@ def constant(index: int, *, size: int = 32, seed: int = 0, level: float = 0.5) -
 
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> Task:
-    monkeypatch.setitem(simulate.SIMULATORS, "constant", constant)
+    monkeypatch.setitem(SIMULATORS, "constant", constant)
     task = Task("own", "own", "simulated", "none", simulator="constant", dials={"level": 0.2}, images=5)
     monkeypatch.setitem(TASKS, "own", task)
     return task
@@ -235,9 +235,8 @@ def test_a_change_of_the_simulators_code_is_drawn_anew(
     """Also where the change is in what the simulators share."""
     shared = tmp_path / "simulate"
     shared.mkdir()
-    (shared / "__init__.py").write_text("")
     (shared / "fields.py").write_text("first = 1")
-    monkeypatch.setattr(simulate, "__file__", str(shared / "__init__.py"))
+    monkeypatch.setattr("lib.data.tasks.images.SIMULATORS_CODE", shared)
     for _ in range(2):
         load_task("own", 32)
         _load.cache_clear()
