@@ -16,6 +16,7 @@ from lib.common.errors import StudyError
 from lib.runs.spec import RunSpec
 
 FIELDS = ["id", "paper", "statement", "task", "verdict", "effect", "interval", "unit", "seeds", "detectable", "note"]
+FIELDS += ["notebook", "figure", "test"]
 LEDGER = {claim.id: claim for claim in load_claims()}
 
 

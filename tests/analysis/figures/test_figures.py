@@ -13,7 +13,7 @@ from analysis.claims.ledger.evaluate import evaluate
 from analysis.claims.ledger.figure import VERDICT_COLORS, ledger_figure
 from analysis.claims.transfer_value.figures import gain_by_difficulty, gain_forest, plateau_times
 from analysis.figures.images import image_grid, real_and_simulated
-from analysis.figures.learning_curves import (
+from analysis.figures.performance import (
     _short,
     accuracy_by_volume,
     learning_curves,

@@ -1,4 +1,4 @@
-"""Figures of outcomes: a tidy table in, axes out; every interval is named in the figure.
+"""Figures of task performance: a tidy table in, axes out; every interval is named in the figure.
 
 Each function draws on `ax`, or makes a figure of its own, and neither shows nor saves anything.
 """
