@@ -9,21 +9,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from lib.common import paths
-from lib.common.errors import StudyError
+from lib.common.command_line import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 where a notebook failed, 2 for a mistake in what was asked."""
     arguments = _parser().parse_args(argv)
-    try:
+
+    def command() -> int:
         paths.check_home()
         return arguments.command(arguments)
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
+
+    return run_command(command)
 
 
 def _parser() -> argparse.ArgumentParser:

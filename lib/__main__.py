@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.common import paths
+from lib.common.command_line import run_command
 from lib.common.device import DEVICES, device_name, pick_device
 from lib.common.errors import StudyError
 from lib.common.progress import Progress, time_text
@@ -42,17 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     worker.add_argument("--device", default="auto")
     worker.set_defaults(run=_worker)
     options = parser.parse_args(arguments)
-    try:
-        return options.run(options)
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from what was saved", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return run_command(lambda: options.run(options))
 
 
 def _add_train(commands: Any) -> None:

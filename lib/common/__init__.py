@@ -1,1 +1,4 @@
-"""What every package stands on: errors, registries, paths, devices, seeds, progress, provenance; read in that order."""
+"""What every package stands on: errors, command lines, registries, paths, devices, seeds, progress and provenance.
+
+Read `errors` and `paths`; the others stand alone.
+"""

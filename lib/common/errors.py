@@ -1,9 +1,9 @@
-"""The one exception for a user's mistake, and the wording of a misspelt name."""
+"""The one exception for a user's mistake, and how a misspelt name is told."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class StudyError(ValueError):
@@ -16,3 +16,17 @@ def nearest(kind: str, value: object, options: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(value), known, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     return f"unknown {kind} {value!r}{hint} Known: {', '.join(known) or 'none'}"
+
+
+def check_keys(kind: str, table: object, known: Iterable[str]) -> None:
+    """Refuse what is no table, and a key that is not known.
+
+    Raises:
+        StudyError: `table` is no mapping, or the first of its keys that is not among `known`, with the nearest name.
+    """
+    if not isinstance(table, Mapping):
+        raise StudyError(f"expected a table ({kind} = value), got {table!r}")
+    known = tuple(known)
+    for key in table:
+        if key not in known:
+            raise StudyError(nearest(kind, key, known))

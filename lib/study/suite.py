@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib.common.errors import StudyError, nearest
+from lib.common.errors import StudyError, check_keys, nearest
 from lib.data.tasks.task import SCORE, get_task
 from lib.runs.run import Run, run_dir
 from lib.runs.spec import RunSpec, run_id
@@ -109,20 +109,20 @@ def from_table(file: Path, table: dict[str, Any]) -> Suite:
     Raises:
         StudyError: an unknown key or name, or a value out of range.
     """
-    _check_keys("key of a suite", table, _KEYS)
+    check_keys("key of a suite", table, _KEYS)
     for key in ("seeds", "tuning", "grid"):
         if key not in table:
             raise StudyError(f"the key {key!r} is missing")
     tuning, sources, run = table["tuning"], table.get("sources", {}), table.get("run", {})
-    _check_keys("key of tuning", tuning, ("rates", "seed"))
-    _check_keys("field of a run", run, _RUN_KEYS)
-    _check_keys("source", sources, sources)
+    check_keys("key of tuning", tuning, ("rates", "seed"))
+    check_keys("field of a run", run, _RUN_KEYS)
+    check_keys("source", sources, sources)
     notebooks = table.get("notebooks", {})
-    _check_keys("notebook", notebooks, notebooks)
+    check_keys("notebook", notebooks, notebooks)
     for name, parameters in notebooks.items():
-        _check_keys(f"parameter of {name}", parameters, parameters)
+        check_keys(f"parameter of {name}", parameters, parameters)
     for source in sources.values():
-        _check_keys("field of a source", source, _SOURCE_KEYS)
+        check_keys("field of a source", source, _SOURCE_KEYS)
         if "task" not in source:
             raise StudyError(f"every source needs a task, got {source}")
     seeds, rates = table["seeds"], tuning.get("rates")
@@ -163,8 +163,8 @@ def _numbers(values: Any, kind: Any) -> bool:
 def _cells(
     block: dict[str, Any], sources: Mapping[str, Any], seeds: tuple[int, ...], tuning: Mapping[str, Any]
 ) -> Iterable[Cell]:
-    _check_keys("key of a grid block", block, _GRID_KEYS)
-    _check_keys("field of a run", block.get("run", {}), _RUN_KEYS)
+    check_keys("key of a grid block", block, _GRID_KEYS)
+    check_keys("field of a run", block.get("run", {}), _RUN_KEYS)
     for key in ("tasks", "volumes", "strategies"):
         if not isinstance(block.get(key), list) or not block[key]:
             raise StudyError(f"every grid block needs a list of {key}, at least one, got {block.get(key)!r}")
@@ -183,7 +183,7 @@ def _cells(
         for volume in block["volumes"]:
             for entry in block["strategies"]:
                 strategy: dict[str, Any] = {"name": entry} if isinstance(entry, str) else entry
-                _check_keys("key of a strategy", strategy, ("name", "options"))
+                check_keys("key of a strategy", strategy, ("name", "options"))
                 if "name" not in strategy:
                     raise StudyError(f"a strategy in the grid needs a name, got {strategy}")
                 needed = STRATEGIES[strategy["name"]].needs_source
@@ -199,15 +199,6 @@ def _cells(
                     strategy.get("options", {}), block["source"] if needed else None, block.get("run", {}),
                     tuple(own), start if needed else None, tuple(sorted(rates)),
                 )  # fmt: skip
-
-
-def _check_keys(kind: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
-    if not isinstance(table, Mapping):
-        raise StudyError(f"expected a table ({kind} = value), got {table!r}")
-    known = list(known)
-    for key in table:
-        if key not in known:
-            raise StudyError(nearest(kind, key, known))
 
 
 def _fold(task: str, seed: int) -> int:

@@ -20,7 +20,7 @@ from analysis.claims import (  # noqa: F401  they register their tests
 )
 from analysis.claims.verdicts import TESTS, Claim, Threshold
 from analysis.tables.results import with_own_source
-from lib.common.errors import StudyError, nearest
+from lib.common.errors import StudyError, check_keys
 from lib.common.paths import write_atomic
 from lib.runs.run import Run
 
@@ -40,7 +40,7 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
         content = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise StudyError(f"{path} is not TOML: {error}") from error
-    _only(content, ("common", "claim"), f"table of {path.name}")
+    check_keys(f"table of {path.name}", content, ("common", "claim"))
     common = _thresholds(content.get("common", {}), COMMON, "common")
     claims = [_claim(entry, common) for entry in content.get("claim", [])]
     ids = [claim.id for claim in claims]
@@ -90,7 +90,7 @@ def write_claims_file(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def _claim(entry: Mapping[str, Any], common: Mapping[str, Threshold]) -> Claim:
     name = entry.get("id", "without an id")
-    _only(entry, (*TEXTS, "compare", "thresholds"), f"key of claim {name}")
+    check_keys(f"key of claim {name}", entry, (*TEXTS, "compare", "thresholds"))
     for key in TEXTS:
         if not isinstance(entry.get(key), str) or not entry[key]:
             raise StudyError(f"claim {name} must have a text for {key!r}, got {entry.get(key)!r}")
@@ -106,7 +106,7 @@ def _claim(entry: Mapping[str, Any], common: Mapping[str, Threshold]) -> Claim:
 def _thresholds(given: Mapping[str, Any], names: Iterable[str], where: str) -> dict[str, Threshold]:
     """Exactly the thresholds named, each a number with its reason."""
     names = tuple(names)
-    _only(given, names, f"threshold of {where}")
+    check_keys(f"threshold of {where}", given, names)
     found = {}
     for name in names:
         entry = given.get(name)
@@ -119,10 +119,3 @@ def _thresholds(given: Mapping[str, Any], names: Iterable[str], where: str) -> d
             raise StudyError(f"threshold {name} of {where} must say why it is {value}")
         found[name] = Threshold(float(value), why)
     return found
-
-
-def _only(given: Mapping[str, Any], known: Iterable[str], what: str) -> None:
-    known = tuple(known)
-    for key in given:
-        if key not in known:
-            raise StudyError(nearest(what, key, known))

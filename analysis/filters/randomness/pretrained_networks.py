@@ -21,9 +21,8 @@ def first_layers() -> dict[str, Tensor]:
     Raises:
         StudyError: a file is damaged, holds more than tensors, or lacks the layer.
     """
-    entries = tomllib.loads((paths.REPOSITORY / "data_manifests" / "weights.toml").read_text())
     found = {}
-    for name, entry in entries.items():
+    for name, entry in _networks().items():
         for file in (paths.weights_dir() / f"{name}{kind}" for kind in KINDS):
             if file.is_file():
                 weights = read_weights(file)
@@ -36,8 +35,11 @@ def first_layers() -> dict[str, Tensor]:
 
 def wanted_weights() -> list[str]:
     """What may lie in the weights folder: a line per network."""
-    entries = tomllib.loads((paths.REPOSITORY / "data_manifests" / "weights.toml").read_text())
-    return [f"{paths.weights_dir() / name}{KINDS[0]}: {entry['origin']}" for name, entry in entries.items()]
+    return [f"{paths.weights_dir() / name}{KINDS[0]}: {entry['origin']}" for name, entry in _networks().items()]
+
+
+def _networks() -> dict[str, dict[str, str]]:
+    return tomllib.loads((paths.REPOSITORY / "data_manifests" / "weights.toml").read_text())
 
 
 def pretrained_battery(*, draws: int = 4999) -> pd.DataFrame:

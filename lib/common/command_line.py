@@ -1,0 +1,29 @@
+"""How both command lines end: mistakes, interrupts and closed pipes become exit codes, never tracebacks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from lib.common.errors import StudyError
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """What `command` returns, for use as exit code; 2 after a `StudyError`, which is printed as one line on stderr.
+
+    130 after an interrupt, as shells count it; 0 where the reader of standard output (head, less) has seen enough.
+    """
+    try:
+        code = command()
+        sys.stdout.flush()  # here and not at exit, where a closed pipe could no longer be caught
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from what was saved", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code

@@ -1,0 +1,47 @@
+"""Both command lines end with an exit code and a line, whatever happens to them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lib.common.command_line import run_command
+from lib.common.errors import StudyError
+from lib.common.paths import REPOSITORY
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [
+        (StudyError("no such thing"), 2, "error: no such thing\n"),
+        (KeyboardInterrupt(), 130, "\ninterrupted; the same command goes on from what was saved\n"),
+    ],
+)
+def test_what_went_wrong_is_one_line(fault: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]):
+    def command() -> int:
+        raise fault
+
+    assert run_command(command) == code
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_code_of_the_command_is_kept(code: int):
+    assert run_command(lambda: code) == code
+
+
+@pytest.mark.parametrize("words", [["lib", "data", "list"], ["analysis", "claims", "smoke"]])
+def test_a_reader_that_has_seen_enough_ends_the_command(words: list[str]):
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *words], stdout=writing, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY
+        )
+    finally:
+        os.close(writing)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
