@@ -59,16 +59,16 @@ def accuracy_by_volume(table: pd.DataFrame, task: str, *, metric: str = "score",
     rows, cells = (each.assign(label=arm_labels(each)) for each in (finished_rows(rows), cells))
     labels = arms_in_order(cells.label)
     for place, label in enumerate(labels):
-        look = arm_style(label)
+        style = arm_style(label)
         own = cells[cells.label == label].sort_values("volume")
         shift = 1.035 ** (place - (len(labels) - 1) / 2)  # side by side, so that no interval hides another
         lost = int(own.diverged.sum())
-        ax.plot(own.volume * shift, own["mean"], color=look.color, marker=look.marker,
+        ax.plot(own.volume * shift, own["mean"], color=style.color, marker=style.marker,
                 label=f"{label} ({lost} diverged)" if lost else label)  # fmt: skip
         for cell in own.itertuples():
-            mean_mark(ax, cell.volume * shift, cell.mean, cell.low, cell.high, look, across=False)
+            mean_mark(ax, cell.volume * shift, cell.mean, cell.low, cell.high, style, across=False)
         single = rows[(rows.label == label) & (rows.status == "done")]
-        seed_points(ax, single.volume.astype("float64") * shift, single[metric], look.color, across=False)
+        seed_points(ax, single.volume.astype("float64") * shift, single[metric], style.color, across=False)
     volumes = cells.groupby("volume_label").volume.mean().sort_values()
     ax.set_xscale("log")
     ax.set_xticks(volumes.tolist(), [volume_text(str(label), volume) for label, volume in volumes.items()])
@@ -98,21 +98,21 @@ def learning_curves(
         return empty_axes(ax, task, f"no evaluation of this task at volume {volume_label}")
     rows = rows.assign(label=arm_labels(rows))
     for label in arms_in_order(rows.label):
-        look, own = arm_style(label), rows[rows.label == label]
+        style, own = arm_style(label), rows[rows.label == label]
         lost = own[own.status == "diverged"]
         for _, run in lost.groupby("run_id"):
-            ax.plot(run.step, run.val_score, color=look.color, linestyle=":", linewidth=1)
+            ax.plot(run.step, run.val_score, color=style.color, linestyle=":", linewidth=1)
         name = f"{label} ({lost.run_id.nunique()} diverged)" if len(lost) else label
         runs = own[own.status != "diverged"].pivot_table(index="run_id", columns="step", values="val_score")
         runs = runs.ffill(axis=1)
         intervals = [mean_interval(runs[step].dropna()) for step in runs]
         steps = runs.columns.to_numpy(dtype=np.float64)
         every = max(1, len(steps) // 6)
-        ax.plot(steps, [each.estimate for each in intervals], color=look.color, marker=look.marker, markevery=every,
+        ax.plot(steps, [each.estimate for each in intervals], color=style.color, marker=style.marker, markevery=every,
                 label=name)  # fmt: skip
         band = np.array([(each.low, each.high) for each in intervals], dtype=np.float64).reshape(-1, 2)
         if np.isfinite(band).any():
-            ax.fill_between(steps, band[:, 0], band[:, 1], color=look.color, alpha=0.15, linewidth=0)
+            ax.fill_between(steps, band[:, 0], band[:, 1], color=style.color, alpha=0.15, linewidth=0)
     drawn = [line for line in ax.lines if line.get_linestyle() == "-"]
     note = f"{INTERVAL} (band)"
     base = rows[(rows.strategy == "scratch") & (rows.status != "diverged")].sort_values("step")
@@ -196,10 +196,10 @@ def strategy_scores(
     )
     ax = axes(ax, width=9, height=1.9 + 0.42 * len(cells))
     for place, cell in enumerate(cells.itertuples()):
-        look = arm_style(cell.label)
-        mean_mark(ax, cell.mean, place, cell.low, cell.high, look, across=True)
+        style = arm_style(cell.label)
+        mean_mark(ax, cell.mean, place, cell.low, cell.high, style, across=True)
         same = (rows.arm == cell.arm) & (rows.source == cell.source) & (rows.status == "done")
-        seed_points(ax, rows[same][metric], np.full(int(same.sum()), place), look.color, across=True)
+        seed_points(ax, rows[same][metric], np.full(int(same.sum()), place), style.color, across=True)
         rest = f"{_short(cell.trainable)} · {seeds_text(cell.seeds, cell.diverged)}"
         ax.text(1.02, place, rest, transform=ax.get_yaxis_transform(), va="center", fontsize=11)
     ax.text(1.02, -0.75, "trained parameters · seeds", transform=ax.get_yaxis_transform(), va="center", fontsize=11,

@@ -32,7 +32,7 @@ class ArmStyle(NamedTuple):
 
 # Colors of Okabe and Ito and of Tol's muted set; the marker tells apart what a color might not. Matplotlib has fifteen
 # filled shapes; glyphs make up the rest.
-LOOKS = {
+ARM_STYLES = {
     "scratch": ArmStyle("#444444", "o"),
     "full_finetuning": ArmStyle("#0072B2", "s"),
     "frozen_random_encoder": ArmStyle("#E69F00", "v"),
@@ -60,9 +60,9 @@ def arm_style(arm: str) -> ArmStyle:
     An arm "from" one of several sources keeps its color; its marker is drawn from the source. A pure function of the
     name, so that a color means the same in every figure.
     """
-    if arm in LOOKS:
-        return LOOKS[arm]
-    kinds = list(LOOKS.values())
+    if arm in ARM_STYLES:
+        return ARM_STYLES[arm]
+    kinds = list(ARM_STYLES.values())
     name, _, source = arm.partition(" from ")
     number = zlib.crc32((source or name).encode())
     marker = kinds[number // len(kinds) % len(kinds)].marker
@@ -142,7 +142,7 @@ def arm_labels(rows: pd.DataFrame) -> list[str]:
 
 def arms_in_order(labels: Sequence[str]) -> list[str]:
     """Labels without repeats: the known strategies in their order, then the rest by name."""
-    known = {name: place for place, name in enumerate(LOOKS)}
+    known = {name: place for place, name in enumerate(ARM_STYLES)}
     return sorted(set(labels), key=lambda label: (known.get(label.split(" ")[0], len(known)), label))
 
 
@@ -152,14 +152,14 @@ def seeds_text(seeds: int, diverged: int) -> str:
     return f"{words}, {diverged} diverged" if diverged else words
 
 
-def mean_mark(ax: Axes, x: float, y: float, low: float, high: float, look: ArmStyle, *, across: bool) -> None:
+def mean_mark(ax: Axes, x: float, y: float, low: float, high: float, style: ArmStyle, *, across: bool) -> None:
     """A mean with its interval, if there is one; `across`: the interval lies along x."""
     if np.isfinite(low):
         value = x if across else y
         reach = [[value - low], [high - value]]
         along = (None, reach) if across else (reach, None)
-        ax.errorbar(x, y, *along, color=look.color, marker="none", linestyle="none", zorder=3)
-    ax.plot(x, y, color=look.color, marker=look.marker, linestyle="none", zorder=4)
+        ax.errorbar(x, y, *along, color=style.color, marker="none", linestyle="none", zorder=3)
+    ax.plot(x, y, color=style.color, marker=style.marker, linestyle="none", zorder=4)
 
 
 def seed_points(ax: Axes, x: Any, y: Any, color: str, *, across: bool) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures.style import LOOKS, NOTE_COLOR, ArmStyle, legend_beside, study_style
+from analysis.figures.style import ARM_STYLES, NOTE_COLOR, ArmStyle, legend_beside, study_style
 from analysis.representations.comparison.compare import Map
 from analysis.representations.run_similarity import LayerMaps, bottleneck
 
@@ -23,8 +23,8 @@ GROUPS = {
     "own": "from a source", "random": "from random weights", "shared": "from one source",
     "shuffled": "shuffled labels", "untrained": "untrained",
 }  # fmt: skip
-GROUP_LOOKS = {
-    "own": LOOKS["full_finetuning"], "random": LOOKS["scratch"], "shared": ArmStyle("#56B4E9", "D"),
+GROUP_STYLES = {
+    "own": ARM_STYLES["full_finetuning"], "random": ARM_STYLES["scratch"], "shared": ArmStyle("#56B4E9", "D"),
     "shuffled": ArmStyle("#CC79A7", "X"), "untrained": ArmStyle("#999999", "."),
 }  # fmt: skip
 
@@ -38,11 +38,11 @@ def mark_stages(ax: Axes, layers: Sequence[str], *, names: bool = True) -> None:
 
 def interval_line(ax: Axes, x: pd.Series, rows: pd.DataFrame, group: str, label: str) -> None:
     """Means along x with their intervals, in the look of a group; `rows` has mean, low and high."""
-    look = GROUP_LOOKS[group]
-    ax.plot(x, rows["mean"], color=look.color, marker=look.marker, label=label)
+    style = GROUP_STYLES[group]
+    ax.plot(x, rows["mean"], color=style.color, marker=style.marker, label=label)
     for at, row in zip(x, rows.itertuples(), strict=True):
         if np.isfinite(row.low):
-            ax.plot([at, at], [row.low, row.high], color=look.color, linewidth=1.4, zorder=2)
+            ax.plot([at, at], [row.low, row.high], color=style.color, linewidth=1.4, zorder=2)
 
 
 @study_style
@@ -111,8 +111,8 @@ def comparison_cost(table: pd.DataFrame, note: str) -> Axes:
     words = {"representing": "forward passes and Gram matrices", "comparing": "comparing all pairs"}
     for ax, axis in zip(grid[0], axes, strict=True):
         own = table[table.axis == axis]
-        for quantity, look in zip(words, (LOOKS["full_finetuning"], LOOKS["encoder_only"]), strict=True):
-            ax.plot(own.value, own[quantity], color=look.color, marker=look.marker, label=words[quantity])
+        for quantity, style in zip(words, (ARM_STYLES["full_finetuning"], ARM_STYLES["encoder_only"]), strict=True):
+            ax.plot(own.value, own[quantity], color=style.color, marker=style.marker, label=words[quantity])
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
         ax.set_xticks(own.value, [str(value) for value in own.value])
@@ -187,11 +187,11 @@ def embedding(maps: LayerMaps, title: str) -> Axes:
         points = coordinates(similarity)
         for group in dict.fromkeys(group for group, _, _ in order):
             at = [place for place, each in enumerate(order) if each[0] == group]
-            look = GROUP_LOOKS[group]
-            ax.plot(*points[at].T, linestyle="none", color=look.color, marker=look.marker, label=GROUPS[group])
+            style = GROUP_STYLES[group]
+            ax.plot(*points[at].T, linestyle="none", color=style.color, marker=style.marker, label=GROUPS[group])
             for place in at:
                 ax.annotate(str(order[place][1]), points[place], (5, 3), textcoords="offset points", fontsize=9,
-                            color=look.color)  # fmt: skip
+                            color=style.color)  # fmt: skip
         ax.set_title(maps.layers[layer], loc="left", fontsize=12)
         ax.set_aspect("equal")
         ax.tick_params(labelbottom=False, labelleft=False)

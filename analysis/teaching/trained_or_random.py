@@ -24,7 +24,7 @@ class PanelPair:
 
 
 def panel_pairs(trained: Mapping[str, Tensor], layers: Sequence[str], *, seed: int = 0) -> list[PanelPair]:
-    """A riddle per layer: its trained weights beside a fresh Gaussian draw of the same size, in random order.
+    """One pair per layer: its trained weights beside a fresh Gaussian draw of the same size, in random order.
 
     The fresh filters have, one by one, the length of the trained ones, so that no scale gives the answer away.
 
@@ -52,10 +52,10 @@ def score(made: Sequence[PanelPair], guesses: str) -> tuple[pd.DataFrame, float]
     """How well guesses fit: layer, guess, trained, right; and the chance of so many right by tossing a coin.
 
     Args:
-        guesses: a letter per riddle, such as "ABBA".
+        guesses: a letter per pair, such as "ABBA".
 
     Raises:
-        StudyError: not one A or B per riddle.
+        StudyError: not one A or B per pair.
     """
     letters = guesses.upper()
     if len(letters) != len(made) or set(letters) - set("AB"):

@@ -15,7 +15,7 @@ from lib.common.errors import StudyError
 
 @dataclass(frozen=True)
 class LoadedTensor:
-    """One row of what became of a weight: `status` is `loaded`, `missing`, `unexpected` or `mismatched`."""
+    """What happened to one weight: `status` is `loaded`, `missing`, `unexpected` or `mismatched`."""
 
     name: str
     status: str
@@ -53,7 +53,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, allow_partial: bool = False) -> list[LoadedTensor]:
-    """Copy weights into the model by name and tell what became of every tensor.
+    """Copy weights into the model by name and say of every tensor whether it was loaded.
 
     Args:
         weights: name -> tensor.

@@ -77,7 +77,7 @@ def load_start(
     Factors that the source was trained with are multiplied and added into its weights first.
 
     Returns:
-        What became of every tensor that was to be loaded; none when the strategy starts at random.
+        What happened to every tensor that was to be loaded; none when the strategy starts at random.
 
     Raises:
         StudyError: the source is missing, unwanted or does not fit, or an option is wrong.

@@ -21,7 +21,7 @@ from analysis.figures.style import (
     task_title,
     title_and_note,
 )
-from analysis.representations.figures import GROUP_LOOKS, GROUPS, interval_line, mark_stages
+from analysis.representations.figures import GROUP_STYLES, GROUPS, interval_line, mark_stages
 
 
 @study_style
@@ -32,8 +32,8 @@ def group_separation(found: Separation, title: str, *, ax: Axes | None = None) -
     x = np.arange(len(table))
     lines = (("within", "own", "within: from a source"), ("within_random", "random", "within: random"))
     for column, group, label in lines:
-        look = GROUP_LOOKS[group]
-        ax.plot(x, table[column], color=look.color, marker=look.marker, label=label)
+        style = GROUP_STYLES[group]
+        ax.plot(x, table[column], color=style.color, marker=style.marker, label=label)
     ax.plot(x, table["between"], color="#D55E00", marker="^", linestyle="--", label="between the two")
     for at, row in enumerate(table.itertuples()):
         if row.adjusted < 0.05:
@@ -90,9 +90,9 @@ def parts_of_a_source(parts: pd.DataFrame) -> Axes:
     for ax, name, neutral in zip(grid, ("gain", "ratio"), (0, 1), strict=True):
         ax.axvline(neutral, color="black", linewidth=1)
         for row in rows.itertuples():
-            look = arm_style(row.arm.split(" ")[0])
+            style = arm_style(row.arm.split(" ")[0])
             value, low, high = (getattr(row, each) for each in (name, f"{name}_low", f"{name}_high"))
-            mean_mark(ax, value, row.Index, low, high, look, across=True)
+            mean_mark(ax, value, row.Index, low, high, style, across=True)
         ax.locator_params(axis="x", nbins=5)
         shown = rows[name].dropna()
         if len(shown):
@@ -132,7 +132,7 @@ def reuse_profiles(profiles: pd.DataFrame, untrained: pd.DataFrame | None = None
         if untrained is not None:
             floor = untrained[untrained.task == task]
             grid[0, column].plot(
-                floor.layer.map(places), floor.value, linestyle=":", color=GROUP_LOOKS["untrained"].color,
+                floor.layer.map(places), floor.value, linestyle=":", color=GROUP_STYLES["untrained"].color,
                 label="two untrained networks",
             )  # fmt: skip
         top, below = grid[:, column]

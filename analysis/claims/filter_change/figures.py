@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis.figures.style import (
+    ARM_STYLES,
     INTERVAL,
-    LOOKS,
     NOTE_COLOR,
     arm_style,
     arms_in_order,
@@ -47,16 +47,16 @@ def change_by_stage(changes: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         return empty_axes(ax, "Angle between start and end", NO_RUNS)
     stages, arms = list(dict.fromkeys(changes.stage)), arms_in_order(changes.arm)
     for place, arm in enumerate(arms):
-        look, own = arm_style(arm), changes[changes.arm == arm]
+        style, own = arm_style(arm), changes[changes.arm == arm]
         shift = 0.22 * (place - (len(arms) - 1) / 2)
         for x, stage in enumerate(stages):
             rows = own[own.stage == stage]
             low, high = rows.angle_q05.mean(), rows.angle_q95.mean()
-            ax.plot([x + shift] * 2, [low, high], color=look.color, linewidth=5, alpha=0.22, solid_capstyle="butt")
+            ax.plot([x + shift] * 2, [low, high], color=style.color, linewidth=5, alpha=0.22, solid_capstyle="butt")
             interval = mean_interval(rows.angle_median)
-            mean_mark(ax, x + shift, interval.estimate, interval.low, interval.high, look, across=False)
+            mean_mark(ax, x + shift, interval.estimate, interval.low, interval.high, style, across=False)
         seeds = own.run_id.nunique()
-        ax.plot([], [], color=look.color, marker=look.marker, linestyle="none",
+        ax.plot([], [], color=style.color, marker=style.marker, linestyle="none",
                 label=f"{arm} ({seeds_text(seeds, 0)})")  # fmt: skip
     chance = changes.groupby("stage", sort=False).angle_random_q05.mean()
     for x, stage in enumerate(stages):
@@ -102,14 +102,14 @@ def affine_shares(changes: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     if not len(changes):
         return empty_axes(ax, "Is the change a scale and a shift?", NO_RUNS)
     stages = list(dict.fromkeys(changes.stage))
-    marks = [LOOKS["full_finetuning"], LOOKS["frozen_random_encoder"]]
+    marks = [ARM_STYLES["full_finetuning"], ARM_STYLES["frozen_random_encoder"]]
     for place, (column, label) in enumerate(AFFINE.items()):
-        look = marks[place]
+        style = marks[place]
         for x, stage in enumerate(stages):
             interval = mean_interval(changes[changes.stage == stage][column])
             at = x + 0.24 * (place - 0.5)
-            mean_mark(ax, at, interval.estimate, interval.low, interval.high, look, across=False)
-        ax.plot([], [], color=look.color, marker=look.marker, linestyle="none", label=label)
+            mean_mark(ax, at, interval.estimate, interval.low, interval.high, style, across=False)
+        ax.plot([], [], color=style.color, marker=style.marker, linestyle="none", label=label)
     chance = float(changes.affine_share_chance.mean())
     ax.axhline(chance, color=NOTE_COLOR, linestyle="--", linewidth=1.2, label=f"chance ({chance:.2f})")
     ax.axhline(0.5, color=NOTE_COLOR, linestyle=":", linewidth=1.2, label="claim L7: more than half")
@@ -132,9 +132,9 @@ def matched_filters(pairs: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     drawn = {"cosine": ("best order", "full_finetuning"), "chance": ("random filters, best order", "scratch"),
              "in_place": ("as they stand", "head_only")}  # fmt: skip
     for column, (label, name) in drawn.items():
-        look = LOOKS[name]
+        style = ARM_STYLES[name]
         means = pairs.groupby("layer", sort=False)[column].mean().reindex(layers)
-        ax.plot(x, means.to_numpy(), color=look.color, marker=look.marker, label=label,
+        ax.plot(x, means.to_numpy(), color=style.color, marker=style.marker, label=label,
                 linestyle="--" if column == "chance" else "-")  # fmt: skip
     ax.set_xticks(x, layers, rotation=60, ha="right")
     ax.set(ylabel="mean cosine of a pair of filters")

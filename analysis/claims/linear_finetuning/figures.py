@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from analysis.claims.linear_finetuning.tables import lead_by_seed
 from analysis.figures.style import (
+    ARM_STYLES,
     INTERVAL,
-    LOOKS,
     ArmStyle,
     arm_style,
     arms_in_order,
@@ -49,7 +49,7 @@ def lead_by_volume(pairs: pd.DataFrame, target: str, *, ax: Axes | None = None) 
     for place, rate in enumerate(rates):
         own = rows[rows.rate == rate]
         volumes = own.groupby("volume_label").volume.mean().astype("float64").sort_values()
-        look = ArmStyle(RATE_COLORS.get(rate, "#444444"), "osD^"[place % 4])
+        style = ArmStyle(RATE_COLORS.get(rate, "#444444"), "osD^"[place % 4])
         shift = 1.05 ** (place - (len(rates) - 1) / 2)
         means: list[float] = []
         for label, volume in volumes.items():
@@ -57,9 +57,9 @@ def lead_by_volume(pairs: pd.DataFrame, target: str, *, ax: Axes | None = None) 
             each = mean_interval(values)
             means.append(each.estimate)
             bounds += [each.low, each.high]
-            mean_mark(ax, volume * shift, each.estimate, each.low, each.high, look, across=False)
-            seed_points(ax, np.full(len(values), volume * shift), values, look.color, across=False)
-        ax.plot(volumes * shift, means, color=look.color, marker=look.marker, label=f"rate {rate:g}")
+            mean_mark(ax, volume * shift, each.estimate, each.low, each.high, style, across=False)
+            seed_points(ax, np.full(len(values), volume * shift), values, style.color, across=False)
+        ax.plot(volumes * shift, means, color=style.color, marker=style.marker, label=f"rate {rate:g}")
     volumes = rows.groupby("volume_label").volume.mean().astype("float64").sort_values()
     ax.axhline(0, color="black", linewidth=1, zorder=1)
     ax.set_xscale("log")
@@ -87,16 +87,16 @@ def gain_and_loss(table: pd.DataFrame, task: str, volume_label: str, *, ax: Axes
     if not len(moved):
         return empty_axes(ax, task, f"no finished run from a source at volume {volume_label}")
     for arm in arms_in_order(moved.arm):
-        own, look = moved[moved.arm == arm], arm_style(arm)
+        own, style = moved[moved.arm == arm], arm_style(arm)
         x, y = own.source_after - own.source_before, own.psnr - own.start_psnr
         across, up = mean_interval(x), mean_interval(y)
-        mean_mark(ax, across.estimate, up.estimate, across.low, across.high, look, across=True)
-        mean_mark(ax, across.estimate, up.estimate, up.low, up.high, look, across=False)
-        ax.plot([], [], color=look.color, marker=look.marker, linestyle="none", label=arm)
+        mean_mark(ax, across.estimate, up.estimate, across.low, across.high, style, across=True)
+        mean_mark(ax, across.estimate, up.estimate, up.low, up.high, style, across=False)
+        ax.plot([], [], color=style.color, marker=style.marker, linestyle="none", label=arm)
     scratch = rows[rows.arm == "scratch"]
     if len(scratch):
         joined = scratch.psnr.mean() - moved.start_psnr.mean()
-        ax.axhline(joined, color=LOOKS["scratch"].color, linestyle=":", label="scratch (has no source)")
+        ax.axhline(joined, color=ARM_STYLES["scratch"].color, linestyle=":", label="scratch (has no source)")
     ax.axhline(0, color="black", linewidth=1, zorder=1)
     ax.axvline(0, color="black", linewidth=1, zorder=1)
     ax.set(
@@ -122,14 +122,14 @@ def generalization_gaps(curves: pd.DataFrame, task: str, volume_label: str, *, a
     rows = rows[rows.strategy != "scratch"]
     rows = rows.assign(growth=rows.gap - rows.run_id.map(rows[rows.step == 0].set_index("run_id").gap))
     for arm in arms_in_order(rows.arm):
-        own, look = rows[rows.arm == arm], arm_style(arm)
+        own, style = rows[rows.arm == arm], arm_style(arm)
         wide = own.pivot_table(index="run_id", columns="step", values="growth").ffill(axis=1)
         found = [mean_interval(wide[step].dropna()) for step in wide]
         steps = wide.columns.to_numpy(dtype=np.float64)
-        ax.plot(steps, [each.estimate for each in found], color=look.color, marker=look.marker, label=arm)
+        ax.plot(steps, [each.estimate for each in found], color=style.color, marker=style.marker, label=arm)
         if len(rows.arm.unique()) <= 3 and np.isfinite([each.low for each in found]).any():
             ax.fill_between(
-                steps, [each.low for each in found], [each.high for each in found], color=look.color, alpha=0.15,
+                steps, [each.low for each in found], [each.high for each in found], color=style.color, alpha=0.15,
                 linewidth=0,
             )  # fmt: skip
     lines = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in ax.lines] or [np.zeros(1)])
@@ -155,13 +155,13 @@ def factors_by_stage(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         return empty_axes(axes(ax), "Scales by layer", "no pair of linear and full fine-tuning")
     layers = list(dict.fromkeys(table.layer))
     ax = axes(ax, width=9, height=1.8 + 0.36 * len(layers))
-    kinds = {"learned": LOOKS["scale_shift"], "fitted": LOOKS["full_finetuning"]}
-    for (name, look), aside in zip(kinds.items(), (-0.14, 0.14), strict=True):
+    kinds = {"learned": ARM_STYLES["scale_shift"], "fitted": ARM_STYLES["full_finetuning"]}
+    for (name, style), aside in zip(kinds.items(), (-0.14, 0.14), strict=True):
         for place, layer in enumerate(layers):
             each = mean_interval(table[table.layer == layer].groupby("seed")[name].mean())
-            mean_mark(ax, each.estimate, place + aside, each.low, each.high, look, across=True)
+            mean_mark(ax, each.estimate, place + aside, each.low, each.high, style, across=True)
         text = "learned by linear fine-tuning" if name == "learned" else "that fit full fine-tuning best"
-        ax.plot([], [], color=look.color, marker=look.marker, linestyle="none", label=text)
+        ax.plot([], [], color=style.color, marker=style.marker, linestyle="none", label=text)
     ax.set_yticks(range(len(layers)), layers)
     ax.set_ylim(len(layers) - 0.5, -0.5)
     ax.set_xlim(left=0)

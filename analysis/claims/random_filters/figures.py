@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from analysis.figures.style import (
+    ARM_STYLES,
     INTERVAL,
-    LOOKS,
     NOTE_COLOR,
     arm_style,
     axes,
@@ -35,7 +35,7 @@ from analysis.statistics import random_matrices
 
 SURE = 4  # -log10 p at which a cell is as dark as can be
 SHADE = "Oranges"
-COLORS = {"start": LOOKS["scratch"].color, "end": LOOKS["full_finetuning"].color}
+COLORS = {"start": ARM_STYLES["scratch"].color, "end": ARM_STYLES["full_finetuning"].color}
 
 
 @study_style
@@ -106,12 +106,12 @@ def level_of_tests(level: pd.DataFrame, *, alpha: float = 0.05, ax: Axes | None 
     names = list(dict.fromkeys(level.test))
     ax = axes(ax, width=10, height=1.9 + 0.5 * len(names))
     shapes = list(dict.fromkeys(level["shape"]))
-    styles = list(LOOKS.values())
+    styles = list(ARM_STYLES.values())
     for place, shape in enumerate(shapes):
         own = level[level["shape"] == shape]
         y = np.array([names.index(name) for name in own.test]) + 0.1 * (place - (len(shapes) - 1) / 2)
-        look = styles[place % len(styles)]
-        ax.plot(100 * own.rate, y, color=look.color, marker=look.marker, linestyle="none", label=shape)
+        style = styles[place % len(styles)]
+        ax.plot(100 * own.rate, y, color=style.color, marker=style.marker, linestyle="none", label=shape)
     ax.axvspan(100 * level.low.min(), 100 * level.high.max(), color="#DDDDDD", zorder=0)
     ax.axvline(100 * alpha, color="black", linewidth=1, zorder=1)
     ax.set_yticks(range(len(names)), [TESTS[name].title for name in names])
@@ -164,9 +164,9 @@ def non_inferiority(losses: pd.DataFrame, margin: float, *, ax: Axes | None = No
     names = ["\n".join(textwrap.wrap(f"{row.what}, against {row.reference}", 44)) for row in rows.itertuples()]
     ax = axes(ax, width=10.5, height=1.9 + 0.52 * max(2, len(rows)))
     for place, row in enumerate(rows.itertuples()):
-        look = arm_style(row.arm)
-        mean_mark(ax, row.effect, place, row.low, row.high, look, across=True)
-        seed_points(ax, row.values, np.full(len(row.values), place), look.color, across=True)
+        style = arm_style(row.arm)
+        mean_mark(ax, row.effect, place, row.low, row.high, style, across=True)
+        seed_points(ax, row.values, np.full(len(row.values), place), style.color, across=True)
         seeds = seeds_text(row.seeds, 0)
         ax.text(1.02, place, seeds, transform=ax.get_yaxis_transform(), va="center", fontsize=11)
     ax.axvline(0, color="black", linewidth=1, zorder=1)

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from analysis.figures.style import (
+    ARM_STYLES,
     INTERVAL,
-    LOOKS,
     NOTE_COLOR,
     arm_labels,
     arm_style,
@@ -57,17 +57,17 @@ def plateau_times(times: pd.DataFrame, *, fraction: float = 0.95, ax: Axes | Non
             if len(labels) == 2 and len(pair) == 2:
                 ax.plot(pair.steps, pair.lane, color="#BBBBBB", linewidth=1, zorder=1)
             for run in pair.itertuples():
-                look = arm_style(run.label)
-                face = look.color if run.reached else "white"
-                ax.plot(run.steps, run.lane, marker=look.marker, color=look.color, markerfacecolor=face, zorder=3)
+                style = arm_style(run.label)
+                face = style.color if run.reached else "white"
+                ax.plot(run.steps, run.lane, marker=style.marker, color=style.color, markerfacecolor=face, zorder=3)
                 if not run.reached:
                     ax.annotate("", (run.steps, run.lane), (20, 0), textcoords="offset points",
-                                arrowprops={"arrowstyle": "<-", "color": look.color, "shrinkB": 5})  # fmt: skip
+                                arrowprops={"arrowstyle": "<-", "color": style.color, "shrinkB": 5})  # fmt: skip
         if len(labels) == 2:
             ax.text(1.02, place, _ratio_text(own, labels), transform=ax.get_yaxis_transform(), va="center", fontsize=11)
     for label in labels:
-        look = arm_style(label)
-        ax.plot([], [], marker=look.marker, color=look.color, linestyle="none", label=label)
+        style = arm_style(label)
+        ax.plot([], [], marker=style.marker, color=style.color, linestyle="none", label=label)
     if not rows.reached.all():
         ax.plot([], [], marker="o", color=NOTE_COLOR, markerfacecolor="white", linestyle="none",
                 label="never reached (at its budget)")  # fmt: skip
@@ -125,10 +125,10 @@ def gain_forest(gains: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     lines = max(name.count("\n") + 1 for name in names)
     ax = axes(ax, width=9.5, height=1.9 + max(0.45, 0.22 * lines) * max(2, len(cells)))
     for place, cell in enumerate(cells.itertuples()):
-        look = arm_style(cell.arm)
+        style = arm_style(cell.arm)
         if cell.seeds:
-            mean_mark(ax, cell.mean, place, cell.low, cell.high, look, across=True)
-            seed_points(ax, cell.values, np.full(len(cell.values), place), look.color, across=True)
+            mean_mark(ax, cell.mean, place, cell.low, cell.high, style, across=True)
+            seed_points(ax, cell.values, np.full(len(cell.values), place), style.color, across=True)
         rest = f"{seeds_text(cell.seeds, 0)}" + (f", {cell.lost} without a gain" if cell.lost else "")
         ax.text(1.02, place, rest, transform=ax.get_yaxis_transform(), va="center", fontsize=11)
     ax.axvline(0, color="black", linewidth=1, zorder=1)
@@ -160,16 +160,16 @@ def gain_by_difficulty(
     if not len(cells):
         return empty_axes(ax, title, "no gain on a task whose difficulty is known (scratch on all images)")
     by_volume = cells.groupby("volume_label").volume.mean().sort_values()
-    kinds = [LOOKS[name] for name in ("frozen_source_encoder", "full_finetuning", "encoder_only", "head_only")]
+    kinds = [ARM_STYLES[name] for name in ("frozen_source_encoder", "full_finetuning", "encoder_only", "head_only")]
     width = max(0.1, float(np.ptp(cells.difficulty)))
     for place, label in enumerate(by_volume.index):
-        look = kinds[place % len(kinds)]
+        style = kinds[place % len(kinds)]
         own = cells[cells.volume_label == label].sort_values("difficulty")
         shift = 0.028 * width * (place - (len(by_volume) - 1) / 2)
         for cell in own.itertuples():
-            mean_mark(ax, cell.difficulty + shift, cell.mean, cell.low, cell.high, look, across=False)
-            seed_points(ax, np.full(len(cell.values), cell.difficulty + shift), cell.values, look.color, across=False)
-        ax.plot([], [], color=look.color, marker=look.marker, linestyle="none", label=f"{label} images")
+            mean_mark(ax, cell.difficulty + shift, cell.mean, cell.low, cell.high, style, across=False)
+            seed_points(ax, np.full(len(cell.values), cell.difficulty + shift), cell.values, style.color, across=False)
+        ax.plot([], [], color=style.color, marker=style.marker, linestyle="none", label=f"{label} images")
     tasks = cells.drop_duplicates("task").sort_values("difficulty", ignore_index=True)
     _number_tasks(ax, tasks.difficulty.to_numpy(), width)
     names = [f"{place + 1}  {task_title(tasks.iloc[[place]])}" for place in range(len(tasks))]

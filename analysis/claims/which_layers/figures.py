@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.figures.style import (
+    ARM_STYLES,
     INTERVAL,
-    LOOKS,
     NOTE_COLOR,
     ArmStyle,
     axes,
@@ -33,10 +33,10 @@ from analysis.statistics.intervals import mean_interval
 
 # Ends of an ordering look like the halves of the network that they grow into.
 SIDES = {
-    "shallow": LOOKS["encoder_only"],
-    "deep": LOOKS["decoder_only"],
-    "single": LOOKS["layer_subset"],
-    "whole": LOOKS["full_finetuning"],
+    "shallow": ARM_STYLES["encoder_only"],
+    "deep": ARM_STYLES["decoder_only"],
+    "single": ARM_STYLES["layer_subset"],
+    "whole": ARM_STYLES["full_finetuning"],
 }
 ORDERS = {"path": "along the path", "level": "by level"}
 
@@ -82,9 +82,9 @@ def _legend(ax: Axes, sides: pd.Series) -> None:
         "single": "chosen stages",
         "whole": "all layers",
     }
-    for side, look in SIDES.items():
+    for side, style in SIDES.items():
         if (sides == side).any():
-            ax.plot([], [], color=look.color, marker=look.marker, linestyle="none", label=words[side])
+            ax.plot([], [], color=style.color, marker=style.marker, linestyle="none", label=words[side])
 
 
 @study_style
@@ -100,15 +100,15 @@ def cumulative_curves(cells: pd.DataFrame, task: str, volume_label: str, *, ax: 
     rows, ends = rows[rows.source == source], ends[ends.source == source]
     lines = list(rows.groupby(["order", "side"]))
     for number, ((order, side), own) in enumerate(lines):
-        look, own = SIDES[str(side)], own.sort_values("count")
+        style, own = SIDES[str(side)], own.sort_values("count")
         shift = 0.006 * (number - (len(lines) - 1) / 2)
         share = [*(own["count"] / own.groups + shift), *[1.0] * len(ends)]
-        style, label = "-" if order == "path" else "--", f"from the {side} end, {ORDERS[str(order)]}"
+        line, label = "-" if order == "path" else "--", f"from the {side} end, {ORDERS[str(order)]}"
         ax.plot(
-            share, [*own["mean"], *ends["mean"]], color=look.color, marker=look.marker, linestyle=style, label=label
+            share, [*own["mean"], *ends["mean"]], color=style.color, marker=style.marker, linestyle=line, label=label
         )
         for at, cell in zip(share, own.itertuples(), strict=False):
-            mean_mark(ax, at, cell.mean, cell.low, cell.high, look, across=False)
+            mean_mark(ax, at, cell.mean, cell.low, cell.high, style, across=False)
     for cell in ends.itertuples():
         mean_mark(ax, 1.0, cell.mean, cell.low, cell.high, SIDES["whole"], across=False)
     ax.set_xlim(0, 1.05)
@@ -143,9 +143,9 @@ def advantage_forest(pairs: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     names = []
     for at, row in enumerate(rows):
         color = {"path": "#009E73", "level": "#0072B2"}[row["order"]]
-        look = ArmStyle(color, "o" if row["matched"] == 0 else "s")
+        style = ArmStyle(color, "o" if row["matched"] == 0 else "s")
         estimate, low, high, count, _ = row["interval"]
-        mean_mark(ax, estimate, at, low, high, look, across=True)
+        mean_mark(ax, estimate, at, low, high, style, across=True)
         if row["matched"]:
             ax.plot(estimate, at, marker="s", color=color, markerfacecolor="white", linestyle="none", zorder=5)
         seed_points(ax, row["values"], np.full(count, at), color, across=True)
@@ -260,7 +260,7 @@ def signal_agreement(
     known = pd.Series(dtype="float64") if truth is None else truth
     top = known.reindex(table["set"]).idxmax() if known.reindex(table["set"]).notna().any() else None
     for at, row in enumerate(table.itertuples()):
-        ax.barh(at, row.gain / best, height=0.6, color=LOOKS["layer_subset"].color, alpha=0.8 if at == 0 else 0.4)
+        ax.barh(at, row.gain / best, height=0.6, color=ARM_STYLES["layer_subset"].color, alpha=0.8 if at == 0 else 0.4)
         told = f" · Dice {known[row.set]:.3f}{' (best)' if row.set == top else ''}" if row.set in known.index else ""
         ax.text(1.02, at, f"{row.gradient:.3f} · {row.shift:.2f}{told}", transform=ax.get_yaxis_transform(),
                 va="center", fontsize=11)  # fmt: skip

@@ -103,7 +103,7 @@ def follows_texture(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame
 
 
 def _control(rows: pd.DataFrame, source: str) -> str:
-    """What became of the advantage where another source had the target's grain already."""
+    """The advantage that is left where another source had the target's grain already."""
     other = rows[rows.source != source]
     words = []
     for task, own in other.groupby("task"):

@@ -20,7 +20,7 @@ from analysis.figures.performance import (
     learning_rates,
     strategy_scores,
 )
-from analysis.figures.style import LOOKS, arm_style
+from analysis.figures.style import ARM_STYLES, arm_style
 from analysis.tables import convergence, paired_gains
 from analysis.tables.results import summary
 from lib.strategies.strategy import STRATEGIES
@@ -98,9 +98,9 @@ AWKWARD = [on_one_seed, with_diverged, with_holes, with_long_titles, with_two_so
 
 
 def test_every_strategy_has_a_look_of_its_own():
-    assert set(STRATEGIES) <= set(LOOKS)
-    assert len({look.color for look in LOOKS.values()}) == len(LOOKS)
-    assert len({look.marker for look in LOOKS.values()}) == len(LOOKS)
+    assert set(STRATEGIES) <= set(ARM_STYLES)
+    assert len({look.color for look in ARM_STYLES.values()}) == len(ARM_STYLES)
+    assert len({look.marker for look in ARM_STYLES.values()}) == len(ARM_STYLES)
 
 
 def test_an_unknown_arm_keeps_its_look():
@@ -302,7 +302,7 @@ def test_forest_is_sorted_and_marks_zero():
     assert (bars(ax), points(ax)) == (6, 18)
     assert text.count("3 seeds") == 6
     assert "Dice of full_finetuning - Dice of scratch, same seed" in text
-    marks = [line for line in ax.lines if line.get_marker() == LOOKS["full_finetuning"].marker]
+    marks = [line for line in ax.lines if line.get_marker() == ARM_STYLES["full_finetuning"].marker]
     means = [float(line.get_xdata()[0]) for line in marks]
     assert means == sorted(means, reverse=True)
 
