@@ -5,8 +5,8 @@
     similarity_conformance                 checks of `comparison.compare` that each similarity package passes
     similarity_cost, similarity_series     what layers, images and checkpoints cost, and beside a peer
 
-Each is a CSV in `analysis/tables/measured` whose first lines are comments: the command under tests/benchmarks that makes it,
-the versions, the machine.
+Each is a CSV in `analysis/tables/measured` whose first lines are comments: the command under tests/benchmarks that
+makes it, the versions, the machine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """All pairs of many representations at once, in bounded memory: the arithmetic behind `comparison.compare`.
 
 Where a measure is the cosine of two vectors, each made from one representation, all pairs are one matrix product;
-where it needs a small decomposition for every pair, pairs of one shape are decomposed together. `compare` chooses.
+where it needs a small decomposition for every pair, pairs of one shape are decomposed together; any other measure of
+the catalog is computed pair by pair. `compare` chooses.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
+from analysis.representations.measures.catalog import Measure
 from analysis.representations.measures.gram import squared_distances, u_center, upper
 
 SQRT2 = 2.0**0.5
@@ -124,3 +126,27 @@ def _starts(matrices: Sequence[Tensor], part: slice) -> dict[int, int]:
     """Where the columns of each matrix of a group begin in their stack."""
     widths = [matrices[at].shape[1] for at in range(part.start, part.stop)]
     return dict(zip(range(part.start, part.stop), np.cumsum([0, *widths[:-1]]).tolist(), strict=True))
+
+
+def one_by_one(
+    left: Sequence[Tensor],
+    right: Sequence[Tensor],
+    measure: Measure,
+    seed: int,
+    report: Callable[[float], None] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Values and chance levels (rows, columns) of a measure that has no faster form, a pair at a time.
+
+    The chance level is the value with the samples of the right side shuffled once, and 0 for an unbiased measure.
+    """
+    values = torch.zeros(len(left), len(right), dtype=torch.float64)
+    chance = torch.zeros_like(values)
+    for row, x in enumerate(left):
+        shuffle = torch.from_numpy(np.random.default_rng(seed).permutation(len(x)))
+        for column, y in enumerate(right):
+            values[row, column] = measure(x, y)
+            if not measure.unbiased:
+                chance[row, column] = measure(x, y[shuffle])
+            if report:
+                report((row + (column + 1) / len(right)) / len(left))
+    return values, chance

@@ -2,8 +2,8 @@
 
 Each representation is prepared once. Its centered Gram matrix becomes a vector, so that all CKA and RSA pairs are one
 matrix product; or its features become an orthonormal basis, so that all CCA pairs are small decompositions, done
-together. The arithmetic is float64. A layer that is constant, or has too few samples for the measure, gets NaN and a
-note that says so.
+together; any other measure of the catalog is computed pair by pair. The arithmetic is float64. A layer that is
+constant, or has too few samples for the measure, gets NaN and a note that says so.
 """
 
 from __future__ import annotations
@@ -117,6 +117,8 @@ def compare(
     budget = int(budget_mb * 1e6)
     if measure in precomputed.DECOMPOSED:
         kind = "folded" if measure == "procrustes" else "bases"
+    elif measure not in precomputed.VECTORS:
+        kind = "plain"
     else:
         kind = "features" if _in_feature_space(sides, measure, budget) else "vectors"
     most = max(1, budget // (8 * a.samples**2))  # representations a side whose vectors, 4 n^2 bytes each, fit
@@ -226,6 +228,8 @@ def _values(
         shuffle = torch.from_numpy(np.random.default_rng(seed).permutation(n))
         others = [each[shuffle] for each in right.forms]
         return values, all_pairs.decompositions(left.forms, others, _nuclear, budget, report)
+    if kind == "plain":
+        return all_pairs.one_by_one(left.forms, right.forms, MEASURES[measure], seed, report)
     value = functools.partial(_weighted, left.forms) if measure == "pwcca" else _mean
     sides = [[basis.u for basis in side.forms] for side in (left, right)]
     mirrored = right is left and MEASURES[measure].symmetric

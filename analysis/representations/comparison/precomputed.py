@@ -10,6 +10,7 @@ from torch import Tensor
 
 from analysis.representations.capture.represent import Representations
 from analysis.representations.comparison.all_pairs import signature
+from analysis.representations.measures.catalog import MEASURES
 from analysis.representations.measures.cca import Basis, TooFewSamples, check_samples, whitened
 from analysis.representations.measures.cka import BATCH, batches, unbiased
 from analysis.representations.measures.gram import ConstantRepresentation, checked, gram, normalized, unpack
@@ -19,6 +20,7 @@ from lib.common.errors import StudyError
 
 RULES = {"cca": "rank", "pwcca": "rank", "svcca": "variance", "svcca_singular_sum": "singular_sum"}
 DECOMPOSED = (*RULES, "procrustes")
+VECTORS = ("cka", "cka_debiased", "cka_minibatch", "rsa", "rsa_correlation")
 NEED_FEATURES = ("cca", "pwcca", "rsa_correlation")
 NOTHING = "constant for all samples but one, or for all"
 FAINT = 1e-12  # of the squared trace: what rounding leaves of a Gram matrix that has nothing off its diagonal
@@ -41,7 +43,8 @@ def check(found: Representations, measure: str) -> None:
     Raises:
         StudyError: it does not; the message says what to keep.
     """
-    if found.grams and measure in NEED_FEATURES:
+    declared = MEASURES[measure].invariant_x & MEASURES[measure].invariant_y
+    if found.grams and (measure in NEED_FEATURES or "orthogonal" not in declared):
         raise StudyError(
             f"{measure} needs features, but of flattened maps only Gram matrices are kept; take the reduction 'pool' "
             "or 'positions', or another measure"
@@ -92,6 +95,16 @@ def bases(found: Representations, measure: str, device: Any) -> Prepared:
     def make(at: int) -> tuple[Basis, str]:
         basis = whitened(_matrix(found, at, device), RULES[measure])
         return basis, check_samples(found.samples, len(basis.s))
+
+    return _kept(found.labels, make)
+
+
+def plain(found: Representations, measure: str, device: Any) -> Prepared:
+    """Features as they are, for a measure that is computed pair by pair; of a Gram matrix, features that have it."""
+
+    def make(at: int) -> tuple[Tensor, str]:
+        x = _matrix(found, at, device)  # also where features were kept: it names a constant representation
+        return _features(found, at, device)[0] if found.features else x, ""
 
     return _kept(found.labels, make)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from analysis.representations.capture.represent import (
 )
 from analysis.representations.comparison import all_pairs, uncertainty
 from analysis.representations.comparison.compare import compare
-from analysis.representations.measures.catalog import MEASURES
+from analysis.representations.measures.catalog import LINEAR, MEASURES, Measure
 from analysis.representations.measures.cca import FewSamples
 from lib.common.errors import StudyError
 from lib.data.tasks.images import standardize
@@ -71,6 +72,32 @@ def test_all_pairs_of_features_are_those_of_the_measure(measure: str, n: int) ->
     own = compare(from_features(a), measure=measure)
     assert np.allclose(own.values, one_by_one(a, a, measure), rtol=0, atol=1e-10)
     assert np.allclose(np.diag(own.values), 1, rtol=0, atol=1e-10)
+
+
+def test_a_measure_that_somebody_registers_is_computed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the fast form of another one; and of Gram matrices only where turning the features changes nothing."""
+
+    def top(x: Any, y: Any) -> float:
+        return float(torch.as_tensor(x).abs().max() / torch.as_tensor(y).abs().max())
+
+    def share(x: Any, y: Any) -> float:
+        (q, _), b = torch.linalg.qr(x - x.mean(0)), y - y.mean(0)
+        return float((q.mT @ b).square().sum() / b.square().sum())
+
+    monkeypatch.setitem(MEASURES, "top", Measure("top", top, invariant_x=frozenset(), invariant_y=frozenset()))
+    monkeypatch.setitem(MEASURES, "share", Measure("share", share, invariant_x=LINEAR, symmetric=False))
+    a, b = features(0), features(1)
+    for measure in ("top", "share"):
+        found = compare(from_features(a), from_features(b), measure)
+        assert np.allclose(found.values, one_by_one(a, b, measure), rtol=0, atol=1e-10)
+        assert found.chance.shape == found.values.shape
+    spread = from_features(a | {"dead": torch.ones(90, 2)})
+    assert np.isnan(compare(spread, measure="share").values[-1]).all()
+    model = build(width=2, depth=1, norm="batch", seed=0)
+    flat = represent_model(model, LAYERS, Probe(images(), Reduction("flatten")))
+    assert np.isfinite(compare(flat, measure="share").values).all()
+    with pytest.raises(StudyError, match="top needs features"):
+        compare(flat, measure="top")
 
 
 @pytest.mark.parametrize("measure", ["cka", "cka_debiased", "svcca", "procrustes", "pwcca", "rsa", "cka_minibatch"])

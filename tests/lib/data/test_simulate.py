@@ -12,8 +12,8 @@ NAMES = ("natural", "ultrasound", "radiograph")
 FOREGROUND = {"natural": (0.15, 0.35), "ultrasound": (0.05, 0.18), "radiograph": (0.25, 0.5)}  # bounds of the mean
 
 
-def test_registry_holds_the_three_simulators() -> None:
-    assert tuple(SIMULATORS) == NAMES
+def test_registry_holds_the_simulators_of_the_study() -> None:
+    assert set(NAMES) <= set(SIMULATORS)
 
 
 @pytest.mark.parametrize("name", NAMES)
