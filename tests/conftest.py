@@ -37,3 +37,8 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def blobs_as_data(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The task `blobs` lies where data are looked for; a file of tests that trains asks for it by `usefixtures`."""
     monkeypatch.setenv("STUDY_DATA", str(blobs))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The study's notebooks, which take minutes, begin first, so that no worker is left alone with them at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("notebook") is None)
