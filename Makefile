@@ -21,7 +21,7 @@ report: $(READY)  ## train what is missing and render every notebook of SUITE (s
 	$(BIN)/python -m analysis report $(SUITE) --jobs $(JOBS)
 
 test: $(READY)  ## everything a change must pass, without the slow, GPU and benchmark tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lab: $(READY)  ## open JupyterLab on notebooks/
 	$(BIN)/jupyter lab --notebook-dir=notebooks
