@@ -7,10 +7,12 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads starve a busy machine
 
 import argparse
+import functools
 import json
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,11 @@ from lib.common.errors import StudyError
 from lib.common.progress import Progress, time_text
 from lib.common.provenance import stamp
 from lib.data import cli
+from lib.data.tasks.images import data_digest
 from lib.data.tasks.task import SCORE
 from lib.networks.stages import parameters_by_stage
-from lib.runs.run import Run, find_run, list_runs
+from lib.runs.listing import find_run, list_runs
+from lib.runs.run import Run
 from lib.runs.spec import RunSpec, run_id, spec_from_dict
 from lib.study import engines
 from lib.study.plan import load_suite, train_suite
@@ -108,10 +112,28 @@ def _one_spec(target: list[str]) -> RunSpec:
 def _add_runs(commands: Any) -> None:
     parser = commands.add_parser("runs", help="list the runs, or show one")
     parser.add_argument("name", nargs="?", help="a run's name or its last eight digits; without it, all are listed")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="check every file, data and sources; exit code 1 for a fault",
+    )
     parser.set_defaults(run=_runs)
 
 
+def _verify(name: str | None) -> int:
+    """Print what is wrong with the run of that name (None: with any run), a line each."""
+    faults: list[str] = []
+    runs = [find_run(name)] if name else list_runs(warn=faults.append)
+    faults += [fault for run in runs for fault in run.faults()]
+    for fault in faults:
+        print(fault)
+    print(f"{len(runs)} runs in {paths.runs_dir()} verified, {len(faults)} faults", file=sys.stderr)
+    return 1 if faults else 0
+
+
 def _runs(options: argparse.Namespace) -> int:
+    if options.verify:
+        return _verify(options.name)
     if options.name:
         run = find_run(options.name)
         print(json.dumps(run.spec.to_dict(), indent=1))
@@ -120,18 +142,21 @@ def _runs(options: argparse.Namespace) -> int:
                 print(f"{stage:8}{count['parameters']:>12,} parameters {count['trainable']:>12,} trained")
         _print_result(run)
         return 0
+    digest = functools.cache(data_digest)
     runs = list_runs(warn=lambda message: print(f"left out: {message}", file=sys.stderr))
     for run in runs:
-        print(f"{run.path.name:60} {_status(run)}")
+        print(f"{run.path.name:60} {_status(run, digest)}")
     print(f"{len(runs)} runs in {paths.runs_dir()}")
     return 0
 
 
-def _status(run: Run) -> str:
+def _status(run: Run, digest: Callable[[str, int], str | None] = data_digest) -> str:
     try:
-        result = run.result
+        result, outdated = run.result, run.outdated(digest)
     except StudyError as error:  # one damaged run must not hide the others
         return str(error)
+    if outdated:
+        return outdated
     if result is None:
         rows = run.metrics()
         return f"unfinished, step {rows[-1]['step'] if rows else 0}/{run.spec.steps}"

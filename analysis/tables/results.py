@@ -16,6 +16,7 @@ from analysis.statistics.intervals import mean_interval
 from analysis.tables.run_row import EVALUATION, IDENTITY, OUTCOMES, RECONSTRUCTION, SETTINGS, run_row
 from lib.common.errors import StudyError
 from lib.data.tasks.task import SCORE
+from lib.runs.listing import check_current
 from lib.runs.run import Run
 
 CELL = ["task", "volume_label", "arm", "source"]
@@ -31,8 +32,11 @@ def run_table(runs: Iterable[Run]) -> pd.DataFrame:
     a run does not have is missing.
 
     Raises:
-        StudyError: a finished run on all images does not say how many they were.
+        StudyError: a run is damaged, or its data or source changed since; or a finished run on all images does not say
+            how many they were.
     """
+    runs = list(runs)
+    check_current(runs)
     frame = pd.DataFrame([run_row(run) for run in runs], columns=IDENTITY + SETTINGS + OUTCOMES)
     whole = ["volume", "seed", "fold", "budget", "batch", "size", "width", "depth", "steps", "trainable"]
     whole += ["parameters", "misses", "empty", "images", "source_seed"]

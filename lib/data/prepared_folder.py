@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,13 @@ INDEX_COLUMNS = ("id", "source", "group", "cls", "width", "height", "fg_fraction
 class Prepared:
     """A prepared dataset in memory, in the order of its index.
 
-    Images are uint8 (h, w) gray, masks uint8 (h, w) of 0/1; sizes differ between images. `digest` is the sha256, in
-    hex, over the bytes of the index and then of every image and mask file in that order.
+    Images are uint8 (h, w) gray, masks uint8 (h, w) of 0/1; sizes differ between images.
     """
 
     images: list[np.ndarray]
     masks: list[np.ndarray]
     ids: list[str]
     groups: list[str]
-    digest: str
 
 
 def read_table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -70,19 +67,29 @@ def require_folder(card: Card) -> Path:
     return card.path
 
 
+def prepared_files(card: Card) -> list[Path]:
+    """Every file that `read_prepared` reads: the index, then image and mask of each row.
+
+    Raises:
+        StudyError: the folder is not there, or its index cannot be read.
+    """
+    folder = require_folder(card)
+    rows = read_table(folder / "index.csv", ("id", "group"))
+    return [folder / "index.csv", *(folder / kind / f"{row['id']}.png" for row in rows for kind in ("images", "masks"))]
+
+
 def read_prepared(card: Card) -> Prepared:
-    """Read a prepared folder: every image and mask of the index, with the digest of what was read.
+    """Read a prepared folder: every image and mask of the index.
 
     Raises:
         StudyError: folder or file missing, not 8-bit gray, image and mask of different size, or a mask that is not
             binary; the message names the file, the data root and its origin.
     """
     folder = require_folder(card)
-    digest = hashlib.sha256((folder / "index.csv").read_bytes())
     images, masks, ids, groups = [], [], [], []
     for row in read_table(folder / "index.csv", ("id", "group")):
-        image = read_gray(folder / "images" / f"{row['id']}.png", digest)
-        mask = read_gray(folder / "masks" / f"{row['id']}.png", digest)
+        image = read_gray(folder / "images" / f"{row['id']}.png")
+        mask = read_gray(folder / "masks" / f"{row['id']}.png")
         if image.shape != mask.shape:
             raise StudyError(
                 f"{folder}: image {row['id']} is {image.shape} and its mask {mask.shape} (height, width); "
@@ -99,7 +106,7 @@ def read_prepared(card: Card) -> Prepared:
         groups.append(row["group"])
     if not ids:
         raise StudyError(f"{folder / 'index.csv'} lists no image; {root_note()}")
-    return Prepared(images, masks, ids, groups, digest.hexdigest())
+    return Prepared(images, masks, ids, groups)
 
 
 def is_binary(mask: np.ndarray) -> bool:
@@ -108,8 +115,8 @@ def is_binary(mask: np.ndarray) -> bool:
     return values <= {0, 255} or values <= {0, 1}
 
 
-def read_gray(file: Path, digest: hashlib._Hash | None = None) -> np.ndarray:
-    """An 8-bit gray picture as uint8 (h, w); its file's bytes are added to `digest`.
+def read_gray(file: Path) -> np.ndarray:
+    """An 8-bit gray picture as uint8 (h, w).
 
     Raises:
         StudyError: the file is missing, unreadable or not 8-bit gray.
@@ -122,8 +129,6 @@ def read_gray(file: Path, digest: hashlib._Hash | None = None) -> np.ndarray:
         content = file.read_bytes()
     except FileNotFoundError:
         raise StudyError(f"{file} is listed in the index but missing; {root_note()}") from None
-    if digest is not None:
-        digest.update(content)
     try:
         with Image.open(io.BytesIO(content)) as picture:
             if picture.mode != "L":

@@ -1,10 +1,10 @@
-"""A run on disk: its spec, its evaluations, its checkpoints and its result; and the listing of all of them."""
+"""A run on disk: its spec, its evaluations, its checkpoints and its result, each as it was written or refused."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import fcntl
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -18,9 +18,10 @@ from torch import Tensor
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.common.seeding import generator
-from lib.data.tasks.images import standardize
+from lib.data.tasks.images import data_digest, standardize
 from lib.networks.initial_weights import initialize
 from lib.networks.stages import Staged
+from lib.runs.seal import check_file, check_result
 from lib.runs.spec import RunSpec, canonical, run_id, spec_from_dict
 from lib.runs.tensor_files import read_tensors, writing
 from lib.strategies.strategy import freeze, load_start
@@ -55,56 +56,118 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """What came of the run, or None while it is unfinished."""
+        """What came of the run, or None while it is unfinished.
+
+        Raises:
+            StudyError: `result.json` was damaged, edited, or is that of another run.
+        """
         file = self.path / "result.json"
         try:
             result = json.loads(file.read_text())
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise StudyError(f"{file} is damaged ({error}); delete it to finish the run again") from error
-        status = result.get("status") if isinstance(result, dict) else None
-        needed = {"done": {"test", "val"}, "diverged": {"reason"}}.get(str(status))
-        if needed is None or not needed <= result.keys():
-            wanted = "status" if needed is None else " or ".join(sorted(needed))
-            raise StudyError(f"{file} is damaged (it has no {wanted}); delete it to finish the run again")
+            raise StudyError(f"{file} is damaged ({error}); delete {self.path} to train the run again") from error
+        if not isinstance(result, dict):
+            raise StudyError(f"{file} is damaged (it is no table); delete {self.path} to train the run again")
+        check_result(self.path, result, spec_text(self.spec).encode())
         return result
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One dictionary per evaluation, in order of steps; a line cut short by a crash is left out.
+        """One dictionary per evaluation, in order of steps; of an unfinished run without a line cut short by a crash.
 
         Raises:
-            StudyError: the run is finished and has none.
+            StudyError: the run is finished, and its evaluations are not those that it wrote.
         """
-        file, rows = self.path / "metrics.jsonl", list[dict[str, Any]]()
+        file, rows = self._file("metrics.jsonl"), list[dict[str, Any]]()
         for line in file.read_text(errors="replace").splitlines() if file.is_file() else ():
             with contextlib.suppress(json.JSONDecodeError):
                 rows += [row for row in [json.loads(line)] if isinstance(row, dict)]
-        if not rows and (self.result or {}).get("status") == "done":
-            raise StudyError(f"{file} is gone or empty although the run is done; delete {self.path} to train it again")
         return rows
+
+    def _file(self, name: str) -> Path:
+        """A file of the run; of a finished one as it was written, or an error."""
+        result = self.result
+        if result is not None:
+            check_file(self.path, name, result["files"])
+        return self.path / name
 
     def checkpoint(self, step: int) -> Path:
         """The file of a checkpoint, there or not."""
-        return self.path / "checkpoints" / f"step-{step:06d}.safetensors"
+        return self.path / checkpoint_name(step)
 
     def steps(self) -> list[int]:
-        """Steps of which a checkpoint exists, ascending."""
-        found = (re.fullmatch(r"step-(\d+)", file.stem) for file in self.path.glob("checkpoints/step-*.safetensors"))
-        return sorted(int(match[1]) for match in found if match)
+        """Steps of which there is a checkpoint, ascending; of a finished run those that it wrote, there or not."""
+        result = self.result
+        return sorted(step for step in map(step_of, result["files"] if result else self._kept()) if step is not None)
+
+    def _kept(self) -> list[str]:
+        return [each.relative_to(self.path).as_posix() for each in self.path.glob("checkpoints/[!.]*")]
 
     def weights(self, step: int | None = None) -> dict[str, Tensor]:
         """All tensors of the model at a checkpoint (None: the last): those of step 0 with those that differ from it.
 
         Raises:
-            StudyError: there is no such checkpoint, or its file is damaged.
+            StudyError: there is no such checkpoint, or its file is missing, damaged, or not the one that was written.
         """
         steps = self.steps()
         if not steps or (step is not None and step not in steps):
             raise StudyError(f"{self.path} has checkpoints at steps {steps}, got {step}")
         step = steps[-1] if step is None else step
-        merged = read_tensors(self.checkpoint(0))
-        return merged if step == 0 else {**merged, **read_tensors(self.checkpoint(step))}
+        merged = read_tensors(self._file(checkpoint_name(0)))
+        return merged if step == 0 else {**merged, **read_tensors(self._file(checkpoint_name(step)))}
+
+    def outdated(self, digest: Callable[[str, int], str | None] = data_digest) -> str | None:
+        """Why the result is not one of the data, or of the source run, that are there now; None where it is.
+
+        Data that do not lie here, and a source run that is not here, say nothing against a result.
+
+        Args:
+            digest: `data_digest`, or a memory of it for many runs.
+        """
+        result, again = self.result, f"delete {self.path} to train it again"
+        if result is None:
+            return None
+        now = digest(self.spec.task, self.spec.size)
+        if now is not None and now != result["data"]:
+            return (
+                f"{self.path.name} was trained on other data than lie there now under the name {self.spec.task!r}: put "
+                f"the old data back, or {again} on the new"
+            )
+        if self.spec.source is not None and (run_dir(self.spec.source) / "result.json").is_file():
+            source = Run(run_dir(self.spec.source))
+            if source.start_digest() != result["source"]:
+                return f"{self.path.name} started from other weights than {source.path.name} has now: {again}"
+            return source.outdated(digest)
+        return None
+
+    def start_digest(self) -> str:
+        """A sha256 of the final weights of a finished run, as its seal lists their files."""
+        result = self.result
+        assert result is not None
+        steps = self.steps()
+        files = [result["files"][checkpoint_name(step)] for step in sorted({*steps[:1], *steps[-1:]})]
+        return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
+    def faults(self) -> list[str]:
+        """All that is wrong with a run's folder, a sentence each: every file checked, data and source compared."""
+        try:
+            result = self.result
+        except StudyError as error:
+            return [str(error)]
+        if result is None:
+            return []
+        found = []
+        for name in sorted({*result["files"], *self._kept()}):
+            try:
+                check_file(self.path, name, result["files"])
+            except StudyError as error:
+                found.append(str(error))
+        try:
+            outdated = self.outdated()
+        except StudyError as error:
+            outdated = str(error)
+        return found + ([outdated] if outdated else [])
 
     def model(self, step: int | None = None) -> Staged:
         """The network at a checkpoint (None: the last), with the strategy's factors, in evaluation mode."""
@@ -125,6 +188,22 @@ class Run:
         model = self.model(step)
         logits = [model(standardize(part))[:, 0] for part in images.split(64)]
         return (torch.cat(logits) > 0).to(torch.uint8).numpy()
+
+
+def spec_text(spec: RunSpec) -> str:
+    """What `spec.json` holds."""
+    return canonical(spec) + "\n"
+
+
+def checkpoint_name(step: int) -> str:
+    """Where the checkpoint of a step lies in a run's folder."""
+    return f"checkpoints/step-{step:06d}.safetensors"
+
+
+def step_of(name: str) -> int | None:
+    """The step of a checkpoint's name; None for another file's."""
+    match = re.fullmatch(r"checkpoints/step-(\d+)\.safetensors", name)
+    return int(match[1]) if match else None
 
 
 def run_dir(spec: RunSpec) -> Path:
@@ -163,37 +242,6 @@ def _initialized(spec: RunSpec) -> Staged:
     return initialize(spec.network(), spec.seed)
 
 
-def list_runs(root: Path | None = None, warn: Callable[[str], None] | None = None) -> list[Run]:
-    """Every run in a folder (default: the study's), by name; folders that are no runs are passed to `warn`."""
-    root = paths.runs_dir() if root is None else root
-    found = []
-    for folder in sorted(each for each in root.glob("*") if each.is_dir()):
-        try:
-            found.append(Run(folder))
-        except StudyError as error:
-            if warn:
-                warn(str(error))
-    return found
-
-
-def find_run(name: str, root: Path | None = None) -> Run:
-    """The run of that name, or the only one whose name ends in it (the eight hex digits are enough).
-
-    Raises:
-        StudyError: none or several fit.
-    """
-    root = paths.runs_dir() if root is None else root
-    names = [each.name for each in root.glob("*") if each.is_dir()]
-    fitting = [each for each in names if each == name or each.endswith(name)]
-    if len(fitting) > 1:
-        raise StudyError(f"{len(fitting)} runs fit {name!r}; give more of the name")
-    if not fitting:
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
-        hint = f"; the nearest is {close[0]}" if close else ""
-        raise StudyError(f"no run {name!r} in {root}{hint}. python -m lib runs lists them")
-    return Run(root / fitting[0])
-
-
 def open_run(spec: RunSpec) -> Run:
     """The folder of a spec's run, made if it is not there.
 
@@ -208,7 +256,7 @@ def open_run(spec: RunSpec) -> Run:
         )
     if not (folder / "spec.json").exists():
         with writing(folder):
-            paths.write_atomic(folder / "spec.json", canonical(spec) + "\n")
+            paths.write_atomic(folder / "spec.json", spec_text(spec))
     return Run(folder)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,7 +18,9 @@ from torch import Tensor
 
 from lib.common import paths
 from lib.common.errors import StudyError
+from lib.runs.seal import file_entry
 
+HEADER = "palimpsest"  # the one entry of a file's metadata, as JSON: safetensors writes several in random order
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 
 
@@ -40,11 +45,18 @@ def remove_orphans(folder: Path) -> None:
             file.unlink()
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors as safetensors, whole or not at all."""
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> list[Any]:
+    """Write tensors as safetensors, whole or not at all, with a checksum of all that they hold.
+
+    Returns:
+        What a seal says of the file (see `lib.runs.seal`).
+    """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = {**metadata, "crc32": _checksum(plain, metadata)}
+    content = save(plain, {HEADER: json.dumps(header, sort_keys=True)})
     with writing(path.parent):
-        paths.write_atomic(path, save(plain, dict(metadata)))
+        paths.write_atomic(path, content)
+    return file_entry(content)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -64,15 +76,28 @@ def read_with_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     try:
         with safe_open(path, framework="pt") as stored:
-            return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise StudyError(
-            f"{path} is missing or damaged ({error}); delete the run's folder {_run_folder(path)} to train it again"
-        ) from error
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            metadata = json.loads((stored.metadata() or {}).get(HEADER, "{}"))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise StudyError(f"{path} is missing or damaged ({error}); {_remedy(path)}") from error
+    if metadata.pop("crc32", None) != _checksum(tensors, metadata):
+        raise StudyError(f"{path} is damaged: it does not hold what was written; {_remedy(path)}")
+    return tensors, metadata
 
 
-def _run_folder(path: Path) -> Path:
-    return path.parent.parent if path.parent.name == "checkpoints" else path.parent
+def _remedy(path: Path) -> str:
+    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    return f"delete the run's folder {folder} to train it again"
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """CRC-32 over names, types, shapes and bytes of the tensors, and over the metadata."""
+    found = zlib.crc32(repr(sorted(metadata.items())).encode())
+    for name in sorted(tensors):
+        value = tensors[name].contiguous()
+        found = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), found)
+        found = zlib.crc32(value.reshape(-1).view(torch.uint8).numpy().data, found)
+    return f"{found:08x}"
 
 
 def changed(tensors: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> dict[str, Tensor]:

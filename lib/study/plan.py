@@ -14,6 +14,7 @@ from lib.common.progress import Progress, print_line
 from lib.data.tasks.images import load_task
 from lib.data.tasks.splits import split
 from lib.data.tasks.task import get_task
+from lib.runs.listing import check_current
 from lib.runs.run import Run, run_dir
 from lib.runs.spec import RunSpec, run_id
 from lib.study.engines import ENGINES
@@ -44,7 +45,11 @@ def load_suite(name: str) -> Suite:
 
 
 def finished_runs(suite: Suite, goal: str | None = "segmentation") -> list[Run]:
-    """The finished runs of a goal (None: all) that results rest on: per cell and seed, at the chosen rate."""
+    """The finished runs of a goal (None: all) that results rest on: per cell and seed, at the chosen rate.
+
+    Raises:
+        StudyError: a run is damaged, or its data or source changed since.
+    """
     cells = [cell for cell in suite.cells if goal in (None, get_task(cell.task).goal)]
     return _done(spec for cell in cells for spec in suite.chosen(cell) or [])
 
@@ -57,7 +62,9 @@ def tuning_runs(suite: Suite) -> list[Run]:
 def _done(specs: Iterable[RunSpec]) -> list[Run]:
     """Two cells may share a run: where seeds start from one source, that seed's run is also the common cell's."""
     unique = {run_id(spec): spec for spec in specs}
-    return [Run(run_dir(spec)) for spec in unique.values() if result_of(spec) is not None]
+    runs = [Run(run_dir(spec)) for spec in unique.values() if (run_dir(spec) / "result.json").is_file()]
+    check_current(runs)
+    return runs
 
 
 def missing_runs(suite: Suite) -> list[RunSpec]:
@@ -66,6 +73,7 @@ def missing_runs(suite: Suite) -> list[RunSpec]:
     for cell in suite.cells:
         specs += suite.tuning_specs(cell) + (suite.chosen(cell) or [])
     unique = {run_id(spec): spec for spec in specs}
+    check_current(Run(run_dir(spec)) for spec in unique.values() if (run_dir(spec) / "result.json").is_file())
     return [spec for spec in unique.values() if result_of(spec) is None]
 
 

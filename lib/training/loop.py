@@ -20,9 +20,11 @@ from lib.data.tasks.images import Data, load_task
 from lib.data.tasks.splits import Split, split
 from lib.data.tasks.task import SCORE
 from lib.networks.stages import Staged
-from lib.runs.run import Run, locked, open_run, run_dir, start_model
+from lib.runs.listing import check_current
+from lib.runs.run import Run, checkpoint_name, locked, open_run, run_dir, spec_text, start_model, step_of
+from lib.runs.seal import Files, check_file, file_entry, sealed
 from lib.runs.spec import RunSpec
-from lib.runs.tensor_files import changed, read_with_metadata, remove_orphans, write_tensors, writing
+from lib.runs.tensor_files import changed, read_tensors, read_with_metadata, remove_orphans, write_tensors, writing
 from lib.strategies.frozen_normalization import calibrate, set_training_mode
 from lib.strategies.partial_layers import hold_channels
 from lib.strategies.strategy import STRATEGIES, trainable
@@ -56,8 +58,8 @@ def train(spec: RunSpec, *, device: str = "auto", report: Report = silent, save_
     """
     if (run_dir(spec) / "result.json").is_file():
         run = Run(run_dir(spec))
-        if run.result is not None:
-            return run
+        check_current([run])
+        return run
     if spec.source is not None:
         train(spec.source, device=device, report=report, save_every=save_every)
     run = open_run(spec)
@@ -82,6 +84,8 @@ class _Training:
             folds=self.data.folds,
         )  # fmt: skip
         self.objective = OBJECTIVES[self.spec.goal](self.spec, self.data, self.split, device)
+        self.files: Files = {"spec.json": file_entry(spec_text(self.spec).encode())}
+        self.source = None if self.spec.source is None else Run(run_dir(self.spec.source)).start_digest()
         model = start_model(self.spec).to(device)
         # Convolutions are faster with channels last on GPUs; on CPUs only without group or instance normalization.
         last = device.type == "cuda" or self.spec.norm in ("batch", "none")
@@ -109,8 +113,7 @@ class _Training:
                 batches = self.objective.inputs(self.split.train).split(EVALUATION_BATCH)
                 calibrate(self.model, batches, self.objective.output)
                 self.remember_start()
-            with writing(self.run.path):
-                paths.write_atomic(self.run.path / "provenance.json", json.dumps(stamp(self.device), indent=1) + "\n")
+            self.write("provenance.json", json.dumps(stamp(self.device), indent=1) + "\n")
             self.evaluate()
             self.keep()
         began, saved = time.perf_counter() - self.seconds, time.perf_counter()
@@ -199,19 +202,26 @@ class _Training:
         state = self.model.state_dict()
         if self.step:
             state = changed(state, self.start)
-        write_tensors(self.run.checkpoint(self.step), state, {"step": str(self.step)})
+        name = checkpoint_name(self.step)
+        self.files[name] = write_tensors(self.run.path / name, state, {"step": str(self.step)})
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the run, to be listed in its seal."""
+        with writing(self.run.path):
+            paths.write_atomic(self.run.path / name, text)
+        self.files[name] = file_entry(text.encode())
+
+    def write_metrics(self) -> None:
+        self.write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def save(self) -> None:
         """Write the state to resume from: weights, optimizer, step, losses and the evaluations so far."""
         tensors = {**self.model.state_dict(), **optimizer_tensors(self.optimizer, self.moving)}
         tensors["loss_sum"], tensors["bad_step"] = self.loss_sum, self.bad_step
         state = {
-            "step": self.step,
-            "seconds": self.seconds,
-            "best": self.best,
-            "rows": self.rows,
-            "data": self.data.digest,
-        }
+            "step": self.step, "seconds": self.seconds, "best": self.best, "rows": self.rows, "data": self.data.digest,
+            "source": self.source, "files": self.files,
+        }  # fmt: skip
         write_tensors(self.run.path / "resume.safetensors", tensors, {"state": json.dumps(state)})
 
     def resume(self) -> bool:
@@ -228,22 +238,22 @@ class _Training:
         if "state" not in metadata:
             raise StudyError(f"{file} is no state to resume from; delete it to train the run from step 0 again")
         state = json.loads(metadata["state"])
-        if state["data"] != self.data.digest:
-            raise StudyError(
-                f"the data of task {self.spec.task!r} changed since {self.run.path.name} began; put the old data back, "
-                f"or delete {self.run.path} to train on the new"
-            )
-        self.start = {
-            name: each.to(self.device) for name, each in read_with_metadata(self.run.checkpoint(0))[0].items()
-        }
+        task = f"the data of task {self.spec.task!r}"
+        for name, now, what in (("data", self.data.digest, task), ("source", self.source, "the weights of the source")):
+            if state[name] != now:
+                raise StudyError(
+                    f"{what} changed since {self.run.path.name} began; put the old ones back, or delete "
+                    f"{self.run.path} to train on the new"
+                )
+        self.files = state["files"]
+        check_file(self.run.path, checkpoint_name(0), self.files)
+        self.start = {name: each.to(self.device) for name, each in read_tensors(self.run.checkpoint(0)).items()}
         self.model.load_state_dict({name: tensors[name] for name in self.start})
         restore_optimizer(self.optimizer, self.moving, tensors)
         self.loss_sum, self.bad_step = tensors["loss_sum"].to(self.device), tensors["bad_step"].to(self.device)
         self.step, self.seconds, self.rows = state["step"], state["seconds"], state["rows"]
         self.best = (state["best"][0], state["best"][1])
-        with writing(self.run.path):
-            lines = "".join(json.dumps(row) + "\n" for row in self.rows)
-            paths.write_atomic(self.run.path / "metrics.jsonl", lines)
+        self.write_metrics()
         return True
 
     def save_best(self) -> None:
@@ -255,8 +265,9 @@ class _Training:
             self.model.load_state_dict(tensors)
             self.step = int(metadata["step"])
         self.keep()
-        for later in (step for step in self.run.steps() if step > self.step):
-            self.run.checkpoint(later).unlink()  # past the best step: the last checkpoint is the run's outcome
+        for later in [name for name in self.files if (step_of(name) or 0) > self.step]:
+            (self.run.path / later).unlink(missing_ok=True)  # past the best step: the last one is the run's outcome
+            del self.files[later]
         last = next(row for row in reversed(self.rows) if row["step"] <= self.step)
         self.write_result(
             status="done",
@@ -270,6 +281,7 @@ class _Training:
         self.write_result(status="diverged", reason=f"the loss was not finite at step {step}", val=None, test=None)
 
     def write_result(self, **outcome: Any) -> None:
+        self.write_metrics()  # whole, whatever happened to the lines that were added one by one
         result = {
             **outcome,
             "steps": self.step,
@@ -278,11 +290,11 @@ class _Training:
             "parameters": sum(each.numel() for each in self.model.parameters()),
             "images": {part: len(index) for part, index in vars(self.split).items()},
             "data": self.data.digest,
+            "source": self.source,
             "peak_mb": round(peak_memory_mb(self.device), 1),
             "device": device_name(self.device),
         }
-        with writing(self.run.path):
-            paths.write_atomic(self.run.path / "result.json", json.dumps(result, allow_nan=False) + "\n")
+        self.write("result.json", json.dumps(sealed(result, self.files), allow_nan=False) + "\n")
         for leftover in ("resume.safetensors", "best.safetensors"):
             (self.run.path / leftover).unlink(missing_ok=True)
         self.report({"kind": "done", "run": self.run.path.name, "status": outcome["status"], "steps": self.spec.steps})

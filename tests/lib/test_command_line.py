@@ -17,7 +17,8 @@ import tiny
 
 from lib import __main__
 from lib.common import paths
-from lib.runs.run import Run, list_runs, open_run, run_dir
+from lib.runs.listing import list_runs
+from lib.runs.run import Run, open_run, run_dir
 from lib.runs.spec import run_id
 from lib.study.plan import load_suite
 from lib.training.loop import train

@@ -10,7 +10,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.tables import run_row
-from lib.runs.run import Run
+from lib.data.tasks.images import data_digest
+from lib.data.tasks.task import get_task
+from lib.runs.run import Run, run_dir
+from lib.runs.seal import file_entry, sealed
 from lib.runs.spec import RunSpec, canonical, run_id
 
 ALL = 240  # training images of a fold of an embedded task
@@ -36,19 +39,32 @@ def fake_run(
     ]  # fmt: skip
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = status == "done"
+    trained = spec.source is not None and (run_dir(spec.source) / "result.json").is_file()
+    source = Run(run_dir(spec.source)).start_digest() if trained else None
+    data = None if get_task(spec.task).kind == "simulated" else data_digest(spec.task, spec.size)
     result = {
         "status": status, "reason": None if done else "the loss was not finite at step 7",
         "steps": spec.steps if done else 7, "seconds": spec.steps / 10, "trainable": 1000, "parameters": 2000,
         "val": {"dice": dice} if done else None,
         "test": {"dice": dice, "hd95": 5.0, "misses": 1, "empty": 0, "images": 80} if done else None,
         "images": {"train": spec.volume or train_images, "val": 80, "test": 80},
-        "data": "0" * 64, "peak_mb": 100.0, "device": "cpu",
+        "data": data, "source": source, "peak_mb": 100.0, "device": "cpu",
     }  # fmt: skip
     if train_images is None:
         del result["images"]
     if status != "unfinished":
         (folder / "result.json").write_text(json.dumps(result))
+        reseal(folder)
     return Run(folder)
+
+
+def reseal(folder: Path) -> None:
+    """Seal a finished run again, with the files that a test has put into its folder since."""
+    result = json.loads((folder / "result.json").read_text())
+    own = {key: value for key, value in result.items() if key not in ("files", "seal")}
+    names = ["spec.json", "metrics.jsonl", *(f"checkpoints/{each.name}" for each in folder.glob("checkpoints/*"))]
+    files = {name: file_entry((folder / name).read_bytes()) for name in names}
+    (folder / "result.json").write_text(json.dumps(sealed(own, files)))
 
 
 def climb(plateau: float, reach: float, steps: int = 400) -> list[tuple[int, float]]:

@@ -66,7 +66,7 @@ def fingerprint(run: Run) -> str:
 def outcome(run: Run) -> dict[str, Any]:
     """All of a run that must be the same however often it was interrupted: everything but times and memory."""
     assert run.result is not None
-    result = {key: value for key, value in run.result.items() if key not in ("seconds", "peak_mb")}
+    result = {key: value for key, value in run.result.items() if key not in ("seconds", "peak_mb", "files", "seal")}
     rows = [{key: value for key, value in row.items() if key != "seconds"} for row in run.metrics()]
     steps = {step: hashlib.sha256(run.checkpoint(step).read_bytes()).hexdigest() for step in run.steps()}
     return {"weights": fingerprint(run), "result": result, "metrics": rows, "checkpoints": steps}
@@ -74,9 +74,15 @@ def outcome(run: Run) -> dict[str, Any]:
 
 def plant(target: RunSpec, *, dice: float | None) -> None:
     """Write the folder of a finished run without training it; `dice` None for one that diverged."""
-    from lib.runs.run import open_run
+    from lib.data.tasks.images import data_digest
+    from lib.runs.run import open_run, run_dir, spec_text
+    from lib.runs.seal import file_entry, sealed
 
     result = {"status": "diverged" if dice is None else "done", "reason": None, "val": None, "test": None}
     if dice is not None:
         result["val"] = {"dice": dice}
-    (open_run(target).path / "result.json").write_text(json.dumps(result))
+    result["data"] = data_digest(target.task, target.size)
+    trained = target.source is not None and (run_dir(target.source) / "result.json").is_file()
+    result["source"] = Run(run_dir(target.source)).start_digest() if trained else None
+    whole = sealed(result, {"spec.json": file_entry(spec_text(target).encode())})
+    (open_run(target).path / "result.json").write_text(json.dumps(whole))

@@ -9,6 +9,7 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.data.cards import find_card
-from lib.data.prepared_folder import read_prepared
+from lib.data.prepared_folder import prepared_files, read_prepared
 from lib.data.simulate import anatomy
 from lib.data.simulate.catalog import SIMULATORS, simulate
 from lib.data.tasks import scans
@@ -54,7 +55,50 @@ def load_task(name: str, size: int) -> Data:
     Raises:
         StudyError: unknown task, or its prepared folder is missing or damaged.
     """
-    return _load(get_task(name).name, size, str(paths.data_root()), str(paths.home()))
+    task = get_task(name)
+    return _load(task.name, size, str(paths.data_root()), str(paths.home()), _state(task))
+
+
+def data_digest(name: str, size: int) -> str | None:
+    """`Data.digest` of the data that lie there now, without reading a picture; None where they do not lie here.
+
+    A sha256 over the bytes of a real set's files, or over the images of a simulated one, and over what else decides a
+    split.
+    """
+    task = get_task(name)
+    if task.kind == "simulated":
+        return load_task(name, size).digest
+    try:
+        state = _state(task)
+    except StudyError:
+        return None
+    return _digest(task.name, str(paths.data_root()), state)
+
+
+def _files(task: Task) -> tuple[list[Path], str]:
+    """The files that a real task is read from, in order, and what its card says about the split."""
+    if task.goal == "segmentation":
+        return prepared_files(find_card(task.name)), f"{task.folds}"
+    found = scans.present_task(task.name).scans()
+    return [scan.file for scan in found], f"{task.folds} {[(scan.subject, scan.fold) for scan in found]}"
+
+
+def _state(task: Task) -> tuple[Any, ...]:
+    """Changes whenever a file of the task does: what was read before is then read again."""
+    if task.kind == "simulated":
+        return ()
+    files, about = _files(task)
+    stats = (file.stat() if file.is_file() else None for file in files)
+    return (about, *(each and (each.st_size, each.st_mtime_ns, each.st_ino) for each in stats))
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(name: str, data_root: str, state: tuple[Any, ...]) -> str:
+    files, about = _files(get_task(name))
+    digest = hashlib.sha256(about.encode())
+    for file in files:
+        digest.update(file.read_bytes() if file.is_file() else b"missing")  # reading the task names the file
+    return digest.hexdigest()
 
 
 def first_images(name: str, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +112,7 @@ def first_images(name: str, count: int, size: int) -> tuple[np.ndarray, np.ndarr
 
 
 @functools.lru_cache(maxsize=8)
-def _load(name: str, size: int, data_root: str, home: str) -> Data:
+def _load(name: str, size: int, data_root: str, home: str, state: tuple[Any, ...]) -> Data:
     task = get_task(name)
     if task.kind == "simulated":
         images, masks, digest = _simulate(task, size)
@@ -81,10 +125,10 @@ def _load(name: str, size: int, data_root: str, home: str) -> Data:
         found = scans.load_slices(name, size)
         images = torch.from_numpy(found.images).unsqueeze(1)
         no_masks = torch.zeros(len(images), size, size, dtype=torch.uint8)
-        return Data(images, no_masks, found.ids, found.groups, found.digest, found.folds)
+        return Data(images, no_masks, found.ids, found.groups, _digest(name, data_root, state), found.folds)
     else:
         prepared = read_prepared(find_card(name))
-        ids, groups, digest = prepared.ids, prepared.groups, prepared.digest
+        ids, groups, digest = prepared.ids, prepared.groups, _digest(name, data_root, state)
         image_tensor = torch.stack([_shrink(image, size) for image in prepared.images]) / 255
         mask_tensor = torch.stack([_shrink_mask(mask, size) for mask in prepared.masks])
     return Data(image_tensor.unsqueeze(1).contiguous(), mask_tensor.contiguous(), ids, groups, digest)

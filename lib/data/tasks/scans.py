@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +58,6 @@ class Slices:
     ids: list[str]
     groups: list[str]
     folds: np.ndarray
-    digest: str
 
 
 def scan_files(card: Card) -> list[Path]:
@@ -91,6 +89,22 @@ def scan_tasks() -> dict[str, ScanTask]:
     return tasks
 
 
+def present_task(name: str) -> ScanTask:
+    """The reconstruction task of that name, of which at least one volume lies in the data root.
+
+    Raises:
+        StudyError: unknown task, or no volume of it.
+    """
+    tasks = scan_tasks()
+    if name not in tasks:
+        raise StudyError(f"{nearest('reconstruction task', name, tasks)}; {root_note()}")
+    task = tasks[name]
+    if not task.scans():
+        folders = ", ".join(str(card.path) for card in task.cards)
+        raise StudyError(f"{name}: no volume of it in {folders}; {root_note()}")
+    return task
+
+
 def load_slices(name: str, size: int) -> Slices:
     """The slices of a task, those of one volume together and in order.
 
@@ -100,24 +114,16 @@ def load_slices(name: str, size: int) -> Slices:
     Raises:
         StudyError: unknown task, no volume of it in the data root, or a file that cannot be read.
     """
-    tasks = scan_tasks()
-    if name not in tasks:
-        raise StudyError(f"{nearest('reconstruction task', name, tasks)}; {root_note()}")
-    task = tasks[name]
+    task = present_task(name)
     scans = task.scans()
-    if not scans:
-        folders = ", ".join(str(card.path) for card in task.cards)
-        raise StudyError(f"{name}: no volume of it in {folders}; {root_note()}")
-    digest = hashlib.sha256()
     images, ids, groups, folds = [], [], [], []
     alone = len({scan.subject for scan in scans}) == 1
     for scan in scans:
         content = scan.file.read_bytes()
-        digest.update(content)
         found, numbers = square_slices(read_nifti(content, str(scan.file)), task.direction, size, SLICES)
         block = np.arange(len(found)) * BLOCKS // max(1, len(found))
         images.append(found)
         ids += [f"{scan.subject}_{number:03d}" for number in numbers]
         groups += [f"{scan.subject} part {each + 1}" if alone else scan.subject for each in block]
         folds += block.tolist() if alone else [scan.fold] * len(found)
-    return Slices(np.concatenate(images), ids, groups, np.array(folds, dtype=np.int64), digest.hexdigest())
+    return Slices(np.concatenate(images), ids, groups, np.array(folds, dtype=np.int64))

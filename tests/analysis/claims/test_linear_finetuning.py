@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from fakes import frame, row
+from fakes import frame, reseal, row
 
 from analysis.claims import verdicts
 from analysis.claims.ledger.evaluate import evaluate, load_claims
@@ -285,6 +285,7 @@ def test_l8_finds_a_tensor_that_moved(monkeypatch: pytest.MonkeyPatch, tmp_path_
     last = run.checkpoint(4)
     moved = {**run.weights(), "enc0.conv1.bias": run.weights()["enc0.conv1.bias"] + 1e-6}
     write_tensors(last, moved, {"step": "4"})
+    reseal(run.path)
     found = judge("L8", results, **{run.path.name: run})
     assert (found["verdict"], found["effect"]) == ("contradicted", 1.0)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fakes import fake_run
+from fakes import fake_run, reseal
 from torch import Tensor
 
 from analysis.claims.filter_change.claim_tests import median_angle
@@ -40,6 +40,7 @@ def plant(root: Path, strategy: str, seed: int, change: Change, width: int = 8) 
     end = {key: change(key, value, draw) if value.dim() == 4 else value for key, value in start.items()}
     write_tensors(run.checkpoint(0), start, {})
     write_tensors(run.checkpoint(spec.steps), end, {})
+    reseal(run.path)
     return run
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fakes import fake_run, frame, row
+from fakes import fake_run, frame, reseal, row
 from matplotlib import pyplot as plt
 from safetensors.torch import save_file
 
@@ -64,6 +64,7 @@ def plant(root: Path, strategy: str, seed: int, *, moved: float = 0.3, steps: tu
         share = moved * step / 400
         state = {key: value + share * value.std() * walk[key] if key in walk else value for key, value in start.items()}
         write_tensors(run.checkpoint(step), state, {})
+    reseal(run.path)
     return run
 
 

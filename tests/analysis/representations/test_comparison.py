@@ -303,6 +303,7 @@ def test_new_weights_are_not_taken_for_old_ones(run: Run) -> None:
     from lib.runs.tensor_files import read_tensors, write_tensors
 
     before = represent(run, 0, LAYERS, Probe(images()))
+    (run.path / "result.json").unlink()  # of a run that is trained again
     weights = read_tensors(run.checkpoint(0))
     write_tensors(
         run.checkpoint(0), {name: each + 1 if each.is_floating_point() else each for name, each in weights.items()}, {}

@@ -14,6 +14,7 @@ from lib.common.errors import StudyError
 from lib.data.cards import all_cards, find_card
 from lib.data.preparation.checks import check_prepared
 from lib.data.tasks import scans
+from lib.data.tasks.images import data_digest, load_task
 from lib.imaging.kspace import read_kspace
 from lib.imaging.volumes import Volume, read_nifti, read_volume, slices_along, square_slices
 
@@ -175,7 +176,13 @@ def test_tasks_of_a_card(heads: Path):
     folds = {name: dict(zip(each.groups, each.folds.tolist(), strict=True)) for name, each in both.items()}
     assert folds == {"head_t1": {"a": 2, "b": 0, "c": 1}, "head_t2": {"a": 2, "b": 0}}
     assert len(set(both["head_t1"].ids)) == 36
-    assert both["head_t1"].digest != both["head_t2"].digest
+    digests = {name: data_digest(name, 32) for name in both}
+    assert digests["head_t1"] != digests["head_t2"]
+    assert digests == {name: load_task(name, 32).digest for name in both}
+    for part in ("fold = 2", "fold = 0"):  # another fold is another split, and so another digest
+        assert part in (heads / "card.toml").read_text()
+    (heads / "card.toml").write_text((heads / "card.toml").read_text().replace("fold = 2", "fold = 1", 1))
+    assert data_digest("head_t1", 32) != digests["head_t1"]
 
 
 def test_one_person_is_divided_into_blocks(heads: Path):

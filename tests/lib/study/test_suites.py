@@ -10,7 +10,8 @@ import pytest
 import tiny
 
 from lib.common.errors import StudyError
-from lib.runs.run import list_runs, open_run, run_dir
+from lib.runs.listing import list_runs
+from lib.runs.run import open_run, run_dir
 from lib.runs.spec import run_id
 from lib.study import engines
 from lib.study.plan import finished_runs, load_suite, missing_runs, suites_dir, train_suite, tuning_runs
@@ -357,10 +358,13 @@ def test_diverged_runs_are_results_and_not_failures(tmp_path: Path):
 def test_what_was_trained_elsewhere_is_taken_over(suite: Suite):
     planted(suite, {0.001: 0.5, 0.01: 0.6})
     lines: list[str] = []
+    for source in suite.source_specs():
+        tiny.plant(source, dice=0.5)
     for cell in suite.cells[2:]:
-        tiny.plant(suite.spec(cell, 1, 0.01), dice=0.5)
+        for spec in [suite.spec(cell, 1, 0.01), *suite.tuning_specs(cell)]:
+            tiny.plant(spec, dice=0.6 if spec.lr == 0.01 else 0.5)
     assert train_suite(suite, engine="here", show=lines.append) == []
-    assert len([line for line in lines if " done (" in line]) == 4  # two sources, two cells from scratch
+    assert len([line for line in lines if " done (" in line]) == 2  # two cells from scratch
     assert missing_runs(suite) == []
 
 
