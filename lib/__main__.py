@@ -18,7 +18,7 @@ from typing import Any
 
 from lib.common import paths
 from lib.common.command_line import run_command
-from lib.common.device import DEVICES, device_name, pick_device
+from lib.common.device import DEVICES, bfloat16_is_fast, device_name, pick_device
 from lib.common.errors import StudyError
 from lib.common.progress import Progress, time_text
 from lib.common.provenance import stamp
@@ -174,8 +174,10 @@ def _print_result(run: Run) -> None:
 def _doctor(options: argparse.Namespace) -> int:
     device = pick_device()
     found = stamp(device)
-    for name in ("device", "arithmetic", "commit", "platform"):
+    for name in ("device", "commit", "platform"):
         print(f"{name:12} {found[name]}")
+    speed = "has" if bfloat16_is_fast(device) else "has no"
+    print(f"{'arithmetic':12} float32, unless a run's spec says bfloat16, for which this device {speed} instructions")
     print(f"{'versions':12} {', '.join(f'{name} {version}' for name, version in found['versions'].items())}")
     print(f"{'interpreter':12} {sys.executable} (notebooks of reports run in this one)")
     disk = next(folder for folder in (paths.home(), *paths.home().parents) if folder.exists())

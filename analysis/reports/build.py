@@ -14,21 +14,44 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from analysis.reports import execution, pages, parameters
 from lib.common import paths, provenance
+from lib.common.errors import StudyError
 from lib.study import engines
 from lib.study.plan import finished_runs, load_suite
+from lib.study.suite import Suite
 
 
-def write_table(suite: str) -> tuple[Path, int]:
-    """Write `results.csv`, one row per finished run of a suite; returns where it is and how many rows it has."""
+def report_folder(suite: Suite) -> Path:
+    """The folder of a suite's reports and tables, made where it is not there; it belongs to one suite file.
+
+    Raises:
+        StudyError: another suite file of the same name has written there.
+    """
+    folder, file = paths.reports_dir() / suite.name, suite.file.resolve()
+    inside = file.is_relative_to(paths.REPOSITORY)  # so that the study may be moved
+    own, mark = str(file.relative_to(paths.REPOSITORY) if inside else file), folder / ".suite"
+    if not mark.is_file():
+        paths.write_atomic(mark, own + "\n")
+    if mark.read_text().strip() != own:
+        raise StudyError(
+            f"{folder} holds the reports of {mark.read_text().strip()}, not of {own}: give one of the two suites "
+            f"another file name, or delete {mark} if it is the same suite in another place"
+        )
+    return folder
+
+
+def write_table(suite: str) -> tuple[Path, pd.DataFrame]:
+    """Write `results.csv`, one row per finished run of a suite; returns where it is and the table."""
     from analysis.tables.results import run_table
 
     chosen = load_suite(suite)
     rows = run_table(finished_runs(chosen, goal=None))
-    target = paths.reports_dir() / chosen.name / "results.csv"
+    target = report_folder(chosen) / "results.csv"
     paths.write_atomic(target, rows.to_csv(index=False))
-    return target, len(rows)
+    return target, rows
 
 
 def write_claims(suite: str) -> tuple[Path, list[dict[str, Any]]]:
@@ -39,7 +62,7 @@ def write_claims(suite: str) -> tuple[Path, list[dict[str, Any]]]:
     chosen = load_suite(suite)
     runs = finished_runs(chosen, goal=None)
     ledger = evaluate(run_table(runs), evaluation_table(runs), runs=runs)
-    target = paths.reports_dir() / chosen.name / "claims.json"
+    target = report_folder(chosen) / "claims.json"
     write_claims_file(target, ledger)
     return target, ledger
 
@@ -147,6 +170,7 @@ def build_report(
     """
     planned = parameters.plan(suite, names, overrides)
     chosen = load_suite(suite)
+    report_folder(chosen)  # refused here, before anything is started
     reporter = Reporter(chosen.name, len(planned), timeout, threads=max(1, engines.cores() // max(1, jobs)))
     reporter.say(f"suite {reporter.suite}: {len(planned)} notebooks, into {reporter.folder}")
     statuses: list[str] = []
@@ -158,14 +182,14 @@ def build_report(
         except KeyboardInterrupt:
             reporter.stop()
             raise
-    runs = None
+    rows = None
     try:
-        runs = write_table(suite)[1]
+        rows = write_table(suite)[1]
         write_claims(suite)
     finally:  # a run that cannot be read is an error, but the pages there are should be seen
         finished = f"{datetime.now():%Y-%m-%d %H:%M}"
         index = pages.write_gallery(
-            reporter.folder, title=chosen.title, commit=reporter.commit, finished=finished, runs=runs
+            reporter.folder, title=chosen.title, commit=reporter.commit, finished=finished, results=rows
         )
     broken = sum(status != "ok" for status in statuses)
     reporter.say(f"{len(statuses) - broken} ok, {broken} not; open {_shown(index)}")

@@ -11,7 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from analysis.claims.ledger.table import by_claim
+from analysis.tables.results import computed_on
 from lib.common import paths
 
 TEMPLATES = Path(__file__).resolve().parent / "report_template"
@@ -135,7 +138,7 @@ def read_cards(folder: Path) -> list[Card]:
     return [Card(**json.loads(path.read_text())) for path in sorted(folder.glob("*.card.json"))]
 
 
-def write_gallery(folder: Path, *, title: str, commit: str, finished: str, runs: int | None) -> Path:
+def write_gallery(folder: Path, *, title: str, commit: str, finished: str, results: pd.DataFrame | None) -> Path:
     """Write `index.html`: a card per report, the claims ledger if there is one, links to the tables."""
     from jinja2 import Environment, FileSystemLoader
 
@@ -151,7 +154,8 @@ def write_gallery(folder: Path, *, title: str, commit: str, finished: str, runs:
         claims=by_claim(claims),
         pages={card.name for card in cards},
         files=[name for name in ("results.csv", "claims.json") if (folder / name).exists()],
-        runs=runs,
+        runs=None if results is None else len(results),
+        computed=[] if results is None else computed_on(results),
         commit=commit,
         finished=finished,
         style=style(),

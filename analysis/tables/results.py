@@ -58,6 +58,13 @@ def evaluation_table(runs: Iterable[Run]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
 
 
+def computed_on(frame: pd.DataFrame) -> list[str]:
+    """The arithmetic and kind of device of finished runs, such as "float32 on cpu"."""
+    rows = frame[frame.status != "unfinished"]
+    kinds = rows.arithmetic + " on " + rows.device.str.extract(r"^(\w+)", expand=False).fillna("an unknown device")
+    return sorted(set(kinds))
+
+
 def with_own_source(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows whose source, if any, is that of their own seed: without the runs that share one source run.
 

@@ -14,7 +14,7 @@ from lib.runs.spec import RunSpec
 SCENARIOS = ("anatomy", "direction", "contrast")
 IDENTITY = ["run_id", "task", "title", "modality", "kind", "goal", "strategy", "options", "arm", "source"]
 IDENTITY += ["source_seed", "scenario", "volume", "volume_label", "seed", "fold"]
-SETTINGS = ["lr", "budget", "batch", "size", "width", "depth", "norm", "model"]
+SETTINGS = ["lr", "budget", "batch", "size", "width", "depth", "norm", "model", "arithmetic"]
 OUTCOMES = ["steps", "seconds", "trainable", "parameters", "status", "reason"]
 OUTCOMES += ["val_dice", "dice", "hd95", "misses", "empty", "images", "peak_mb", "device", "data"]
 RECONSTRUCTION = ["psnr", "ssim", "nmse", "artifacts"]

@@ -1,4 +1,4 @@
-"""Devices: which to take, what it is called, whether bf16 pays on it, and peak memory."""
+"""Devices: which to take, what it is called, whether it is fast at bfloat16, and peak memory."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(f"{base}:{number}" if number else base)
 
 
-def autocast_pays(device: torch.device) -> bool:
-    """Whether bf16 arithmetic is faster than float32 there: CUDA with bf16, or a CPU with bf16 instructions."""
+def bfloat16_is_fast(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16: CUDA with bf16, or a CPU with AVX-512 bf16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lib.common import paths
-from lib.common.device import autocast_pays, device_name
+from lib.common.device import device_name
 
 _PACKAGES = ("torch", "numpy", "scipy", "safetensors", "pandas", "matplotlib", "papermill")
 
@@ -45,6 +45,5 @@ def stamp(device: torch.device | None = None) -> dict[str, Any]:
         found |= {
             "device": device_name(device),
             "threads": torch.get_num_threads(),
-            "arithmetic": "bf16 autocast" if autocast_pays(device) else "float32",
         }
     return found

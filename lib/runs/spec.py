@@ -23,6 +23,7 @@ from lib.strategies.strategy import STRATEGIES, check_options, freeze
 
 CHECKPOINTS = ("log", "ends")
 MODELS = ("unet", "cascade")
+ARITHMETICS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class RunSpec:
         checkpoints: `log` keeps steps 0, 1, 4, 16, ... and the end; `ends` the first and the last only.
         model: `unet`, or in a reconstruction task `cascade`. blocks, shared: of the cascade.
         acceleration, sampling, coils: what is measured in a reconstruction task (see `lib.training.reconstruction`).
+        arithmetic: of the network, on every device: `float32` (true float32; no TF32 on GPUs), or `bfloat16` under
+            autocast. The two give different numbers, so that it belongs to what is trained and not to the machine.
 
     Raises:
         StudyError: a name is unknown or a value is out of range; nothing is trained.
@@ -80,9 +83,10 @@ class RunSpec:
     acceleration: float = 4.0
     sampling: str = "random"
     coils: int = 1
+    arithmetic: str = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("task", "strategy", "norm", "checkpoints", "model", "sampling"):
+        for name in ("task", "strategy", "norm", "checkpoints", "model", "sampling", "arithmetic"):
             if not isinstance(getattr(self, name), str):
                 raise StudyError(f"{name} must be a text, got {getattr(self, name)!r}")
         for name in ("augment", "shared"):
@@ -146,14 +150,14 @@ class RunSpec:
             )
 
     def _check_goal(self) -> None:
-        for name, known in (("model", MODELS), ("sampling", SAMPLING)):
+        for name, known in (("model", MODELS), ("sampling", SAMPLING), ("arithmetic", ARITHMETICS)):
             if getattr(self, name) not in known:
                 raise StudyError(nearest(name, getattr(self, name), known))
         if self.goal == "reconstruction" and STRATEGIES[self.strategy].shuffled:
             raise StudyError(f"strategy {self.strategy!r} shuffles outlines; a reconstruction task has none")
         if self.model == "cascade" and self.goal != "reconstruction":
             raise StudyError(f"model 'cascade' reconstructs, and {self.task!r} is a {self.goal} task; leave model out")
-        for name, default in _LATER.items():
+        for name, default in _RECONSTRUCTION.items():
             used = self.goal == "reconstruction" and (self.model == "cascade" or name not in ("blocks", "shared"))
             if not used and getattr(self, name) != default:
                 raise StudyError(
@@ -188,7 +192,10 @@ class RunSpec:
         return replace(self, **changes)
 
 
-_LATER = {name: getattr(RunSpec, name) for name in ("model", "blocks", "shared", "acceleration", "sampling", "coils")}
+_RECONSTRUCTION = {
+    name: getattr(RunSpec, name) for name in ("model", "blocks", "shared", "acceleration", "sampling", "coils")
+}
+_LATER = {**_RECONSTRUCTION, "arithmetic": RunSpec.arithmetic}
 _SHAPE = ("goal", "width", "depth", "norm", "model", "blocks", "shared")
 _REAL = ("lr", "weight_decay", "acceleration")
 _MOST = dict.fromkeys(("size", "volume", "seed", "fold", "steps", "batch", "coils"), 2**31 - 1)

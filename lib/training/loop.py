@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lib.common import paths
-from lib.common.device import autocast_pays, device_name, peak_memory_mb, pick_device
+from lib.common.device import device_name, peak_memory_mb, pick_device
 from lib.common.errors import StudyError
 from lib.common.provenance import stamp
 from lib.data.tasks.images import Data, load_task
@@ -67,7 +67,8 @@ def train(spec: RunSpec, *, device: str = "auto", report: Report = silent, save_
         if run.result is None:
             report({"kind": "begins", "run": run.path.name, "steps": spec.steps})
             remove_orphans(run.path)
-            _Training(run, pick_device(device), report, save_every).finish()
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 is to mean the same everywhere
+                _Training(run, pick_device(device), report, save_every).finish()
         else:  # another process finished it while we waited
             report({"kind": "done", "run": run.path.name, "status": run.result["status"], "steps": spec.steps})
     return run
@@ -95,9 +96,8 @@ class _Training:
         self.optimizer = torch.optim.AdamW(
             self.moving.values(), lr=self.spec.lr, weight_decay=self.spec.weight_decay, fused=device.type != "mps"
         )
-        self.bf16 = autocast_pays(device)
-        self.step = 0
-        self.seconds = 0.0
+        self.bf16 = self.spec.arithmetic == "bfloat16"
+        self.step, self.seconds = 0, 0.0
         self.best: tuple[float, int] = (-math.inf, 0)  # validation score, step
         self.bad_step = torch.full((), -1, device=device)
         self.loss_sum = torch.zeros((), device=device)

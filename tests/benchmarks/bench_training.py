@@ -38,13 +38,11 @@ import torch
 from torch import Tensor
 
 from lib.common import paths
-from lib.common.device import autocast_pays
 from lib.common.provenance import stamp
 from lib.data.simulate.catalog import SIMULATORS, simulate
 from lib.data.tasks.images import standardize
 from lib.runs.run import run_dir
 from lib.runs.spec import RunSpec
-from lib.training import loop as training_loop
 from lib.training.loop import _Training, train
 from lib.training.segmentation import segmentation_loss
 
@@ -96,15 +94,15 @@ def against(
 
     # `train` reads the clock that everybody reads; while it runs, that may be one of processor time
     clock = mock.patch.object(time, "perf_counter", CLOCKS[options.clock])
-    pays = autocast_pays(torch.device(options.device)) and autocast
-    with captured.patch, clock, mock.patch.object(training_loop, "autocast_pays", return_value=pays):
+    spec = spec.but(arithmetic="bfloat16" if autocast else "float32")
+    with captured.patch, clock:
         train(spec, device=options.device, report=report, save_every=1e9)
     ours, theirs = ours[1:], theirs[1:]  # the first block warms up
     ratios = [their / our for our, their in zip(ours, theirs, strict=True)]
     images = spec.batch * options.block
     return {
         "width": spec.width, "size": spec.size, "batch": spec.batch,
-        "arithmetic": "bf16 autocast" if captured.state.bf16 else "float32",
+        "arithmetic": captured.state.spec.arithmetic,
         "images/s train": round(images / statistics.median(ours), 1),
         "images/s rival": round(images / statistics.median(theirs), 1),
         "ratio": round(statistics.median(ratios), 3),

@@ -18,8 +18,8 @@ from analysis.claims import (  # noqa: F401  they register their tests
     transfer_value,
     which_layers,
 )
-from analysis.claims.verdicts import TESTS, Claim, Threshold
-from analysis.tables.results import with_own_source
+from analysis.claims.verdicts import TESTS, Claim, Threshold, sentences
+from analysis.tables.results import computed_on, with_own_source
 from lib.common.errors import StudyError, check_keys
 from lib.common.paths import write_atomic
 from lib.runs.run import Run
@@ -75,8 +75,17 @@ def evaluate(
         test = TESTS[claim.test]
         table = _of_goal(frame if test.shared_source else own, test.goal)
         shown = {"notebook": claim.notebook, "figure": claim.figure, "test": f"{test.run.__module__}.{claim.test}"}
-        rows += [row | shown for row in test.run(claim, table, _of_goal(evaluations, test.goal), by_id)]
+        judged = test.run(claim, table, _of_goal(evaluations, test.goal), by_id)
+        rows += [row | {"note": _and_devices(row, table)} | shown for row in judged]
     return rows
+
+
+def _and_devices(row: Mapping[str, Any], table: pd.DataFrame) -> str:
+    """The note of a row, which says so where the runs of its task were not all computed alike."""
+    kinds = computed_on(table if row["task"] == "all" else table[table.task == row["task"]])
+    if row["verdict"] == "not tested" or len(kinds) < 2:
+        return row["note"]
+    return sentences(row["note"], f"these runs were not computed alike: {', '.join(kinds)}")
 
 
 def _of_goal(frame: pd.DataFrame, goal: str | None) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from fakes import climb, evaluations, fake_run, frame, grid, row
 
 from analysis.claims import verdicts
 from analysis.claims.ledger.evaluate import CLAIMS, evaluate, load_claims, write_claims_file
-from analysis.tables.results import evaluation_table, run_table
+from analysis.tables.results import computed_on, evaluation_table, run_table
 from lib.common.errors import StudyError
 from lib.runs.spec import RunSpec
 
@@ -27,6 +27,18 @@ def noise(*key: object, size: float = 0.005) -> float:
 
 def judge(name, table, curve=lambda run: climb(0.8, 200)):
     return evaluate(table, evaluations(table, curve), [LEDGER[name]])
+
+
+def test_runs_that_were_not_computed_alike_are_told():
+    table = speed_table()
+    assert computed_on(table) == ["float32 on cpu"]
+    assert "computed alike" not in judge("K1", table)[0]["note"]
+    table.loc[table.strategy == "scratch", "device"] = "cuda:1 (NVIDIA H100)"
+    (result,) = judge("K1", table)
+    assert "These runs were not computed alike: float32 on cpu, float32 on cuda" in result["note"]
+    table = speed_table(tasks=("busi", "usgra"))
+    table.loc[table.task == "usgra", "arithmetic"] = "bfloat16"
+    assert not any("computed alike" in row["note"] for row in judge("K1", table)), "each task by itself"
 
 
 # ---- K1 -------------------------------------------------------------------------------------------------------------

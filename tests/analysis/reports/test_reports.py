@@ -22,10 +22,12 @@ from matplotlib.figure import Figure
 from analysis.__main__ import main
 from analysis.claims.ledger.table import claim_row, verdict_table
 from analysis.reports import execution, pages, parameters
-from analysis.reports.build import Reporter, build_report
+from analysis.reports.build import Reporter, build_report, report_folder
 from analysis.reports.published import publish
+from lib.common import paths
 from lib.common.errors import StudyError
 from lib.study import engines
+from lib.study.plan import load_suite
 
 PARAMETERS = 'suite: str = "class"  # which runs = which suite\nreport: str = ""\nrate: float = 0.5\nnames: list = []'
 CLAIM = {
@@ -119,6 +121,20 @@ def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(parameters, "NOTEBOOKS", folder)
     monkeypatch.setattr(execution, "execute", lambda *args: pytest.fail("a kernel was started"))
     return folder
+
+
+def test_a_folder_of_reports_belongs_to_one_suite_file(notebooks: Path, tmp_path: Path, study_home: Path):
+    first = load_suite("tiny.toml")
+    folder = report_folder(first)
+    assert folder == report_folder(first) == study_home / "reports" / "tiny"
+    (tmp_path / "elsewhere").mkdir()
+    write_suite(tmp_path / "elsewhere")
+    with pytest.raises(StudyError, match=r"holds the reports of .*notebooks/tiny\.toml, not of .*elsewhere/tiny\.toml"):
+        build_report(str(tmp_path / "elsewhere" / "tiny.toml"))
+    assert main(["table", str(tmp_path / "elsewhere" / "tiny.toml")]) == 2
+    (study_home / "reports" / "tiny" / ".suite").unlink()
+    assert main(["table", str(tmp_path / "elsewhere" / "tiny.toml")]) == 0
+    assert str(paths.REPOSITORY) not in (report_folder(load_suite("smoke")) / ".suite").read_text()
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ OTHER: dict[str, Any] = {
     "acceleration": 8,
     "sampling": "gaussian",
     "coils": 2,
+    "arithmetic": "bfloat16",
 }
 LATER = ("model", "blocks", "shared", "acceleration", "sampling", "coils")  # mean something for reconstruction only
 

@@ -514,6 +514,17 @@ def test_divergence_is_the_same_after_an_interruption():
     assert tiny.outcome(train(tiny.spec(lr=1e30))) == expected
 
 
+def test_arithmetic_is_part_of_what_is_trained_and_not_of_the_machine() -> None:
+    exact, rounded = train(tiny.spec()), train(tiny.spec(arithmetic="bfloat16"))
+    assert exact.path.name == run_dir(tiny.spec(arithmetic="float32")).name != rounded.path.name
+    assert "arithmetic" not in json.loads((exact.path / "spec.json").read_text())  # runs from before keep their names
+    last = {name: value for name, value in exact.weights().items() if value.is_floating_point()}
+    assert not all(torch.equal(value, rounded.weights()[name]) for name, value in last.items())
+    assert all(torch.allclose(value, rounded.weights()[name], atol=0.2) for name, value in last.items())
+    with pytest.raises(StudyError, match="unknown arithmetic 'bf16'; did you mean 'bfloat16'"):
+        tiny.spec(arithmetic="bf16")
+
+
 # ---- patience -----------------------------------------------------------------------------------------------------
 
 
