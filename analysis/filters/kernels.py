@@ -25,6 +25,11 @@ from lib.strategies.adapters import merged
 Floats = NDArray[np.float64]
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _PARTS = ("up", "conv1", "conv2")  # of a stage, in the order in which data pass
+_PARTED = (  # weight normalization, old and new: ending by which it is known, then length and direction
+    (".weight_g", ".weight_g", ".weight_v"),
+    (".parametrizations.weight.original0", ".parametrizations.weight.original0", ".parametrizations.weight.original1"),
+)
+_UPWARD = re.compile(r"(?i)(^|[._])(up|upconv|deconv|tconv|trans(pose[d]?)?)[a-z]*\d*([._]|$)")
 _OWN = re.compile(r"(enc|dec)\d+\.(up|conv1|conv2)|head")
 STRAY_ZEROS = 0.01  # more zeros than this that fill neither a filter nor a tap: the layer was pruned
 
@@ -123,9 +128,15 @@ def read_layers(
         StudyError: there is no layer, a weight is not finite, or `shapes` does not fit the weights.
     """
     layers = {}
-    for key, tensor in merged(weights).items():
+    for key, tensor in _composed(merged(weights)).items():
         name, _, part = key.rpartition(".")
         if part == "weight" and tensor.dim() >= 2:
+            own = _OWN.fullmatch(name) is not None
+            if shapes is None and not own and tensor.dim() > 2 and _UPWARD.search(name):
+                raise StudyError(
+                    f"layer {name} may be a transposed convolution, which a tensor does not tell; give what `geometry` "
+                    "says of the network, or name the layers as lib.networks.unet does"
+                )
             transposed, groups = (shapes or {}).get(name, (name.rpartition(".")[2] == "up" and tensor.dim() > 2, 1))
             layers[name] = _layer(name, tensor.detach().cpu().double().numpy(), transposed, groups)
     if not layers:
@@ -136,6 +147,28 @@ def read_layers(
     if not all(_OWN.fullmatch(name) for name in layers):
         return layers
     return dict(sorted(layers.items(), key=lambda item: _along(item[0])))
+
+
+def _composed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights with those that are kept in parts put together, as the layers use them.
+
+    Raises:
+        StudyError: a layer is normalized by its spectrum, whose norm cannot be had from its parts alone.
+    """
+    whole = dict(weights)
+    for name in weights:
+        for ending, length, direction in _PARTED:
+            if name.endswith(ending):
+                layer = name.removesuffix(ending)
+                v, g = whole.pop(layer + direction), whole.pop(layer + length)
+                norm = v.flatten(1).norm(dim=1).reshape(-1, *[1] * (v.dim() - 1))
+                whole[f"{layer}.weight"] = v * (g / norm)
+        if name.endswith((".weight_orig", ".parametrizations.weight.original")):
+            raise StudyError(
+                f"{name}: the layer is parametrized (spectral norm, pruning or the like) and its weight is not in the "
+                "file; save it with torch.nn.utils.parametrize.remove_parametrizations, or leave the layer out"
+            )
+    return whole
 
 
 def _along(name: str) -> tuple[int, int, int]:

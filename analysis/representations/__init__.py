@@ -6,7 +6,8 @@ run; then `run_similarity` and `evolution` (the study's runs) and `figures`.
 
 from __future__ import annotations
 
-from analysis.representations.capture.activations import Reduction, activations
+from analysis.representations.capture.activations import activations
+from analysis.representations.capture.reduction import Reduction
 from analysis.representations.capture.represent import Probe, represent, represent_all, represent_model
 from analysis.representations.comparison.compare import Map, compare
 from analysis.representations.measures.catalog import MEASURES

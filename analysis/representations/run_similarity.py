@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.representations.capture.activations import Reduction
+from analysis.representations.capture.reduction import Reduction
 from analysis.representations.capture.represent import Probe, represent_all
 from analysis.representations.comparison.compare import Map, compare
 from analysis.tables.results import finished_rows

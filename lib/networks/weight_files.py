@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from lib.common.errors import StudyError
 
+LEAST_SHARE = 0.5  # of a model's numbers: with fewer loaded it is nearly as it was drawn
+
 
 @dataclass(frozen=True)
 class LoadedTensor:
@@ -35,13 +37,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
+            return _sound(load_file(path), path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise StudyError(
             f"{path} is damaged, or holds more than tensors, which may be code and is not run; "
             "save model.state_dict() and nothing else, best as .safetensors"
         ) from error
+    except StudyError:
+        raise
     except Exception as error:
         raise StudyError(f"{path} could not be read as weights ({type(error).__name__}: {error})") from error
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
@@ -49,7 +53,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     named = isinstance(found, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items())
     if not named or not found:
         raise StudyError(f"{path} holds no dictionary of tensors; save model.state_dict() and nothing else")
-    return found
+    return _sound(found, path)
+
+
+def _sound(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The weights, if a network of real, finite numbers can have them."""
+    for name, tensor in weights.items():
+        counts = not tensor.is_floating_point() and not tensor.is_quantized and tensor.ndim < 2  # as of batches seen
+        if tensor.is_complex() or not (tensor.is_floating_point() or counts):
+            raise StudyError(f"{path}: {name} is {tensor.dtype}; weights must be floating, so save them unquantized")
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            bad = int((~tensor.isfinite()).sum())
+            raise StudyError(f"{path}: {name} holds NaN or infinity in {bad} of {tensor.numel()} places: it diverged")
+    return weights
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, allow_partial: bool = False) -> list[LoadedTensor]:
@@ -72,13 +88,28 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, allow_parti
             status = "mismatched"
         rows.append(LoadedTensor(name, status, here, there))
     fitting = [row.name for row in rows if row.status == "loaded"]
-    if not fitting or (len(fitting) < len(rows) and not allow_partial):
+    learned = {name: tensor.numel() for name, tensor in own.items() if tensor.is_floating_point()}
+    share = sum(learned.get(name, 0) for name in fitting) / sum(learned.values())
+    if share < LEAST_SHARE or (len(fitting) < len(rows) and not allow_partial):
+        partly = share >= LEAST_SHARE
         raise StudyError(
-            f"the weights do not fit the model ({len(fitting)} of {len(own)} tensors do)"
-            f"{'; load what fits with allow_partial=True' if fitting else ''}\n{loading_table(rows)}"
+            f"the weights do not fit the model ({len(fitting)} of {len(own)} tensors, {share:.0%} of its numbers)"
+            f"{_prefix_hint(own, weights)}{'; load what fits with allow_partial=True' if partly else ''}\n"
+            f"{loading_table(rows)}"
         )
     model.load_state_dict({name: weights[name] for name in fitting}, strict=False)
     return rows
+
+
+def _prefix_hint(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+    """That all names begin alike, as wrapped networks save them, and would fit without that."""
+    start = next(iter(weights), "")
+    for end in (at + 1 for at, letter in enumerate(start) if letter == "."):
+        prefix = start[:end]
+        if all(name.startswith(prefix) for name in weights) and any(name[end:] in own for name in weights):
+            plain = f"{{name.removeprefix({prefix!r}): value for name, value in weights.items()}}"
+            return f"; all names begin with {prefix!r}: give {plain}"
+    return ""
 
 
 def loading_table(rows: Sequence[LoadedTensor]) -> str:

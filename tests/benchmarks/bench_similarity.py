@@ -39,7 +39,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from analysis.representations.capture.activations import Reduction, capture
+from analysis.representations.capture.activations import capture
+from analysis.representations.capture.reduction import Reduction
 from analysis.representations.capture.represent import Probe, from_features, join, represent_model
 from analysis.representations.comparison.compare import compare
 from analysis.representations.measures import conformance as conformance_kit

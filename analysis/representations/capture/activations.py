@@ -4,77 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from analysis.representations.capture.reduction import Reduction
 from lib.common.errors import StudyError, nearest
 from lib.data.tasks.images import standardize
 from lib.runs.run import Run
 
-REDUCTIONS = ("pool", "positions", "flatten")
 BUDGET_MB = 2048.0
 Images = Tensor | Sequence[Tensor]
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """How a map (n, c, *space) becomes samples by features; it stands in every table made from it.
-
-    Args:
-        kind: `pool`: the mean over space, (n, c), one sample an image. `flatten`: the whole map, (n, c * space), one
-            sample an image. `positions`: channels at places drawn at random, (n * per_image, c), one sample a place.
-            The places are the same for every layer, relative to the size of its map, so that rows correspond.
-        per_image: places an image, for `positions`.
-        seed: of the places.
-    """
-
-    kind: str = "pool"
-    per_image: int = 16
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.kind not in REDUCTIONS:
-            raise StudyError(nearest("reduction", self.kind, REDUCTIONS))
-        if self.per_image < 1:
-            raise StudyError(f"per_image must be at least 1, got {self.per_image}")
-
-    def __str__(self) -> str:
-        return f"positions({self.per_image}, seed {self.seed})" if self.kind == "positions" else self.kind
-
-    def places(self, first: int, count: int, dim: int) -> np.ndarray:
-        """Relative places (count, per_image, dim) in [0, 1) in the images `first ... first + count - 1`."""
-        draws = [
-            np.random.default_rng([self.seed, first + each]).random((self.per_image, dim)) for each in range(count)
-        ]
-        return np.stack(draws)
-
-    def apply(self, output: Tensor, first: int) -> Tensor:
-        """Rows of the output (n, c, *space) of the images that begin with number `first`; (n, p) stays as it is."""
-        if output.ndim == 2:
-            return output
-        if self.kind == "pool":
-            return output.flatten(2).mean(2)
-        if self.kind == "flatten":
-            return flattened(output)
-        count, space = len(output), output.shape[2:]
-        places = torch.from_numpy(self.places(first, count, len(space))).to(output.device)
-        index = [(places[..., axis] * side).long() for axis, side in enumerate(space)]
-        image = torch.arange(count, device=output.device)[:, None].expand(-1, self.per_image)
-        return output.movedim(1, -1)[(image, *index)].flatten(0, 1)
-
-
-def flattened(output: Tensor) -> Tensor:
-    """Outputs (n, c, *space) as rows (n, c * space), in the order in which they lie in memory: nothing is copied.
-
-    The order of features, which depends on whether channels come last there, is free: no measure here depends on it.
-    """
-    return output.flatten(1) if output.ndim == 2 or output.is_contiguous() else output.movedim(1, -1).flatten(1)
 
 
 def check_layers(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
@@ -148,6 +92,22 @@ def _tensors(name: str, output: Any) -> list[tuple[str, Tensor]]:
     return found
 
 
+def forward(model: nn.Module, images: Tensor) -> None:
+    """Give images to a network, on its device and in its floating type.
+
+    Raises:
+        StudyError: the network cannot take their shape.
+    """
+    first = next((each for each in model.parameters() if each.is_floating_point()), images)
+    try:
+        model(images.to(first.device, first.dtype))
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        if isinstance(error, StudyError) or not re.search("size|shape|channels|dimension|expected", reason):
+            raise
+        raise StudyError(f"the network does not take images of shape {tuple(images.shape)}: {reason}") from error
+
+
 def image_batches(images: Images, batch: int) -> Iterator[tuple[int, Tensor]]:
     """Batches (n, c, *size) in order, each with the number of its first image; a batch holds images of one size.
 
@@ -155,10 +115,16 @@ def image_batches(images: Images, batch: int) -> Iterator[tuple[int, Tensor]]:
         images: (n, c, *size), or a list of (c, *size) that may differ in size.
 
     Raises:
-        StudyError: there are none, or an image has no channel axis.
+        StudyError: there are none, or they are no floating tensors.
     """
     if not len(images) or batch < 1:
         raise StudyError(f"at least one image and a batch of at least 1 are needed, got {len(images)} and {batch}")
+    odd = next((each for each in images if not isinstance(each, Tensor) or not each.is_floating_point()), None)
+    if odd is not None:
+        kind = odd.dtype if isinstance(odd, Tensor) else type(odd).__name__
+        raise StudyError(
+            f"images must be floating tensors such as the network was trained on, got {kind}; convert them"
+        )
     if isinstance(images, Tensor):
         for first in range(0, len(images), batch):
             yield first, images[first : first + batch]
@@ -203,7 +169,6 @@ def capture(
     """
     reduction = Reduction(reduce) if isinstance(reduce, str) else reduce
     chosen = check_layers(model, layers)
-    device = next((each.device for each in model.parameters()), torch.device("cpu"))
     total, found, done = len(images), {}, Counter()
     state = {"first": 0, "count": 0}
 
@@ -227,7 +192,7 @@ def capture(
     with watched(model, chosen, consume):
         for first, part in image_batches(images, batch):
             state["first"], state["count"] = first, len(part)
-            model(part.to(device))
+            forward(model, part)
     short = {name: rows for name, rows in done.items() if rows < len(found[name])}
     if short:
         raise StudyError(f"every layer must be called for every image, but there are fewer rows than images in {short}")

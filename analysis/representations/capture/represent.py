@@ -19,14 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from analysis.representations.capture.activations import (
-    BUDGET_MB,
-    Images,
-    Reduction,
-    capture,
-    probe_digest,
-    standardized,
-)
+from analysis.representations.capture.activations import BUDGET_MB, Images, capture, probe_digest, standardized
+from analysis.representations.capture.reduction import Reduction
 from analysis.representations.capture.streamed_grams import stream_grams
 from analysis.representations.measures.gram import pack, unpack
 from lib.common.errors import StudyError
@@ -51,7 +45,7 @@ class Probe:
 
     Args:
         images: (n, 1, h, w) in [0, 1], or a list of (1, h, w) of different sizes unless maps are flattened.
-        reduction: see `analysis.representations.capture.activations.Reduction`.
+        reduction: see `analysis.representations.capture.reduction.Reduction`.
         batch: flattened maps only: images a Gram matrix, for `cka_minibatch`. None: one of all images, which every
             other measure of flattened maps needs.
         chunk: images that go through the network at once. A few at a time stay in the processor's caches; then a

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from analysis.representations.capture.activations import Images, check_layers, flattened, in_order, watched
+from analysis.representations.capture.activations import Images, check_layers, forward, in_order, watched
+from analysis.representations.capture.reduction import flattened
 from analysis.representations.measures.cka import batches
 from analysis.representations.measures.gram import center_gram, pack, tall_gram
 from lib.common.errors import StudyError
@@ -41,7 +42,6 @@ def stream_grams(
             raise StudyError("flattened maps need images of one size; take the reduction 'pool' or 'positions'")
         images = torch.stack(list(images))
     chosen = check_layers(model, layers)
-    device = next((each.device for each in model.parameters()), torch.device("cpu"))
     parts = batches(len(images), len(images) if batch is None else batch)
     largest = max(part.stop - part.start for part in parts)
     reference: dict[str, Tensor] = {}
@@ -51,7 +51,7 @@ def stream_grams(
     size = 0  # of their batch
 
     def consume(name: str, output: Tensor) -> None:
-        rows = flattened(output)
+        rows = flattened(output.to(torch.promote_types(output.dtype, torch.float32)))
         if len(rows) != at.stop - at.start:
             raise StudyError(f"layer {name!r} must keep the first axis for images, got shape {tuple(output.shape)}")
         if name not in reference:
@@ -81,7 +81,7 @@ def stream_grams(
             step = size if chunk is None else min(chunk, size)
             for first in range(0, size, step):
                 at = slice(first, min(first + step, size))
-                model(images[part][at].to(device))
+                forward(model, images[part][at])
     names = in_order(chosen, grams[0])
     stacked = tuple(torch.stack([each[name] for name in names]) for each in grams)
     if not all(each.isfinite().all() for each in stacked):

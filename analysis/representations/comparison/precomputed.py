@@ -12,7 +12,7 @@ from analysis.representations.capture.represent import Representations
 from analysis.representations.comparison.all_pairs import signature
 from analysis.representations.measures.catalog import MEASURES
 from analysis.representations.measures.cca import Basis, TooFewSamples, check_samples, whitened
-from analysis.representations.measures.cka import BATCH, batches, unbiased
+from analysis.representations.measures.cka import BATCH, batches, order_note, unbiased
 from analysis.representations.measures.gram import ConstantRepresentation, checked, gram, normalized, unpack
 from analysis.representations.measures.procrustes import fold
 from analysis.representations.measures.rsa import unit_rows
@@ -86,7 +86,13 @@ def features(found: Representations, measure: str, device: Any) -> Prepared:
 
 def vectors(found: Representations, measure: str, device: Any) -> Prepared:
     """The vectors whose cosines a measure of the CKA or RSA kind takes."""
-    return _kept(found.labels, lambda at: (_vector(found, at, measure, device), ""))
+
+    def make(at: int) -> tuple[Tensor, str]:
+        in_order = measure == "cka_minibatch" and bool(found.features)
+        note = order_note(normalized(*_features(found, at, device)), BATCH) if in_order else ""
+        return _vector(found, at, measure, device), note
+
+    return _kept(found.labels, make)
 
 
 def bases(found: Representations, measure: str, device: Any) -> Prepared:

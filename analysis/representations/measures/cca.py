@@ -51,6 +51,9 @@ def whitened(x: Tensor, rule: str = "rank", keep: float = KEEP) -> Basis:
             squared, as google/svcca's tutorials and anatome do; it keeps more.
     """
     n, p = x.shape
+    check_keep(keep)
+    if keep == 1:
+        rule = "rank"  # what holds all the variance are the directions that are not rounding errors
     if rule == "variance" and max(n, p) > 2 * min(n, p):
         return _from_products(x, keep)
     u, s, vh = torch.linalg.svd(x, full_matrices=False)
@@ -59,6 +62,16 @@ def whitened(x: Tensor, rule: str = "rank", keep: float = KEEP) -> Basis:
     else:
         count = _enough(s**2 if rule == "variance" else s, keep)
     return Basis(u[:, :count], s[:count], vh[:count].mT)
+
+
+def check_keep(keep: float) -> None:
+    """That `keep` is a share.
+
+    Raises:
+        StudyError: it is not above 0 and at most 1.
+    """
+    if not 0 < keep <= 1:
+        raise StudyError(f"keep must be a share above 0 and at most 1 (0.99 keeps 99 % of the variance), got {keep!r}")
 
 
 def _enough(weights: Tensor, keep: float) -> int:
@@ -175,7 +188,8 @@ def svcca(x: Any, y: Any, *, keep: float = KEEP, dtype: torch.dtype = torch.floa
     """
     a, b = checked_pair(x, y, 3)
     a, b = normalized(a, "x").to(dtype), normalized(b, "y").to(dtype)
-    if len(a) <= 2 * max(a.shape[1], b.shape[1]):
+    check_keep(keep)
+    if keep == 1 or len(a) <= 2 * max(a.shape[1], b.shape[1]):
         basis_x, basis_y = whitened(a, "variance", keep), whitened(b, "variance", keep)
         _warn(len(a), basis_x.s, basis_y.s)
         return mean_correlation(basis_x.u, basis_y.u)

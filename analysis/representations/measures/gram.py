@@ -7,9 +7,11 @@ float64 unless it is told otherwise, and nothing is clamped or padded with an ep
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from lib.common.errors import StudyError
@@ -22,10 +24,14 @@ class ConstantRepresentation(StudyError):
 def checked(x: Any, name: str) -> Tensor:
     """`x` as a float64 matrix (n, p).
 
+    Args:
+        x: a tensor on any device (sparse and quantized ones are unpacked), an array of any layout and byte order, a
+            table of numbers, or a list of rows.
+
     Raises:
-        StudyError: it is not a matrix of numbers, is empty, or holds NaN or infinities.
+        StudyError: it is not a matrix of numbers, is empty, hides values under a mask, or holds NaN or infinities.
     """
-    matrix = torch.as_tensor(x)
+    matrix = _tensor(x, name)
     if matrix.ndim != 2 or 0 in matrix.shape or matrix.is_complex():
         raise StudyError(
             f"{name} must be a real matrix of samples by features, got {matrix.dtype} of shape "
@@ -40,6 +46,29 @@ def checked(x: Any, name: str) -> Tensor:
             f"{rows[0]}; look for the layer that overflows, or leave a diverged run out"
         )
     return matrix
+
+
+def _tensor(x: Any, name: str) -> Tensor:
+    """Whatever holds numbers, as a tensor of those numbers."""
+    if isinstance(x, Tensor):
+        x = x.dequantize() if x.is_quantized else x
+        return x.to_dense() if x.layout != torch.strided else x
+    if isinstance(x, list | tuple) and x and all(isinstance(each, Tensor) for each in x):
+        x = [_tensor(each, name).detach().cpu().numpy() for each in x]
+    if sparse.issparse(x):
+        x = cast(Any, x).toarray()
+    if np.ma.isMaskedArray(x) and np.ma.getmaskarray(x).any():
+        hidden = int(np.ma.getmaskarray(x).sum())
+        raise StudyError(f"{name} hides {hidden} values under a mask; leave those samples out, or fill them")
+    try:
+        array = np.asarray(x)
+    except ValueError as error:  # rows of different lengths
+        kind = type(x).__name__
+        raise StudyError(f"{name} must be a real matrix of samples by features, got a {kind}: {error}") from error
+    if array.dtype.kind not in "biuf":
+        kind = f"{type(x).__name__} of {array.dtype}"
+        raise StudyError(f"{name} must be a real matrix of samples by features, got a {kind}; convert it to numbers")
+    return torch.from_numpy(array.astype(np.float64))  # a copy in native order, whatever the view was
 
 
 def checked_pair(x: Any, y: Any, least: int) -> tuple[Tensor, Tensor]:

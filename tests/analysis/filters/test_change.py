@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -477,3 +478,31 @@ def test_effective_rank_of_equal_and_of_single_singular_values():
     assert random_matrices.effective_rank(np.ones(7)) == pytest.approx(7)
     assert random_matrices.effective_rank(np.array([0.0, 0.0, 5.0])) == pytest.approx(1)
     assert math.isnan(random_matrices.effective_rank(np.zeros(3)))
+
+
+# Foreign layers
+
+
+@pytest.mark.parametrize("parametrized", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm])
+def test_weight_normalized_layers_are_read_as_they_compute(parametrized):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the older of the two says that it is older
+        net = nn.Sequential(parametrized(nn.Conv2d(2, 3, 3)))
+    expected = net[0].weight.detach().double().numpy()
+    np.testing.assert_allclose(read_layers(net.state_dict())["0"].kernels, expected, rtol=1e-6)
+
+
+def test_a_layer_whose_weight_is_not_in_the_file_is_refused():
+    net = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Conv2d(2, 3, 3)))
+    with pytest.raises(StudyError, match=r"the layer is parametrized .* its weight is not in the file"):
+        read_layers(net.state_dict())
+
+
+@pytest.mark.parametrize("name", ["upconv1", "decoder.up2", "deconv", "net.transposed1", "up.0"])
+def test_a_layer_that_may_be_transposed_is_not_taken_for_a_convolution(name: str):
+    weights = {f"{name}.weight": torch.randn(8, 4, 2, 2), "conv.weight": torch.randn(4, 4, 3, 3)}
+    with pytest.raises(StudyError, match=f"layer {name} may be a transposed convolution"):
+        read_layers(weights)
+    shapes = {name: (True, 1), "conv": (False, 1)}
+    assert read_layers(weights, shapes)[name].filters == 4
+    assert read_layers({"group.weight": torch.randn(3, 2, 3, 3)})["group"].filters == 3

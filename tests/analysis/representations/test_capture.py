@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from analysis.representations.capture import activations
-from analysis.representations.capture.activations import Reduction, capture, check_layers, probe_digest
+from analysis.representations.capture.activations import capture, check_layers, probe_digest
+from analysis.representations.capture.reduction import Reduction
 from analysis.representations.capture.streamed_grams import stream_grams
 from lib.common.errors import StudyError
 from lib.data.tasks.images import standardize
@@ -226,3 +227,49 @@ def test_activations_of_a_run_are_those_of_its_standardized_images(study_home, m
     assert not torch.allclose(first, found)
     with pytest.raises(StudyError, match="has checkpoints at steps"):
         activations.activations(run, 12345, ["enc0"], images())
+
+
+# ---- axes and types ----------------------------------------------------------------------------------------------
+
+
+STAGES = ["enc0.conv1", "enc1", "head"]
+
+
+class Tokens(nn.Module):
+    """Channels last, as in a transformer: (n, tokens, c) from `flat`, (n, h, w, c) from `grid`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat, self.grid = nn.Identity(), nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.movedim(1, -1) * torch.arange(1.0, 25)
+        return self.flat(wide.flatten(1, 2)).sum() + self.grid(wide).sum()
+
+
+@pytest.mark.parametrize("layer", ["flat", "grid"])
+@pytest.mark.parametrize("kind", ["pool", "positions"])
+def test_channels_are_never_guessed(layer: str, kind: str) -> None:
+    with pytest.raises(StudyError, match=r"an output of shape .* may be .*channels='last'"):
+        capture(Tokens(), [layer], images(), reduce=kind)
+    found = capture(Tokens(), [layer], images(), reduce=Reduction(kind, channels="last"))[layer]
+    assert found.shape[1] == 24
+    torch.testing.assert_close(found[:, 1], 2 * found[:, 0])
+    assert capture(Tokens(), [layer], images(), reduce="flatten")[layer].shape == (len(images()), 24 * 64)
+    assert "channels last" in str(Reduction(kind, channels="last"))
+    with pytest.raises(StudyError, match="unknown channels 'lst'; did you mean 'last'"):
+        Reduction(channels="lst")
+
+
+def test_images_come_in_the_type_of_the_network_or_are_refused(model: nn.Module) -> None:
+    expected = capture(model, STAGES, images())
+    for given, net in ((images().double(), model), (images(), copy.deepcopy(model).double())):
+        for name, rows in capture(net, STAGES, given).items():
+            torch.testing.assert_close(rows.float(), expected[name], atol=1e-4, rtol=1e-4)
+    half = capture(copy.deepcopy(model).bfloat16(), STAGES, images())
+    assert all(rows.dtype == torch.float32 for rows in half.values())
+    for wrong in ((images() * 255).byte(), images().numpy(), images().long()):
+        with pytest.raises(StudyError, match="images must be floating tensors such as the network was trained on"):
+            capture(model, STAGES, wrong)
+    with pytest.raises(StudyError, match=r"the network does not take images of shape \(5, 3, 8, 8\)"):
+        capture(model, STAGES, images().repeat(1, 3, 1, 1))

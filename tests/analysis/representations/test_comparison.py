@@ -13,7 +13,8 @@ import torch
 from tiny import make_blobs, spec
 from torch import Tensor
 
-from analysis.representations.capture.activations import Reduction, capture
+from analysis.representations.capture.activations import capture
+from analysis.representations.capture.reduction import Reduction
 from analysis.representations.capture.represent import (
     Label,
     Probe,

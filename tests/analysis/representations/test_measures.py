@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy import sparse
 from scipy.stats import spearmanr
 
 from analysis.representations.measures import cka as measures_cka
@@ -21,12 +24,13 @@ from analysis.representations.measures.cca import (
     svcca,
     svcca_singular_sum,
 )
-from analysis.representations.measures.cka import cka, cka_debiased, cka_minibatch
+from analysis.representations.measures.cka import SortedSamples, cka, cka_debiased, cka_minibatch
 from analysis.representations.measures.conformance import GOLDEN, TRANSFORMATIONS, conformance, reference_pair
 from analysis.representations.measures.gram import (
     ConstantRepresentation,
     center_gram,
     centered,
+    checked,
     gram,
     normalized,
     pack,
@@ -45,6 +49,7 @@ CANONICAL = [name for name, each in MEASURES.items() if each.canonical]
 def quiet(measure: str, x, y, **options) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FewSamples)
+        warnings.simplefilter("ignore", SortedSamples)
         return MEASURES[measure](x, y, **options)
 
 
@@ -272,11 +277,68 @@ def test_a_layer_that_answers_to_one_sample_only_is_named() -> None:
         with pytest.raises(ConstantRepresentation, match="x is constant but for a single one of its 30 samples"):
             cka_debiased(x, normal(1, 30, 4))
     with pytest.raises(ConstantRepresentation, match="constant within every batch"):
-        cka_minibatch(np.repeat([[0.0], [1.0]], 8, 0), normal(1, 16, 4), batch=8)
+        quiet("cka_minibatch", np.repeat([[0.0], [1.0]], 8, 0), normal(1, 16, 4), batch=8)
     with pytest.raises(ConstantRepresentation, match="all distances between the samples of x are equal"):
         rsa(np.eye(3) * 2.0, normal(1, 3, 4))
     with pytest.raises(StudyError, match="at least 3 features that are not all equal in a sample, got x of shape"):
         MEASURES["rsa_correlation"](normal(1, 9, 2), normal(1, 9, 4))
+
+
+def test_whatever_holds_numbers_is_read_as_those_numbers() -> None:
+    plain = np.round(normal(7, 30, 4) * 8)
+    others = [
+        plain.astype(">f8"), plain.astype(np.float16), plain.astype(np.longdouble), plain.astype(np.int32),
+        plain[::-1][::-1], np.asfortranarray(plain), pd.DataFrame(plain), np.ma.masked_array(plain),
+        sparse.csr_matrix(plain), plain.tolist(), list(torch.from_numpy(plain)),
+        torch.from_numpy(plain).to_sparse(), torch.from_numpy(plain).half(),
+    ]  # fmt: skip
+    for other in others:
+        assert torch.equal(checked(other, "x"), torch.from_numpy(plain)), type(other)
+    assert torch.equal(checked(plain[::-1], "x"), torch.from_numpy(plain).flip(0))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.ma.masked_greater(np.arange(8.0).reshape(4, 2), 6), "hides 1 values under a mask"),
+        (np.array([["a", "b"], ["c", "d"]]), "got a ndarray of <U1; convert it to numbers"),
+        (np.array([[1, None]], dtype=object), "got a ndarray of object"),
+        ([[1.0, 2.0], [3.0]], "got a list: "),
+        (pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}), "got a DataFrame of object"),
+        (np.zeros(5), "samples by features, got torch.float64 of shape"),
+        (np.zeros((3, 2), complex), "complex128"),
+        (None, "got a NoneType of object"),
+    ],
+)
+def test_what_is_no_matrix_of_numbers_is_one_line(bad, message: str) -> None:
+    with pytest.raises(StudyError, match=re.escape(message)):
+        checked(bad, "x")
+
+
+@pytest.mark.parametrize("keep", [0, -1, 1.01, 99, math.nan])
+def test_a_share_that_is_none_is_refused(keep: float) -> None:
+    for measure in ("svcca", "svcca_singular_sum"):
+        with pytest.raises(StudyError, match="keep must be a share above 0 and at most 1"):
+            MEASURES[measure](normal(0, 60, 4), normal(1, 60, 4), keep=keep)
+
+
+def test_all_of_the_variance_is_that_of_the_directions_there_are() -> None:
+    x = normal(0, 80, 4)
+    doubled = np.hstack([x, x])  # dead and doubled features have no direction of their own
+    for measure in ("svcca", "svcca_singular_sum"):
+        assert MEASURES[measure](doubled, x, keep=1.0) == pytest.approx(1)
+        assert MEASURES[measure](doubled, normal(1, 80, 4), keep=1) == pytest.approx(quiet("cca", x, normal(1, 80, 4)))
+
+
+def test_samples_in_the_order_of_their_classes_are_told() -> None:
+    classes = np.repeat(np.eye(4), 64, 0) * 5
+    x, y = classes + normal(0, 256, 4) * 0.1, classes @ np.ones((4, 3)) + classes[:, :3] + normal(1, 256, 3) * 0.1
+    with pytest.warns(SortedSamples, match="samples come in an order: .* of the variance lies between batches"):
+        cka_minibatch(x, y)
+    order = np.random.default_rng(0).permutation(256)
+    assert cka_minibatch(x[order], y[order]) > 0.9  # no warning, which would be an error here
+    for seed in range(40):
+        cka_minibatch(normal(seed, 256, 3), normal(seed + 1, 256, 3))
 
 
 def test_an_unknown_measure_has_a_nearest_name() -> None:

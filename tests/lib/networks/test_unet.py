@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -252,7 +253,7 @@ def test_the_table_lists_what_was_not_loaded_and_counts_the_rest() -> None:
 @pytest.mark.parametrize("allow_partial", [False, True])
 @pytest.mark.parametrize("foreign", [{}, {"module.enc0.conv1.weight": torch.zeros(2, 1, 3, 3)}])
 def test_weights_of_which_nothing_fits_are_refused(foreign: dict[str, torch.Tensor], allow_partial: bool) -> None:
-    with pytest.raises(StudyError, match=r"do not fit the model \(0 of \d+ tensors do\)\n"):
+    with pytest.raises(StudyError, match=r"do not fit the model \(0 of \d+ tensors, 0% of its numbers\)"):
         load_weights(small(), foreign, allow_partial=allow_partial)
 
 
@@ -353,3 +354,31 @@ def test_a_zip_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_says_what_to_give(tmp_path: Path, name: str) -> None:
     with pytest.raises(StudyError, match=r"no weights at .*; give the path of a .safetensors, .pt or .pth file"):
         read_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda w: w.index_fill(0, torch.tensor([0]), torch.nan), "holds NaN or infinity in"),
+        (lambda w: (w * 100).to(torch.int8), "is torch.int8; weights must be floating"),
+        (lambda w: w.to(torch.complex64), "is torch.complex64"),
+    ],
+)
+def test_weights_that_no_network_has_are_refused(tmp_path: Path, spoil, message: str):
+    weights = small().state_dict()
+    torch.save({**weights, "enc0.conv1.weight": spoil(weights["enc0.conv1.weight"])}, tmp_path / "w.pt")
+    with pytest.raises(StudyError, match=f"enc0.conv1.weight {message}"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.net."])
+def test_the_prefix_of_a_wrapped_network_is_named(prefix: str):
+    wrapped = {prefix + name: value for name, value in small().state_dict().items()}
+    with pytest.raises(StudyError, match=re.escape(f"all names begin with {prefix!r}: give {{name.removeprefix")):
+        load_weights(small(), wrapped)
+
+
+def test_a_network_of_which_little_fits_is_refused_even_in_part():
+    weights = {name: value for name, value in small().state_dict().items() if value.ndim < 2}
+    with pytest.raises(StudyError, match=r"do not fit the model \(.* tensors, \d+% of its numbers\)\n"):
+        load_weights(small(), weights, allow_partial=True)
