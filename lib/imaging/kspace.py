@@ -22,31 +22,54 @@ class Measured:
 def read_kspace(file: Path, *, place: int | None = None) -> Measured:
     """K-space under the key `kspace` of an .npz or HDF5 (.h5, as fastMRI stores it) file.
 
-    Arrays are (h, w), (coils, h, w), or (slices, coils, h, w), of which `place` names the slice. Where the file has no
-    key `mask` in the shape of a plane, samples that are zero in all coils count as not taken.
+    Arrays are (h, w), (coils, h, w), (slices, coils, h, w), or (slices, h, w) of a single coil: these where `place` is
+    given, or where the file has fastMRI's key `reconstruction_esc`. A key `mask` may be of one plane, or of its
+    columns, as fastMRI has it; without one, samples that are zero in all coils count as not taken.
+
+    Args:
+        place: which slice, from 0; None: the middle one.
 
     Raises:
-        StudyError: the file is missing, unreadable, without that key, of another shape, or not finite.
+        StudyError: the file is missing, unreadable, without that key, of another shape, or not finite; or there is no
+            such slice.
     """
     if not file.is_file():
         raise StudyError(f"{file} does not exist")
     arrays = _hdf5(file) if file.suffix in (".h5", ".hdf5") else _npz(file)
     if "kspace" not in arrays:
         raise StudyError(f"{file}: must hold the key 'kspace', got {', '.join(arrays) or 'none'}")
-    kspace = np.asarray(arrays["kspace"])
-    if kspace.ndim == 4:
-        if place is None or not 0 <= place < len(kspace):
-            raise StudyError(f"{file}: holds {len(kspace)} slices; place must name one from 0, got {place}")
-        kspace = kspace[place]
-    if kspace.ndim == 2:
-        kspace = kspace[None]
-    if kspace.ndim != 3 or not np.iscomplexobj(kspace):
+    kspace, mask = np.asarray(arrays["kspace"]), arrays.get("mask")
+    if not np.iscomplexobj(kspace) or not 2 <= kspace.ndim <= 4:
         raise StudyError(f"{file}: kspace must be complex (coils, h, w), got {kspace.dtype} {kspace.shape}")
+    if kspace.ndim > 2 and 4 * kspace.shape[-1] <= min(kspace.shape[-3:-1]):
+        raise StudyError(
+            f"{file}: kspace of shape {kspace.shape} seems to have its coils last; move them before (h, w)"
+        )
+    if kspace.ndim == 3 and (place is not None or "reconstruction_esc" in arrays):
+        kspace = kspace[:, None]
+    if kspace.ndim == 4:
+        place = len(kspace) // 2 if place is None else place
+        if not 0 <= place < len(kspace):
+            raise StudyError(f"{file}: holds {len(kspace)} slices; place must name one from 0, got {place}")
+        mask = mask[place] if mask is not None and np.ndim(mask) == 3 and len(mask) == len(kspace) else mask
+        kspace = kspace[place]
+    elif place is not None:
+        raise StudyError(f"{file}: holds one slice; leave place out, got {place}")
+    kspace = kspace[None] if kspace.ndim == 2 else kspace
     if not np.isfinite(kspace).all():
         raise StudyError(f"{file}: kspace holds values that are not finite")
-    mask = np.asarray(arrays.get("mask", ()))
-    mask = mask.astype(bool) if mask.shape == kspace.shape[1:] else (kspace != 0).any(axis=0)
-    return Measured(kspace.astype(np.complex64), mask)
+    return Measured(kspace.astype(np.complex64), _plane(mask, kspace, file))
+
+
+def _plane(mask: np.ndarray | None, kspace: np.ndarray, file: Path) -> np.ndarray:
+    """Which samples of a plane were taken."""
+    if mask is None:
+        return (kspace != 0).any(axis=0)
+    try:
+        return np.array(np.broadcast_to(np.asarray(mask).astype(bool), kspace.shape[1:]))
+    except ValueError:
+        shape = np.shape(mask)
+        raise StudyError(f"{file}: a mask of shape {shape} does not fit planes of shape {kspace.shape[1:]}") from None
 
 
 def _npz(file: Path) -> dict[str, np.ndarray]:
@@ -66,6 +89,6 @@ def _hdf5(file: Path) -> dict[str, np.ndarray]:
         ) from None
     try:
         with h5py.File(file) as stored:
-            return {key: np.asarray(stored[key]) for key in ("kspace", "mask") if key in stored}
+            return {key: np.asarray(stored[key]) for key in ("kspace", "mask", "reconstruction_esc") if key in stored}
     except OSError as error:
         raise StudyError(f"{file}: not a readable HDF5 file ({error})") from error

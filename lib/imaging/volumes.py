@@ -16,6 +16,7 @@ from lib.common.errors import StudyError, nearest
 
 # Axes of a volume point to the right, to the front and up, as in a NIfTI file in RAS order.
 DIRECTIONS = {"sagittal": 0, "coronal": 1, "axial": 2}
+NEGATIVE = 0.05  # of the brightest voxels: what interpolation between voxels makes of a sharp edge
 _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"}  # by NIfTI code
 
 
@@ -34,7 +35,8 @@ def read_nifti(content: bytes, name: str) -> Volume:
     package; the tests plant every orientation.
 
     Raises:
-        StudyError: not a NIfTI-1 file, cut short, not 3-D, or of values that are not finite or not known numbers.
+        StudyError: not a NIfTI-1 file, cut short, not 3-D, without possible geometry, or of values that are not finite
+            or not known numbers.
     """
     try:
         data = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
@@ -61,18 +63,34 @@ def read_nifti(content: bytes, name: str) -> Volume:
         voxels += np.float32(shift)
     if not np.isfinite(voxels).all():
         raise StudyError(f"{name}: holds values that are not finite")
-    return _canonical(voxels, _affine(data, order))
+    return _canonical(voxels, _affine(data, order, name))
 
 
-def _affine(data: bytes, order: str) -> np.ndarray:
-    """Columns: how far in millimeters a step along each array axis goes to the right, to the front and up."""
+def _affine(data: bytes, order: str, name: str) -> np.ndarray:
+    """Columns: how far in millimeters a step along each array axis goes to the right, to the front and up.
+
+    The header may say so in three ways; the first that is possible counts.
+
+    Raises:
+        StudyError: none is: zeros, NaN, or axes that coincide.
+    """
     qform, sform = struct.unpack(order + "2h", data[252:256])
+    steps = np.array(struct.unpack(order + "8f", data[76:108]), np.float64)
+    found = [np.diag(np.abs(steps[1:4]))]
+    if qform > 0:
+        found.insert(0, _quaternion(struct.unpack(order + "3f", data[256:268]), steps))
     if sform > 0:
-        return np.array(struct.unpack(order + "12f", data[280:328]), np.float64).reshape(3, 4)[:, :3]
-    steps = struct.unpack(order + "8f", data[76:108])
-    if qform <= 0:
-        return np.diag(steps[1:4]).astype(np.float64)
-    b, c, d = struct.unpack(order + "3f", data[256:268])
+        found.insert(0, np.array(struct.unpack(order + "12f", data[280:328]), np.float64).reshape(3, 4)[:, :3])
+    for affine in found:
+        if np.isfinite(affine).all():
+            spacing = np.linalg.norm(affine, axis=0)
+            if spacing.min() > 0 and abs(np.linalg.det(affine / spacing)) > 0.01:
+                return affine
+    raise StudyError(f"{name}: the header gives no possible geometry (sform, qform and pixdim are zero or no numbers)")
+
+
+def _quaternion(parts: tuple[float, ...], steps: np.ndarray) -> np.ndarray:
+    b, c, d = parts
     a = np.sqrt(max(0.0, 1 - b * b - c * c - d * d))
     turn = np.array(
         [
@@ -127,10 +145,17 @@ def square_slices(volume: Volume, direction: str, size: int, count: int) -> tupl
 
     1 is the 99.9th percentile of the volume; brighter voxels are clipped. A slice shows much if at least 15 % of the
     square is brighter than 0.1. Slices are padded to a square in millimeters and averaged down, or interpolated up.
+
+    Raises:
+        StudyError: the volume holds negative values that are no rounding (z-scores, CT), or shows much in no slice.
     """
-    planes = np.clip(
-        slices_along(volume.voxels, direction) / max(float(np.percentile(volume.voxels, 99.9)), 1e-6), 0, 1
-    )
+    low, high = (float(np.percentile(volume.voxels, each)) for each in (0.1, 99.9))
+    if high <= 0 or low < -NEGATIVE * high:
+        raise StudyError(
+            f"values must be magnitudes from 0 (99.8 % of them lie between {low:.3g} and {high:.3g}); negative ones "
+            "would be cut off: take the volume before it was normalized, or shift it so that air is 0"
+        )
+    planes = np.clip(slices_along(volume.voxels, direction) / max(high, 1e-6), 0, 1)
     across = [spacing for axis, spacing in enumerate(volume.spacing) if axis != DIRECTIONS[direction]]
     height, width = planes.shape[1] * across[1], planes.shape[2] * across[0]
     side = max(height, width)
@@ -142,4 +167,12 @@ def square_slices(volume: Volume, direction: str, size: int, count: int) -> tupl
     square = np.pad(small, ((0, 0), (top, size - rows - top), (left, size - columns - left)))
     shown = np.flatnonzero((square > 0.1).mean(axis=(1, 2)) >= 0.15)
     chosen = shown[np.unique(np.round(np.linspace(0, len(shown) - 1, min(count, len(shown)))).astype(int))]
+    if not len(chosen):
+        share = float((square > 0.1).mean(axis=(1, 2)).max())
+        raise StudyError(
+            f"no {direction} slice shows anything in 15 % of its square ({share:.0%} at most): either a few voxels are "
+            f"far brighter than all others (the 99.9th percentile is {high:.3g}, the median "
+            f"{float(np.median(volume.voxels)):.3g}), or the field of view is too large; clip or crop the volume, or "
+            "leave it out of the card"
+        )
     return np.ascontiguousarray(square[chosen], np.float32), chosen.tolist()

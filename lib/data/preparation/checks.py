@@ -17,8 +17,9 @@ from lib.data.prepared_folder import INDEX_COLUMNS, is_binary, read_gray, read_t
 from lib.data.tasks.folds import assign_folds
 from lib.data.tasks.scans import scan_files
 from lib.imaging.kspace import read_kspace
-from lib.imaging.volumes import read_volume
+from lib.imaging.volumes import read_volume, square_slices
 
+SIDE = 64  # pixels, at which volumes are looked at
 FEW = 3  # how many examples a finding names
 
 
@@ -62,10 +63,13 @@ def _unmasked(card: Card) -> list[Finding]:
         try:
             if card.goal == "measured":
                 read_kspace(file)
-            elif not read_volume(file).voxels.any():
-                findings.append(Finding("error", f"{file.name} is zero everywhere"))
+                continue
+            volume = read_volume(file)
+            for direction in card.directions:
+                square_slices(volume, direction, SIDE, 1)
         except StudyError as error:
-            findings.append(Finding("error", str(error)))
+            text = str(error)
+            findings.append(Finding("error", text if str(file) in text else f"{file.name}: {text}"))
     findings += _checksums(card.path, card.folder)
     people = {subject.name for subject in card.subjects for file in files if file.name.startswith(f"{subject.name}_")}
     found = Part(name="", pairs=len(files), groups=len(people) if card.goal == "reconstruction" else len(files))

@@ -79,6 +79,15 @@ def scan_tasks() -> dict[str, ScanTask]:
             for direction in card.directions:
                 parts.setdefault((card.region, contrast.name, direction), []).append(card)
     tasks = {}
+    where: dict[tuple[str, str], tuple[int, str]] = {}
+    for card in (card for cards in parts.values() for card in cards):
+        for subject in card.subjects:
+            fold, other = where.setdefault((card.region, subject.name), (subject.fold, card.name))
+            if fold != subject.fold:
+                raise StudyError(
+                    f"{card.file}: {subject.name} is in fold {subject.fold} here and in fold {fold} in the card of "
+                    f"{other}, and would be both a training and a test subject of {card.region!r}; give one fold"
+                )
     for (region, contrast, direction), cards in parts.items():
         name = f"{region}_{contrast.lower()}" + (f"_{direction}" if direction != "axial" else "")
         folds = {card.split.folds for card in cards}
@@ -120,7 +129,11 @@ def load_slices(name: str, size: int) -> Slices:
     alone = len({scan.subject for scan in scans}) == 1
     for scan in scans:
         content = scan.file.read_bytes()
-        found, numbers = square_slices(read_nifti(content, str(scan.file)), task.direction, size, SLICES)
+        volume = read_nifti(content, str(scan.file))
+        try:
+            found, numbers = square_slices(volume, task.direction, size, SLICES)
+        except StudyError as error:
+            raise StudyError(f"{scan.file}: {error}") from error
         block = np.arange(len(found)) * BLOCKS // max(1, len(found))
         images.append(found)
         ids += [f"{scan.subject}_{number:03d}" for number in numbers]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import math
+import shutil
 import struct
 from pathlib import Path
 
@@ -245,15 +247,125 @@ def test_measured_kspace_in_hdf5(tmp_path: Path):
     stack = (np.arange(2 * 3 * 8 * 6) + 1j).reshape(2, 3, 8, 6).astype(np.complex64)
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["kspace"] = stack
-        file["mask"] = np.ones(6)  # of lines, as fastMRI has it: not a plane
+        file["mask"] = np.arange(6) % 2  # of columns, as fastMRI has it
     found = read_kspace(tmp_path / "b.h5", place=1)
     assert (found.kspace == stack[1]).all()
-    assert found.mask.all()
-    with pytest.raises(StudyError, match="2 slices; place must name one"):
-        read_kspace(tmp_path / "b.h5")
+    assert (found.mask == (np.arange(6) % 2 == 1)).all()
     (tmp_path / "text.h5").write_text("no")
     with pytest.raises(StudyError, match="not a readable HDF5"):
         read_kspace(tmp_path / "text.h5")
+
+
+def test_every_layout_of_kspace_is_read_right_or_refused(tmp_path: Path):
+    rng = np.random.default_rng(2)
+    stack = (rng.normal(size=(5, 3, 8, 6)) + 1j * rng.normal(size=(5, 3, 8, 6))).astype(np.complex64)
+
+    def read(place: int | None = None, **arrays: np.ndarray):
+        np.savez(tmp_path / "k.npz", **arrays)
+        return read_kspace(tmp_path / "k.npz", place=place)
+
+    assert (read(kspace=stack).kspace == stack[2]).all(), "the middle slice"
+    assert (read(4, kspace=stack).kspace == stack[4]).all()
+    single = stack[:, 0]
+    assert (read(kspace=single, reconstruction_esc=np.zeros(1)).kspace == single[2][None]).all()
+    assert (read(1, kspace=single).kspace == single[1][None]).all()
+    assert (read(kspace=single).kspace == single).all(), "coils, where nothing says otherwise"
+    columns = np.array([1, 0, 1, 0, 0, 1])
+    for mask in (columns, columns[None], np.tile(columns, (8, 1)), columns.astype(bool), columns.astype(float)):
+        assert (read(kspace=stack, mask=mask).mask == columns.astype(bool)).all()
+    each = rng.random((5, 8, 6)) > 0.5
+    assert (read(3, kspace=stack, mask=each).mask == each[3]).all()
+    for arrays, place, message in [
+        ({"kspace": stack}, 5, "holds 5 slices; place must name one from 0, got 5"),
+        ({"kspace": single[0]}, 1, "holds one slice; leave place out"),
+        ({"kspace": stack, "mask": np.ones(7)}, None, r"a mask of shape \(7,\) does not fit planes of shape \(8, 6\)"),
+        ({"kspace": np.ones((64, 64, 8), complex)}, None, "seems to have its coils last"),
+        ({"kspace": np.ones((4, 64, 64, 8), complex)}, None, "seems to have its coils last"),
+        ({"kspace": np.ones(9, complex)}, None, "must be complex"),
+    ]:
+        with pytest.raises(StudyError, match=message):
+            read(place, **arrays)
+
+
+def header(sform: int, qform: int, *, matrix: float, quaternion: float, steps: float) -> bytes:
+    """A NIfTI volume whose header says its geometry in three ways, each possible or not."""
+    data = bytearray(nifti(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(3, 4)))
+    data[252:256] = struct.pack("<2h", qform, sform)
+    data[76:108] = struct.pack("<8f", 1, *[steps] * 3, *[0] * 4)
+    data[256:268] = struct.pack("<3f", *[quaternion] * 3)
+    data[280:328] = struct.pack("<12f", *(matrix * np.diag([1, 1, 1, 0])[:3]).ravel())
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("ways", "spacing"),
+    [
+        ({"sform": 1, "qform": 1, "matrix": 3, "quaternion": 0, "steps": 2}, 3),
+        ({"sform": 1, "qform": 1, "matrix": 0, "quaternion": 0, "steps": 2}, 2),
+        ({"sform": 1, "qform": 0, "matrix": math.nan, "quaternion": 0, "steps": 2}, 2),
+        ({"sform": 0, "qform": 1, "matrix": 0, "quaternion": math.nan, "steps": 2}, 2),
+        ({"sform": 1, "qform": 1, "matrix": 0, "quaternion": 0, "steps": 0}, None),
+        ({"sform": 0, "qform": 0, "matrix": 0, "quaternion": 0, "steps": math.nan}, None),
+        ({"sform": 0, "qform": 0, "matrix": 0, "quaternion": 0, "steps": math.inf}, None),
+    ],
+)
+def test_the_first_possible_geometry_counts(ways: dict[str, float], spacing: float | None):
+    content = header(**ways)
+    if spacing is None:
+        with pytest.raises(StudyError, match=r"a\.nii: the header gives no possible geometry"):
+            read_nifti(content, "a.nii")
+    else:
+        assert read_nifti(content, "a.nii").spacing == pytest.approx((spacing,) * 3)
+
+
+def head() -> np.ndarray:
+    grid = np.mgrid[-1:1:24j, -1:1:24j, -1:1:24j]
+    return np.where((grid**2).sum(0) < 0.8, 100.0 + 20 * grid[0], 0.0).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: (v - v.mean()) / v.std(), "values must be magnitudes"),
+        (lambda v: v * 10 - 1024, "values must be magnitudes"),
+        (lambda v: -v, "values must be magnitudes"),
+        (lambda v: np.zeros_like(v), "values must be magnitudes"),
+        (
+            lambda v: np.where(np.indices(v.shape)[:2].max(0) < 3, 32767, v),
+            r"no axial slice shows anything .* far brighter",
+        ),
+        (lambda v: np.pad(v, 40), "no axial slice shows anything"),
+    ],
+)
+def test_a_volume_that_would_lose_values_or_vanish_is_refused(change, message: str):
+    with pytest.raises(StudyError, match=message):
+        square_slices(Volume(change(head()).astype(np.float32), (1, 1, 1)), "axial", 32, 8)
+
+
+def test_small_negative_values_of_interpolation_are_no_signs():
+    ringing = head() - 2 * (np.random.default_rng(0).random((24, 24, 24)) < 0.3)
+    found, _ = square_slices(Volume(ringing.astype(np.float32), (1, 1, 1)), "axial", 32, 8)
+    assert found.min() == 0
+
+
+def test_a_volume_without_slices_is_named_by_check_and_by_the_task(heads: Path):
+    voxels = np.pad(head(), 40)
+    (heads / "a_t1w.nii.gz").write_bytes(gzip.compress(nifti(voxels, np.eye(3, 4))))
+    errors = [finding.text for finding in check_prepared(find_card("heads")) if finding.level == "error"]
+    assert errors[0].startswith("a_t1w.nii.gz: no ")
+    with pytest.raises(StudyError, match=r"a_t1w\.nii\.gz: no axial slice shows anything"):
+        scans.load_slices("head_t1", 32)
+
+
+def test_one_person_has_one_fold_in_all_sets_of_a_region(heads: Path):
+    other = heads.with_name("more_heads")
+    shutil.copytree(heads, other)
+    card = (other / "card.toml").read_text().replace('"heads"', '"more_heads"')
+    (other / "card.toml").write_text(card)
+    assert "head_t1" in scans.scan_tasks()
+    (other / "card.toml").write_text(card.replace("fold = 0", "fold = 1"))
+    with pytest.raises(StudyError, match=r"b is in fold . here and in fold . in the card of"):
+        scans.scan_tasks()
 
 
 def test_kspace_that_is_none(tmp_path: Path):
