@@ -100,12 +100,16 @@ def forward(model: nn.Module, images: Tensor) -> None:
     """
     first = next((each for each in model.parameters() if each.is_floating_point()), images)
     try:
-        model(images.to(first.device, first.dtype))
+        model(images.to(first.device, first.dtype if images.is_floating_point() else images.dtype))
     except (RuntimeError, ValueError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         if isinstance(error, StudyError) or not re.search("size|shape|channels|dimension|expected", reason):
             raise
         raise StudyError(f"the network does not take images of shape {tuple(images.shape)}: {reason}") from error
+
+
+def _numbers(images: Tensor) -> bool:
+    return images.is_floating_point() or images.is_complex()  # complex: measured k-space of a reconstructor
 
 
 def image_batches(images: Images, batch: int) -> Iterator[tuple[int, Tensor]]:
@@ -119,7 +123,7 @@ def image_batches(images: Images, batch: int) -> Iterator[tuple[int, Tensor]]:
     """
     if not len(images) or batch < 1:
         raise StudyError(f"at least one image and a batch of at least 1 are needed, got {len(images)} and {batch}")
-    odd = next((each for each in images if not isinstance(each, Tensor) or not each.is_floating_point()), None)
+    odd = next((each for each in images if not isinstance(each, Tensor) or not _numbers(each)), None)
     if odd is not None:
         kind = odd.dtype if isinstance(odd, Tensor) else type(odd).__name__
         raise StudyError(

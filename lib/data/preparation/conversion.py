@@ -1,4 +1,4 @@
-"""Steps that every preparation shares: gray conversion, reduction, merging of masks, near-duplicates, writing."""
+"""Steps that every preparation shares: reduction, merging of masks, near-duplicates, writing."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from lib.common.errors import StudyError
 from lib.data.cards import root_note
+from lib.data.preparation.pictures import open_picture
 from lib.data.prepared_folder import INDEX_COLUMNS
 
 if TYPE_CHECKING:
@@ -34,67 +35,6 @@ class Item:
     image: np.ndarray
     mask: np.ndarray
     extra: dict[str, str] = field(default_factory=dict)
-
-
-def open_picture(file: Path) -> Image:
-    """Decode a picture file wholly.
-
-    Raises:
-        StudyError: it cannot be decoded.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(file) as picture:
-            picture.load()
-            return picture
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise StudyError(f"{file}: not a readable picture ({error})") from error
-
-
-def to_gray(file: Path) -> Image:
-    """An 8-bit gray picture (ITU-R 601 luma for color, alpha dropped).
-
-    More than 8 bits are scaled from the picture's own range to 0..255: what such files hold (12 bits in 16, say) is
-    not written in them.
-
-    Raises:
-        StudyError: the picture cannot be decoded, or holds non-finite values.
-    """
-    from PIL import Image
-
-    picture = open_picture(file)
-    if picture.mode.startswith(("I", "F")):
-        values = np.asarray(picture).astype(np.float64)
-        if not np.isfinite(values).all():
-            raise StudyError(f"{file}: holds values that are not finite; only finite gray values can be scaled")
-        span = np.ptp(values)
-        scaled = (values - values.min()) / (span if span > 0 else 1) * 255
-        return Image.fromarray(np.round(scaled).astype(np.uint8))
-    return picture.convert("L")
-
-
-def mask_values(file: Path) -> np.ndarray:
-    """The label values of a mask file, (h, w): palette entries by number, 1-bit as 0/1, equal color channels as one.
-
-    Raises:
-        StudyError: the channels differ, so that a color stands for a label.
-    """
-    picture = open_picture(file)
-    if picture.mode == "1":
-        return np.asarray(picture).astype(np.uint8)
-    if picture.mode in ("LA", "PA", "RGBA"):
-        picture = picture.convert(picture.mode[:-1])
-    pixels = np.asarray(picture)
-    if pixels.ndim == 3:
-        if (pixels != pixels[:, :, :1]).any():
-            colors = len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0))
-            raise StudyError(
-                f"{file}: a mask must be gray, one value per label, got a color picture with {colors} "
-                f"colors; save its labels as gray values first"
-            )
-        pixels = pixels[:, :, 0]
-    return pixels
 
 
 def white(file: Path) -> np.ndarray:

@@ -19,13 +19,12 @@ from lib.data.preparation.conversion import (
     chains,
     fingerprint,
     first_of_chain,
-    mask_values,
     merged_masks,
     shrink,
     shrink_mask,
-    to_gray,
     white,
 )
+from lib.data.preparation.pictures import mask_values, to_gray
 
 Step = Callable[[int, int], None]  # told (done, of how many) while pictures are read
 

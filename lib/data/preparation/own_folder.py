@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,86 +11,12 @@ import numpy as np
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.data.cards import all_cards, root_note
-from lib.data.preparation.conversion import Item, mask_values, shrink, shrink_mask, to_gray, write_folder
-from lib.data.prepared_folder import read_table
+from lib.data.preparation.conversion import Item, merged_masks, shrink, shrink_mask, write_folder
+from lib.data.preparation.overview import Overview
+from lib.data.preparation.pairing import Pair, pairs_in
+from lib.data.preparation.pictures import Palette, mask_values, to_gray
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-TABLES = ("groups.csv", "index.csv")
-NAMES = ("id", "name", "file", "image", "source")  # columns of a table that may name the image
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A picture, its mask, and the group that it must share a fold with."""
-
-    name: str
-    image: Path
-    mask: Path
-    group: str  # "" where no table tells; then the image is its own group
-
-
-def pairs_in(folder: Path) -> list[Pair]:
-    """Pairs in `images/` and `masks/` under the same names, or side by side as `name` and `name_mask`.
-
-    Groups come from `index.csv` or `groups.csv` in the folder (a column `group`, and one that names the image);
-    without such a table every image is its own group.
-
-    Raises:
-        StudyError: no pairs, an image without mask or the reverse, or a table that leaves an image out.
-    """
-    if not folder.is_dir():
-        raise StudyError(
-            f"no folder {folder}; name one that holds images/ and masks/, or NAME.png beside NAME_mask.png"
-        )
-    apart = (folder / "images").is_dir() and (folder / "masks").is_dir()
-    if apart:
-        images, masks = _by_stem(folder / "images"), _by_stem(folder / "masks")
-        masks = {stem.removesuffix("_mask") if stem not in images else stem: file for stem, file in masks.items()}
-    else:
-        both = _by_stem(folder)
-        masks = {stem.removesuffix("_mask"): file for stem, file in both.items() if stem.endswith("_mask")}
-        images = {stem: file for stem, file in both.items() if not stem.endswith("_mask")}
-    if not images or not masks:
-        raise StudyError(
-            f"{folder} holds {len(images)} images and {len(masks)} masks; it must hold images/ and masks/ with the "
-            f"same names, or NAME.png beside NAME_mask.png ({', '.join(SUFFIXES)})"
-        )
-    for these, those, what in ((images, masks, "image"), (masks, images, "mask")):
-        lone = sorted(set(these) - set(those))
-        if lone:
-            other = "mask" if what == "image" else "image"
-            raise StudyError(f"{len(lone)} {what}s in {folder} have no {other}, the first is {these[lone[0]].name}")
-    groups = _groups(folder, sorted(images))
-    return [Pair(stem, images[stem], masks[stem], groups.get(stem, "")) for stem in sorted(images)]
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
-            if file.stem in found:
-                raise StudyError(f"{file} and {found[file.stem].name} have the same name but for the ending; keep one")
-            found[file.stem] = file
-    return found
-
-
-def _groups(folder: Path, stems: Sequence[str]) -> dict[str, str]:
-    """The group of every image, or nothing where no table tells."""
-    for table in TABLES:
-        file = folder / table
-        rows = read_table(file, ("group",) if table == "groups.csv" else ()) if file.is_file() else []
-        if rows and "group" in rows[0]:
-            break
-    else:
-        return {}
-    column = next((name for name in NAMES if name in rows[0]), None)
-    if column is None:
-        raise StudyError(f"{file} must name the image of each row in a column called {', '.join(NAMES[:-1])} or source")
-    named = {Path(row[column]).stem: row["group"] for row in rows} | {row[column]: row["group"] for row in rows}
-    without = [stem for stem in stems if not named.get(stem)]
-    if without:
-        raise StudyError(f"{file} gives no group for {len(without)} images, the first is {without[0]}")
-    return {stem: named[stem] for stem in stems}
+EDGES = 16  # how far from its ends a lossy or smoothed mask of 0 and 255 strays
 
 
 def foreground_values(pairs: Sequence[Pair], chosen: Sequence[int] | None) -> list[int]:
@@ -100,8 +25,10 @@ def foreground_values(pairs: Sequence[Pair], chosen: Sequence[int] | None) -> li
     Raises:
         StudyError: nothing was chosen and the masks hold more than one value besides 0, or a chosen value is in none.
     """
-    found = np.unique(np.concatenate([np.unique(mask_values(pair.mask)) for pair in pairs]))
-    text = ", ".join(f"{value:g}" for value in found[:12]) + (f" and {len(found) - 12} more" if len(found) > 12 else "")
+    palette: Palette = {}
+    of_file = {file: {int(v) for v in np.unique(mask_values(file, palette))} for pair in pairs for file in pair.masks}
+    found = sorted(set().union(*of_file.values()))
+    text = ", ".join(map(str, found[:12])) + (f" and {len(found) - 12} more" if len(found) > 12 else "")
     if chosen:
         absent = [value for value in chosen if value not in found]
         if absent:
@@ -109,13 +36,30 @@ def foreground_values(pairs: Sequence[Pair], chosen: Sequence[int] | None) -> li
         return list(chosen)
     besides = [value for value in found if value != 0]
     if len(besides) != 1:
-        hint = (
-            "they look like a photograph or a lossy JPEG; save masks as PNG"
-            if len(found) > 50
-            else (f"choose which count as foreground, for example --foreground {besides[0] if besides else 1:g}")
+        raise StudyError(
+            f"masks must be binary (0 and one other value), the values found are {text}; {_advice(of_file)}"
         )
-        raise StudyError(f"masks must be binary (0 and one other value), the values found are {text}; {hint}")
-    return [int(besides[0])]
+    return besides
+
+
+def _advice(of_file: Mapping[Path, set[int]]) -> str:
+    """What to do about masks that are not binary, by what their values look like."""
+    found = sorted(set().union(*of_file.values()))
+    if found == [0]:
+        return "no mask outlines anything: is this the right folder?"
+    if len(found) > 2 and all(value <= EDGES or value >= 255 - EDGES for value in found) and len(found) > 4:
+        return "they look like 0 and 255 saved with loss; save them again as PNG, cut at 127"
+    if len(found) > 50:
+        return (
+            "they look like a photograph, or like edges that were smoothed; save masks as PNG with one value per label"
+        )
+    if all(len(values) <= 2 for values in of_file.values()):
+        kinds = sorted({max(values) for values in of_file.values()} - {0})
+        return (
+            f"each mask is binary, but they differ: {', '.join(map(str, kinds))}. If all of these are foreground, "
+            f"give --foreground {','.join(map(str, kinds))}"
+        )
+    return "--foreground takes those that are foreground, with commas between (a rim that is to be ignored is none)"
 
 
 def add_own_folder(
@@ -155,14 +99,18 @@ def add_own_folder(
             f"{folder} lies where the prepared set {name!r} would go; move your folder out of {paths.data_root()}, or "
             "choose another name with --name"
         )
-    pairs = pairs_in(folder)
+    pairs, told = pairs_in(folder)
     chosen = foreground_values(pairs, foreground)
     grouped = bool(pairs[0].group)
     groups = {pair.group or pair.name for pair in pairs}
     if len(groups) < 3:
         raise StudyError(f"{len(groups)} groups are too few to divide into training, validation and test; 3 are needed")
     card = _card(name, title, len(pairs), len(groups), licence, modality, chosen, grouped)
-    count, _ = write_folder(_items(pairs, chosen, step), target, {"card.toml": card})
+    overview = Overview()
+    count, _ = write_folder(_items(pairs, chosen, step, overview), target, {"card.toml": card})
+    overview.save(target / "overview.png")
+    for line in told + overview.notes():
+        show(f"note: {line}")
     if not grouped:
         show(
             "warning: no groups were given, so every image is its own group. If several images show one patient, a "
@@ -171,20 +119,28 @@ def add_own_folder(
     if licence == "":
         show("note: no licence was given; reports will say 'not stated' (--licence)")
     show(f"{count} pairs in {len(groups)} groups, mask values {', '.join(map(str, chosen))} as foreground: {target}")
+    show(f"{overview.summary()}; look at {target / 'overview.png'}")
     show(f"the task {name!r} can be used now; the card is {target / 'card.toml'}")
     return target
 
 
-def _items(pairs: Sequence[Pair], chosen: Sequence[int], step: Callable[[int, int], None]) -> Iterator[Item]:
+def _items(
+    pairs: Sequence[Pair], chosen: Sequence[int], step: Callable[[int, int], None], overview: Overview
+) -> Iterator[Item]:
+    palette: Palette = {}
     for done, pair in enumerate(pairs):
         step(done, len(pairs))
-        picture, labels = to_gray(pair.image), mask_values(pair.mask)
-        if labels.shape != picture.size[::-1]:
-            raise StudyError(
-                f"{pair.image.name} is {picture.size[0]} x {picture.size[1]} and its mask {labels.shape[1]} x "
-                f"{labels.shape[0]} (width x height); they must agree"
-            )
-        yield Item(pair.name, pair.group or pair.name, "own", shrink(picture), shrink_mask(np.isin(labels, chosen)))
+        picture, masks = to_gray(pair.image), [np.isin(mask_values(file, palette), chosen) for file in pair.masks]
+        for file, mask in zip(pair.masks, masks, strict=True):
+            if mask.shape != picture.size[::-1]:
+                raise StudyError(
+                    f"{pair.image.name} is {picture.size[0]} x {picture.size[1]} and its mask {file.name} "
+                    f"{mask.shape[1]} x {mask.shape[0]} (width x height); they must agree"
+                )
+        whole = merged_masks(masks)
+        item = Item(pair.name, pair.group or pair.name, "own", shrink(picture), shrink_mask(whole))
+        overview.add(pair.image, item, whole)
+        yield item
 
 
 def _card(

@@ -13,7 +13,7 @@ from PIL import Image
 from lib.common.errors import StudyError
 from lib.data import cards
 from lib.data.cards import Card, all_cards, find_card
-from lib.data.preparation import conversion, dataset_recipes
+from lib.data.preparation import conversion, dataset_recipes, pictures
 from lib.data.preparation.checks import check_prepared
 from lib.data.preparation.prepare import prepare
 from lib.data.prepared_folder import INDEX_COLUMNS, Prepared, read_prepared, read_table
@@ -88,7 +88,7 @@ def test_ccp(set_up):
     mask = np.zeros((100, 60), np.uint8)
     mask[10:90, 20:40] = 1
     assert (data.masks[0] == mask).all()
-    whole = np.asarray(conversion.to_gray(next(originals.rglob("0001.jpg"))))
+    whole = np.asarray(pictures.to_gray(next(originals.rglob("0001.jpg"))))
     changed = np.argwhere(data.images[0] != whole)
     assert changed.min(axis=0).tolist() >= [9, 18]
     assert changed.max(axis=0).tolist() <= [25, 42]  # the upper 18 % of 80 rows, columns of the person
@@ -240,13 +240,13 @@ def test_fingerprints_ignore_size_and_brightness():
 def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path):
     deep = np.linspace(1000, 3000, 256).astype(np.uint16).reshape(16, 16)
     Image.fromarray(deep).save(tmp_path / "deep.tif")
-    shallow = np.asarray(conversion.to_gray(tmp_path / "deep.tif"))
+    shallow = np.asarray(pictures.to_gray(tmp_path / "deep.tif"))
     assert shallow.dtype == np.uint8
     assert (shallow.min(), shallow.max()) == (0, 255)
     assert (np.diff(shallow.ravel().astype(int)) >= 0).all()
     Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "nan.tif")
     with pytest.raises(StudyError, match=r"nan\.tif: holds values that are not finite"):
-        conversion.to_gray(tmp_path / "nan.tif")
+        pictures.to_gray(tmp_path / "nan.tif")
 
 
 def test_label_values_are_read_from_every_kind_of_file(tmp_path: Path):
@@ -259,11 +259,11 @@ def test_label_values_are_read_from_every_kind_of_file(tmp_path: Path):
     palette.save(tmp_path / "palette.png")
     Image.fromarray(np.repeat(labels[:, :, None], 3, 2)).save(tmp_path / "rgb.png")
     for name in ("gray", "palette", "rgb"):
-        assert (conversion.mask_values(tmp_path / f"{name}.png") == labels).all(), name
+        assert (pictures.mask_values(tmp_path / f"{name}.png") == labels).all(), name
     Image.fromarray(labels > 0).save(tmp_path / "bit.png")
-    assert (conversion.mask_values(tmp_path / "bit.png") == (labels > 0)).all()
+    assert (pictures.mask_values(tmp_path / "bit.png") == (labels > 0)).all()
     color = np.zeros((4, 5, 3), np.uint8)
     color[0, 0] = [255, 0, 0]
     Image.fromarray(color).save(tmp_path / "color.png")
     with pytest.raises(StudyError, match="one value per label, got a color picture with 2 colors"):
-        conversion.mask_values(tmp_path / "color.png")
+        pictures.mask_values(tmp_path / "color.png")

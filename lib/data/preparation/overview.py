@@ -1,0 +1,105 @@
+"""What was read of a user's folder, to look at: how much the masks cover, what is doubtful, and pairs with outlines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lib.data.preparation.conversion import Item
+from lib.data.preparation.pictures import own_range
+
+SHOWN, SIDE = 12, 160  # pairs in the picture, and pixels of each
+MOSTLY = 0.5  # of a picture: masks that cover more are unusual
+RANGES = 4  # times: spans of values that differ by more give one tissue very different grays
+
+
+class Overview:
+    """Gathers one pair after the other."""
+
+    def __init__(self) -> None:
+        self.covered: list[float] = []
+        self.at_border: list[float] = []
+        self.lost: list[str] = []
+        self.names: list[str] = []
+        self.spans: list[float] = []
+        self.tiles: list[np.ndarray] = []
+
+    def add(self, file: Path, item: Item, mask: np.ndarray) -> None:
+        """Look at a pair: its file, the pair as it was prepared, and its mask before it was reduced."""
+        self.names.append(item.source)
+        self.covered.append(float(item.mask.mean()))
+        rim = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+        self.at_border.append(float(rim.mean()))
+        if mask.any() and not item.mask.any():
+            self.lost.append(item.source)
+        span = own_range(file)
+        if span:
+            self.spans.append(span)
+        if len(self.tiles) < SHOWN:
+            self.tiles.append(_outlined(item))
+
+    def summary(self) -> str:
+        """How much the masks cover."""
+        return (
+            f"masks cover {np.mean(self.covered):.1%} of a picture on average, {min(self.covered):.1%} to "
+            f"{max(self.covered):.1%}"
+        )
+
+    def notes(self) -> list[str]:
+        """What is doubtful, a sentence each."""
+        found, covered = [], np.array(self.covered)
+        empty, full = int((covered == 0).sum()), int((covered == 1).sum())
+        if full:
+            found.append(f"{full} masks cover the whole picture: there is no background in them")
+        if empty:
+            found.append(f"{empty} masks outline nothing")
+        if (covered > MOSTLY).mean() > 0.5:
+            found.append("most masks cover most of the picture: is foreground what you take for it?")
+        border = zip(self.names, self.at_border, covered, strict=True)
+        inverted = [name for name, rim, share in border if rim > 0.9 and share > MOSTLY]
+        plain = sum(rim < 0.1 for rim in self.at_border)
+        if inverted and plain:
+            some = ", ".join(inverted[:3])
+            found.append(f"{len(inverted)} masks are foreground at the border and {plain} are not: inverted? ({some})")
+        if self.lost:
+            some = ", ".join(self.lost[:3])
+            found.append(f"{len(self.lost)} masks lost their foreground in the reduction to 256 pixels ({some})")
+        if self.spans and max(self.spans) > RANGES * min(self.spans):
+            times = max(self.spans) / min(self.spans)
+            found.append(
+                f"pictures of more than 8 bits are scaled by their own range, and these differ {times:.0f} times: the "
+                "same tissue gets different grays. Save them as 8 bits under one window"
+            )
+        return found
+
+    def save(self, file: Path) -> None:
+        """Write the first pairs, mask outlined, as one picture."""
+        from PIL import Image
+
+        across = min(4, len(self.tiles))
+        blank = [np.zeros_like(self.tiles[0])] * (-len(self.tiles) % across)
+        tiles = self.tiles + blank
+        lines = [np.concatenate(tiles[first : first + across], 1) for first in range(0, len(tiles), across)]
+        Image.fromarray(np.concatenate(lines)).save(file)
+
+
+def _outlined(item: Item) -> np.ndarray:
+    """A pair as uint8 (SIDE, SIDE, 3): the picture, with the pixels at the edge of the mask in red."""
+    from PIL import Image
+
+    def square(values: np.ndarray, way: Image.Resampling) -> np.ndarray:
+        picture = Image.fromarray(values)
+        picture.thumbnail((SIDE, SIDE), way)
+        canvas = Image.new("L", (SIDE, SIDE))
+        canvas.paste(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))
+        return np.asarray(canvas)
+
+    gray = square(item.image, Image.Resampling.BILINEAR)
+    mask = square(item.mask.astype(np.uint8) * 255, Image.Resampling.NEAREST) > 0
+    inside = mask.copy()
+    for axis, by in ((0, 1), (0, -1), (1, 1), (1, -1)):
+        inside &= np.roll(mask, by, axis)
+    tile = np.stack([gray] * 3, axis=-1)
+    tile[mask & ~inside] = (230, 40, 40)
+    return tile

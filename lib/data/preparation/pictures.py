@@ -1,0 +1,137 @@
+"""Picture files as a viewer shows them: gray images and the label values of masks, or a refusal that names the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lib.common.errors import StudyError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a TIFF tag, and its value where large numbers are dark
+MODELS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # besides "I..." and "F"
+Palette = dict[int, tuple[int, ...]]  # color by label
+
+
+def open_picture(file: Path) -> Image:
+    """Decode a picture file wholly, upright as its orientation tag says.
+
+    Raises:
+        StudyError: it cannot be decoded, holds several pages, or has a color model that is not known here.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(file) as picture:
+            pages = getattr(picture, "n_frames", 1)
+            if pages > 1:
+                raise StudyError(f"{file}: holds {pages} pages; save each of them as a picture of its own")
+            picture.load()
+            inverted = picture.format == "TIFF" and picture.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO  # type: ignore[attr-defined]
+            upright = ImageOps.exif_transpose(picture)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise StudyError(f"{file}: not a readable picture ({error})") from error
+    if upright.mode.startswith("I;16") and inverted:  # Pillow turns 1 and 8 bits, and leaves 16 as they are
+        upright = Image.fromarray((np.iinfo(np.uint16).max - np.asarray(upright)).astype(np.uint16))
+    if upright.mode not in MODELS and not upright.mode.startswith(("I", "F")):
+        raise StudyError(f"{file}: has the color model {upright.mode}; save it as gray or RGB")
+    if upright.mode == "P" and "transparency" in upright.info:
+        upright = upright.convert("RGBA")
+    return upright
+
+
+def to_gray(file: Path) -> Image:
+    """An 8-bit gray picture (ITU-R 601 luma for color).
+
+    More than 8 bits are scaled from the picture's own range to 0..255: what such files hold (12 bits in 16, say) is
+    not written in them.
+
+    Raises:
+        StudyError: the picture cannot be decoded, has transparent parts, or holds non-finite values.
+    """
+    from PIL import Image
+
+    picture = open_picture(file)
+    if picture.mode.startswith(("I", "F")):
+        values = np.asarray(picture).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise StudyError(f"{file}: holds values that are not finite; only finite gray values can be scaled")
+        span = np.ptp(values)
+        scaled = (values - values.min()) / (span if span > 0 else 1) * 255
+        return Image.fromarray(np.round(scaled).astype(np.uint8))
+    if picture.mode in ("LA", "PA", "RGBA") and np.ptp(np.asarray(picture.getchannel("A"))):
+        raise StudyError(
+            f"{file}: has transparent parts, which look different on every background; save it without them"
+        )
+    return picture.convert("L")
+
+
+def own_range(file: Path) -> float | None:
+    """The span of values of a picture of more than 8 bits, which `to_gray` makes the span of gray; None for others."""
+    picture = open_picture(file)
+    return float(np.ptp(np.asarray(picture).astype(np.float64))) if picture.mode.startswith(("I", "F")) else None
+
+
+def mask_values(file: Path, palette: Palette | None = None) -> np.ndarray:
+    """The label values of a mask file, (h, w).
+
+    Gray values as they are, 1-bit as 0 and 1, equal color channels as one, entries of a palette by number. Where the
+    picture is of one color and its transparency is not, the transparency is the mask.
+
+    Args:
+        palette: color by label of the masks of a set that were read before; this one's are added, and a palette of
+            grays counts as the grays that it shows.
+
+    Raises:
+        StudyError: the channels differ, so that a color stands for a label; values that are no whole numbers; or a
+            palette that gives a label another color than in the masks before.
+    """
+    picture = open_picture(file)
+    if picture.mode == "1":
+        return np.asarray(picture).astype(np.uint8)
+    if picture.mode == "P":
+        return np.asarray(picture) if palette is None else _of_palette(picture, palette, file)
+    pixels = np.asarray(picture.convert("RGBA") if picture.mode in ("PA", "CMYK", "YCbCr") else picture)
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        color, alpha = pixels[:, :, :-1], pixels[:, :, -1]
+        if alpha.min() != alpha.max():
+            if (color[alpha > 0] != color[alpha > 0][:1]).any():
+                raise StudyError(
+                    f"{file}: a mask must be gray or transparent, this one is both; save one value per label"
+                )
+            return alpha
+        pixels = color
+    if pixels.ndim == 3:
+        if (pixels != pixels[:, :, :1]).any():
+            colors = len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0))
+            raise StudyError(
+                f"{file}: a mask must be gray, one value per label, got a color picture with {colors} "
+                f"colors; save its labels as gray values first"
+            )
+        pixels = pixels[:, :, 0]
+    if pixels.dtype.kind == "f" and (pixels != np.round(pixels)).any():
+        odd = pixels[pixels != np.round(pixels)].flat[0]
+        raise StudyError(
+            f"{file}: mask values must be whole numbers, one per label, got {odd:.6g}; save them as 0 and 255"
+        )
+    return pixels
+
+
+def _of_palette(picture: Image, palette: Palette, file: Path) -> np.ndarray:
+    numbers = np.asarray(picture)
+    entries = np.asarray(picture.getpalette() or [], np.int64).reshape(-1, 3)
+    used = [int(number) for number in np.unique(numbers)]
+    if all(number < len(entries) and np.ptp(entries[number]) == 0 for number in used):
+        return entries[numbers, 0].astype(np.uint8)
+    for number in used:
+        color = tuple(entries[number].tolist()) if number < len(entries) else ()
+        if palette.setdefault(number, color) != color:
+            raise StudyError(
+                f"{file}: label {number} has the color {color} here and {palette[number]} in masks before it: the "
+                "palettes of the set differ; save labels as gray values"
+            )
+    return numbers
