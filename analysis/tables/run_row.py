@@ -19,7 +19,7 @@ OUTCOMES = ["steps", "seconds", "trainable", "parameters", "status", "reason"]
 OUTCOMES += ["val_dice", "dice", "hd95", "misses", "empty", "images", "peak_mb", "device", "data"]
 RECONSTRUCTION = ["psnr", "ssim", "nmse", "artifacts"]
 OUTCOMES += [*RECONSTRUCTION, "zero_filled_psnr", "start_psnr", "source_before", "source_after"]
-OUTCOMES += ["val_psnr", "score", "val_score"]
+OUTCOMES += ["val_psnr", "score", "val_score", "groups_known"]
 EVALUATION = ["step", "train_loss", "val_dice", "val_loss", "val_psnr", "train_psnr", "val_score"]
 
 
@@ -46,6 +46,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "task": label,
         "title": title,
         "modality": task.modality,
+        "groups_known": task.groups_known,
         "kind": task.kind,
         "goal": task.goal,
         "strategy": spec.strategy,

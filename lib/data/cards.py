@@ -19,10 +19,17 @@ GOALS = ("segmentation", "reconstruction", "measured")
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """How a dataset may be divided: the number of folds, and what a group is, in words."""
+    """How a dataset may be divided: the number of folds, and what a group is, in words.
+
+    `people` names those whose images they are: sets that share people say the same, and a group of that name then has
+    the same fold in all of them. `groups_known` is false where nobody knows which images show one person, so that the
+    split is by image.
+    """
 
     folds: int
     rule: str
+    people: str = ""
+    groups_known: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,9 +180,9 @@ def _typed(value: object, hint: typing.Any, where: str) -> object:
             raise StudyError(f"{where} must be a table, got {value!r}")
         return _strict(typing.cast(type, hint), value, where)
     if type(value) is not hint:  # not isinstance: true is no number here
-        kind = {str: "a text", int: "a whole number"}[hint]
+        kind = {str: "a text", int: "a whole number", bool: "true or false"}[hint]
         raise StudyError(f"{where} must be {kind}, got {value!r}")
-    if isinstance(value, int) and value < 0:
+    if isinstance(value, int) and not isinstance(value, bool) and value < 0:
         raise StudyError(f"{where} must not be negative, got {value}")
     return value
 

@@ -17,7 +17,7 @@ from lib.common.device import device_name, peak_memory_mb, pick_device
 from lib.common.errors import StudyError
 from lib.common.provenance import stamp
 from lib.data.tasks.images import Data, load_task
-from lib.data.tasks.splits import Split, split
+from lib.data.tasks.splits import Split
 from lib.data.tasks.task import SCORE
 from lib.networks.stages import Staged
 from lib.runs.listing import check_current
@@ -30,6 +30,7 @@ from lib.strategies.partial_layers import hold_channels
 from lib.strategies.strategy import STRATEGIES, trainable
 from lib.training.objective import Objective
 from lib.training.optimizer import checkpoint_steps, learning_rate, optimizer_tensors, restore_optimizer
+from lib.training.people import check_apart, split_of
 from lib.training.reconstruction import Reconstruction
 from lib.training.segmentation import Segmentation
 
@@ -80,10 +81,8 @@ class _Training:
     def __init__(self, run: Run, device: torch.device, report: Report, save_every: float) -> None:
         self.run, self.spec, self.device, self.report, self.save_every = run, run.spec, device, report, save_every
         self.data: Data = load_task(self.spec.task, self.spec.size)
-        self.split: Split = split(
-            self.spec.task, self.data.groups, fold=self.spec.fold, volume=self.spec.volume, seed=self.spec.seed,
-            folds=self.data.folds,
-        )  # fmt: skip
+        self.split: Split = split_of(self.spec, self.data)
+        check_apart(self.spec, self.data, self.split)
         self.objective = OBJECTIVES[self.spec.goal](self.spec, self.data, self.split, device)
         self.files: Files = {"spec.json": file_entry(spec_text(self.spec).encode())}
         self.source = None if self.spec.source is None else Run(run_dir(self.spec.source)).start_digest()

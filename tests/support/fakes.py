@@ -85,7 +85,8 @@ def row(task: str, strategy: str, seed: int, dice: float | None, **changes: Any)
         "norm": "group", "steps": 400, "seconds": 40.0, "trainable": 1_900_000, "parameters": 1_900_000,
         "status": "done" if dice is not None else "diverged", "reason": "", "val_dice": dice, "dice": dice,
         "hd95": 5.0, "misses": 0, "empty": 0, "images": 80, "peak_mb": 100.0, "device": "cpu", "data": "",
-        "goal": "segmentation", "model": "unet", "arithmetic": "float32", "score": dice, "val_score": dice,
+        "goal": "segmentation", "model": "unet", "arithmetic": "float32", "groups_known": True,
+        "score": dice, "val_score": dice,
     }  # fmt: skip
     values |= changes
     identity = [values[key] for key in ("task", "arm", "source", "volume_label", "seed", "fold", "lr")]

@@ -76,16 +76,22 @@ def evaluate(
         table = _of_goal(frame if test.shared_source else own, test.goal)
         shown = {"notebook": claim.notebook, "figure": claim.figure, "test": f"{test.run.__module__}.{claim.test}"}
         judged = test.run(claim, table, _of_goal(evaluations, test.goal), by_id)
-        rows += [row | {"note": _and_devices(row, table)} | shown for row in judged]
+        rows += [row | {"note": _and_limits(row, table)} | shown for row in judged]
     return rows
 
 
-def _and_devices(row: Mapping[str, Any], table: pd.DataFrame) -> str:
-    """The note of a row, which says so where the runs of its task were not all computed alike."""
-    kinds = computed_on(table if row["task"] == "all" else table[table.task == row["task"]])
-    if row["verdict"] == "not tested" or len(kinds) < 2:
+def _and_limits(row: Mapping[str, Any], table: pd.DataFrame) -> str:
+    """The note of a row, which says so where its runs were not all computed alike, or its groups are not known."""
+    if row["verdict"] == "not tested":
         return row["note"]
-    return sentences(row["note"], f"these runs were not computed alike: {', '.join(kinds)}")
+    own = table if row["task"] == "all" else table[table.task == row["task"]]
+    kinds, parts = computed_on(own), [row["note"]]
+    if len(kinds) > 1:
+        parts.append(f"these runs were not computed alike: {', '.join(kinds)}")
+    unknown = sorted(set(own.task[own.groups_known == False]))  # noqa: E712
+    if unknown:
+        parts.append(f"groups are not known in {', '.join(unknown)}: that split is by image, and may be optimistic")
+    return sentences(*parts)
 
 
 def _of_goal(frame: pd.DataFrame, goal: str | None) -> pd.DataFrame:

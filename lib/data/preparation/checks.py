@@ -14,7 +14,7 @@ from lib.common import paths
 from lib.common.errors import StudyError
 from lib.data.cards import Card, Part, root_note
 from lib.data.prepared_folder import INDEX_COLUMNS, is_binary, read_gray, read_table, require_folder
-from lib.data.tasks.folds import assign_folds
+from lib.data.tasks.folds import assign_folds, shared_folds
 from lib.data.tasks.scans import scan_files
 from lib.imaging.kspace import read_kspace
 from lib.imaging.volumes import read_volume, square_slices
@@ -214,7 +214,12 @@ def _leaks(card: Card, rows: list[dict[str, str]], hashes: dict[str, str]) -> li
     """No group, source picture or image lies in two folds of the card's split."""
     groups = [row["group"] for row in rows]
     try:
-        fold = assign_folds(groups, card.split.folds, card.name)
+        people = card.split.people
+        fold = (
+            shared_folds(groups, card.split.folds, people)
+            if people
+            else assign_folds(groups, card.split.folds, card.name)
+        )
     except StudyError as error:
         return [Finding("error", str(error))]
     findings = []
@@ -235,7 +240,9 @@ def _leaks(card: Card, rows: list[dict[str, str]], hashes: dict[str, str]) -> li
         pairs = [" and ".join(list(ids.values())[:2]) for ids in held.values() if len(ids) > 1]
         if pairs:
             findings.append(Finding("error", f"{what} is in two groups, and may cross a split: {_some(pairs)}"))
-    if not findings:
+    if not card.split.groups_known:
+        findings.append(Finding("note", "groups are not known: the split is by image, and may be optimistic"))
+    if not any(finding.level == "error" for finding in findings):
         sizes = np.bincount(fold, minlength=card.split.folds)
         text = f"{card.split.folds} folds of {_span(sizes.tolist())} images, no group in two of them"
         findings.append(Finding("ok", f"{text} (a group: {card.split.rule})"))

@@ -162,7 +162,10 @@ def _card(
         f"Foreground is mask value {', '.join(map(str, chosen))}.",
     }  # fmt: skip
     text = "".join(f"{key} = {_quoted(value)}\n" for key, value in lines.items())
-    return f"{text}pairs = {pairs}\ngroups = {groups}\n\n[split]\nfolds = {min(5, groups)}\nrule = {_quoted(rule)}\n"
+    return (
+        f"{text}pairs = {pairs}\ngroups = {groups}\n\n[split]\nfolds = {min(5, groups)}\nrule = {_quoted(rule)}\n"
+        + ("" if grouped else "groups_known = false\n")
+    )
 
 
 def _quoted(text: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.common.errors import StudyError
-from lib.data.tasks.folds import assign_folds
+from lib.data.tasks.folds import assign_folds, shared_folds
 from lib.data.tasks.task import get_task
 
 
@@ -37,7 +37,11 @@ def split(
     task = get_task(name)
     if not 0 <= fold < task.folds:
         raise StudyError(f"fold must be between 0 and {task.folds - 1} for task {name!r}, got {fold}")
-    where = assign_folds(groups, task.folds, task.people or name) if folds is None else folds
+    where = folds
+    if where is None and task.people and task.kind == "real":
+        where = shared_folds(groups, task.folds, task.people)
+    elif where is None:
+        where = assign_folds(groups, task.folds, task.people or name)
     test, val = (np.flatnonzero(where == each) for each in (fold, (fold + 1) % task.folds))
     train = np.flatnonzero((where != fold) & (where != (fold + 1) % task.folds))
     if not (len(test) and len(val) and len(train)):

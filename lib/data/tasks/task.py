@@ -29,7 +29,8 @@ class Task:
         anatomy, contrast, direction: what a reconstruction task shows, and how it is sliced.
         goal: `segmentation`, or `reconstruction` of slices of 3-D volumes, whose groups are subjects.
         people: whose images these are; tasks of the same people have the same folds, so that a subject who is a test
-            subject of one is never a training subject of another. Default: the task's own name.
+            subject of one is never a training subject of another. Default: nobody else's.
+        groups_known: whether it is known which images show one person.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Task:
     variant: bool = False
     goal: str = "segmentation"
     people: str = ""
+    groups_known: bool = True
     anatomy: str = ""
     contrast: str = ""
     direction: str = ""
@@ -70,7 +72,15 @@ def get_task(name: str) -> Task:
 def _carded_tasks(theirs: tuple[tuple[str, int], ...]) -> dict[str, Task]:
     """Tasks of the real sets' cards; read again when a card of the user's own comes, goes or changes."""
     outlined = {
-        card.name: Task(card.name, card.title, card.kind, card.modality, card.split.folds)
+        card.name: Task(
+            card.name,
+            card.title,
+            card.kind,
+            card.modality,
+            card.split.folds,
+            people=card.split.people,
+            groups_known=card.split.groups_known,
+        )
         for card in all_cards().values()
         if card.kind == "real" and card.goal == "segmentation"
     }

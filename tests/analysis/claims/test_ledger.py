@@ -37,6 +37,10 @@ def test_runs_that_were_not_computed_alike_are_told():
     (result,) = judge("K1", table)
     assert "These runs were not computed alike: float32 on cpu, float32 on cuda" in result["note"]
     table = speed_table(tasks=("busi", "usgra"))
+    table["groups_known"] = table.task != "busi"
+    notes = {row["task"]: row["note"] for row in judge("K1", table)}
+    assert "Groups are not known in busi: that split is by image, and may be optimistic" in notes["busi"]
+    assert "optimistic" not in notes["usgra"]
     table.loc[table.task == "usgra", "arithmetic"] = "bfloat16"
     assert not any("computed alike" in row["note"] for row in judge("K1", table)), "each task by itself"
 

@@ -43,7 +43,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
         sources = [spec(seed=seed, fold=seed, volume=None, steps=4) for seed in range(3)]
         specs = [spec(seed=seed, fold=seed) for seed in range(3)]
         tuned = [(0, 0), (1, 1), (2, 2), (1, 0)]
-        specs += [spec(seed=s, fold=s, strategy="full_finetuning", source=sources[start]) for s, start in tuned]
+        specs += [spec(seed=s, fold=n, strategy="full_finetuning", source=sources[n]) for s, n in tuned]
         for each in sources:
             train(each)
         trained = [train(each) for each in specs]

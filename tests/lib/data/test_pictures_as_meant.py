@@ -8,14 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image, ImageOps
 from prepared_sets import call
 
+from analysis.tables import run_table
 from lib.common.errors import StudyError
 from lib.data.cards import find_card
 from lib.data.preparation.pairing import pairs_in
 from lib.data.preparation.pictures import mask_values, open_picture, to_gray
 from lib.data.prepared_folder import read_prepared
+from lib.data.tasks.images import load_task
+from lib.data.tasks.splits import split
+from lib.training.loop import train
 
 SIDE = 40
 DISK = np.add.outer((np.arange(SIDE) - 15) ** 2, (np.arange(SIDE) - 25) ** 2) < 60
@@ -292,3 +297,53 @@ def test_pillow_agrees_on_what_is_upright(tmp_path: Path):
     assert (np.asarray(open_picture(tmp_path / "a.png")) == upright).all()
     assert (np.asarray(to_gray(tmp_path / "a.png")) == upright).all()
     assert (mask_values(tmp_path / "a.png") == upright).all()
+
+
+def my_set(root: Path, name: str, known: bool = True) -> None:
+    """A set of thirty pictures of ten people; the people of every set have the same names."""
+    folder = root / name
+    for kind, save in (("images", plain_image), ("masks", plain_mask)):
+        (folder / kind).mkdir(parents=True)
+        for number in range(30):
+            save(folder / kind / f"{number}.png", number)
+    if known:
+        (folder / "groups.csv").write_text("name,group\n" + "".join(f"{n},P{n % 10:02d}\n" for n in range(30)))
+    assert call("card", folder) == 0
+
+
+def test_people_of_a_test_are_not_in_the_training_of_the_source(tmp_path: Path, study_home: Path):
+    for name in ("my_t1", "my_t2"):
+        my_set(tmp_path, name)
+    source = tiny.spec(task="my_t1")
+    with pytest.raises(StudyError, match=r"test groups of 'my_t2' have the names of groups .* in 'my_t1' \(P0"):
+        train(tiny.spec(task="my_t2", strategy="full_finetuning", source=source))
+    for name in ("my_t1", "my_t2"):
+        card = study_home / "data" / name / "card.toml"
+        card.write_text(card.read_text().replace("[split]\n", '[split]\npeople = "clinic"\n'))
+    folds = {}
+    for name in ("my_t1", "my_t2"):
+        data = load_task(name, 16)
+        held = split(name, data.groups, fold=1, volume=None, seed=0)
+        folds[name] = {data.groups[index] for index in held.test}
+    assert folds["my_t1"] == folds["my_t2"] != set()
+    with pytest.raises(StudyError, match="fold must be that of the source"):
+        tiny.spec(task="my_t2", strategy="full_finetuning", source=tiny.spec(task="my_t1", fold=2), fold=1)
+    source = tiny.spec(task="my_t1", fold=1)
+    run = train(tiny.spec(task="my_t2", strategy="full_finetuning", source=source, fold=1))
+    assert run.result is not None
+    assert run.result["status"] == "done"
+
+
+def test_a_source_of_another_fold_of_the_same_set_is_a_leak(tmp_path: Path):
+    my_set(tmp_path, "my_t1")
+    with pytest.raises(StudyError, match="have the names of groups that the source was trained on in 'my_t1'"):
+        train(tiny.spec(task="my_t1", strategy="full_finetuning", source=tiny.spec(task="my_t1", fold=1)))
+
+
+def test_a_set_without_groups_says_so_wherever_it_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    my_set(tmp_path, "my_t1", known=False)
+    assert not find_card("my_t1").split.groups_known
+    capsys.readouterr()
+    assert call("check", "my_t1") == 0
+    assert "groups are not known: the split is by image, and may be optimistic" in capsys.readouterr().out
+    assert run_table([train(tiny.spec(task="my_t1"))]).groups_known.tolist() == [False]
