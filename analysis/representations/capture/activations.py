@@ -25,8 +25,10 @@ def check_layers(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
     """The layers asked for (None: the children of the model, which are the stages of a U-Net), in that order.
 
     Raises:
-        StudyError: a name is unknown, or given twice, or there is none.
+        StudyError: a name is unknown, or given twice, or there is none; or the network was traced.
     """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise StudyError("a traced or scripted network shows nothing of its inside; give the network it was made from")
     known = dict(model.named_modules())
     if isinstance(layers, str):
         raise StudyError(f"layers must be a list of names, got the text {layers!r}; write [{layers!r}]")

@@ -128,8 +128,11 @@ class Representations:
         )
 
 
-def from_features(features: dict[str, Tensor], *, run: str = "", step: int = 0) -> Representations:
+def from_features(features: dict[str, Tensor], *, run: str = "", step: int = 0, probe: str = "") -> Representations:
     """Representations from matrices (n, p) by layer, such as `activations.capture` returns.
+
+    Args:
+        probe: a name for the samples, such as `probe_digest` gives; what has another is not compared or joined.
 
     Raises:
         StudyError: no matrices with samples in them, or they differ in their number of samples.
@@ -143,7 +146,8 @@ def from_features(features: dict[str, Tensor], *, run: str = "", step: int = 0) 
     if len(set(rows.values())) != 1:
         raise StudyError(f"all representations must have the same samples, got {rows}")
     labels = tuple(Label(run, step, name) for name in features)
-    return Representations(labels, tuple(features.values()), about=f"features of {min(rows.values())} samples")
+    about = f"features of {min(rows.values())} samples"
+    return Representations(labels, tuple(features.values()), about=about, probe=probe)
 
 
 def join(parts: Sequence[Representations]) -> Representations:

@@ -273,3 +273,11 @@ def test_images_come_in_the_type_of_the_network_or_are_refused(model: nn.Module)
             capture(model, STAGES, wrong)
     with pytest.raises(StudyError, match=r"the network does not take images of shape \(5, 3, 8, 8\)"):
         capture(model, STAGES, images().repeat(1, 3, 1, 1))
+
+
+def test_a_traced_network_is_refused(model: nn.Module) -> None:
+    class Traced(torch.jit.ScriptModule):
+        pass
+
+    with pytest.raises(StudyError, match="a traced or scripted network shows nothing of its inside"):
+        capture(Traced(), None, images())

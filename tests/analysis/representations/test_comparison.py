@@ -358,6 +358,15 @@ def test_a_map_is_kept_by_its_content(tmp_path, monkeypatch) -> None:
         compare(a, measure="svcca", cache=tmp_path / "maps")
 
 
+def test_features_of_other_samples_are_not_compared() -> None:
+    a, b = from_features(features(0), probe="patients 1 to 90"), from_features(features(1), probe="patients 91 to 180")
+    with pytest.raises(StudyError, match="both sides must share a probe"):
+        compare(a, b)
+    with pytest.raises(StudyError, match="can be joined when they share a probe"):
+        join([a, b])
+    assert len(join([a, a]).labels) == 2 * len(a.labels)
+
+
 def test_what_cannot_be_done_is_said() -> None:
     model = build(width=2, depth=1, norm="batch", seed=0)
     flat = represent_model(model, LAYERS, Probe(images(), Reduction("flatten")))
