@@ -83,6 +83,7 @@ def test_a_simulated_set_has_no_folder():
     [
         (None, r"masks/0002\.png is listed in the index but missing; data root"),
         (np.zeros((8, 9), np.uint8), r"image 0002 is \(8, 10\) and its mask \(8, 9\)"),
+        (np.zeros((10, 8), np.uint8), r"image 0002 is \(8, 10\) and its mask \(10, 8\)"),
         (np.full((8, 10), 7, np.uint8), r"0002\.png: a mask must hold 0 and one of 1 or 255, got the values \[7\]"),
         (np.zeros((8, 10, 3), np.uint8), r"0002\.png: must be 8-bit gray \(mode L\), got mode RGB"),
     ],
