@@ -23,7 +23,7 @@ import torch
 
 from lib.common import paths
 from lib.common.errors import StudyError
-from lib.data.tasks.images import Data, load_task
+from lib.data.tasks.images import Data, load_task, standardize
 from lib.data.tasks.splits import split
 from lib.runs import tensor_files
 from lib.runs.run import Run, open_run, run_dir, start_model
@@ -523,6 +523,21 @@ def test_arithmetic_is_part_of_what_is_trained_and_not_of_the_machine() -> None:
     assert all(torch.allclose(value, rounded.weights()[name], atol=0.2) for name, value in last.items())
     with pytest.raises(StudyError, match="unknown arithmetic 'bf16'; did you mean 'bfloat16'"):
         tiny.spec(arithmetic="bf16")
+
+
+def test_statistics_are_calibrated_on_training_images_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(loop, "calibrate", lambda model, batches, output: seen.append(torch.cat(list(batches))))
+    run = train(SPECS["calibrated"]())
+    data = load_task("blobs", run.spec.size)
+    held = split("blobs", data.groups, fold=run.spec.fold, volume=run.spec.volume, seed=run.spec.seed)
+    torch.testing.assert_close(seen[0], standardize(data.images[held.train]))
+
+
+def test_the_training_loss_is_that_since_the_evaluation_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segmentation, "segmentation_loss", lambda output, truth: output.sum() * 0 + 1)
+    losses = [row["train_loss"] for row in train(tiny.spec()).metrics()]
+    assert losses == [None, 1, 1, 1, 1]
 
 
 # ---- patience -----------------------------------------------------------------------------------------------------
