@@ -104,7 +104,8 @@ def train_suite(
             steps |= {run_id(spec): spec.steps for spec in others}
     if not steps:
         return []
-    _check_data(first)
+    for note in _check_data(first):
+        show(f"note: {note}")
     progress = Progress(steps, show)
     options: dict[str, Any] = {"workers": workers} if engine == "local" else {}
     failures: list[str] = []
@@ -127,9 +128,16 @@ def train_suite(
     return failures
 
 
-def _check_data(specs: Iterable[RunSpec]) -> None:
-    """Are the real sets of these runs at hand, and large enough? Otherwise every run would fail for itself."""
+def _check_data(specs: Iterable[RunSpec]) -> list[str]:
+    """Are the real sets of these runs at hand, and large enough? Otherwise every run would fail for itself.
+
+    Returns:
+        What there is to say of the sets at the sizes of these runs.
+    """
+    notes: dict[str, None] = {}
     for spec in specs:
         if get_task(spec.task).kind == "real":
             data = load_task(spec.task, spec.size)
             split(spec.task, data.groups, fold=spec.fold, volume=spec.volume, seed=spec.seed, folds=data.folds)
+            notes |= dict.fromkeys(data.notes)
+    return list(notes)

@@ -13,6 +13,7 @@ import numpy as np
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.data.cards import Card, Part, root_note
+from lib.data.preparation.near_duplicates import alike, reduced
 from lib.data.prepared_folder import INDEX_COLUMNS, is_binary, read_gray, read_table, require_folder
 from lib.data.tasks.folds import assign_folds, shared_folds
 from lib.data.tasks.scans import scan_files
@@ -46,10 +47,11 @@ def check_prepared(card: Card) -> list[Finding]:
         return [Finding("error", str(error))]
     findings = _index(rows) + _files(rows, folder)
     hashes: dict[str, str] = {}
-    findings += _pictures(rows, folder, hashes)
+    small: dict[str, np.ndarray] = {}
+    findings += _pictures(rows, folder, hashes, small)
     findings += _checksums(folder, card.folder)
     findings += _counts(card, rows)
-    findings += _leaks(card, rows, hashes)
+    findings += _leaks(card, rows, hashes) + _near_duplicates(rows, hashes, small)
     return findings
 
 
@@ -109,10 +111,12 @@ def _files(rows: list[dict[str, str]], folder: Path) -> list[Finding]:
     return findings
 
 
-def _pictures(rows: list[dict[str, str]], folder: Path, hashes: dict[str, str]) -> list[Finding]:
+def _pictures(
+    rows: list[dict[str, str]], folder: Path, hashes: dict[str, str], small: dict[str, np.ndarray]
+) -> list[Finding]:
     """Both pictures of a pair are 8-bit gray, agree in size with each other and the index, and the mask is binary.
 
-    Fills `hashes` with a hash of each image's pixels, by id.
+    Fills `hashes` with a hash of each image's pixels and `small` with the image as near-duplicates are found, by id.
     """
     faults: list[str] = []
     empty: list[str] = []
@@ -127,6 +131,7 @@ def _pictures(rows: list[dict[str, str]], folder: Path, hashes: dict[str, str]) 
             faults.append(str(error))
             continue
         hashes[name] = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+        small[name] = reduced(image)
         if image.shape != mask.shape:
             faults.append(f"image {name} is {_size(image)} and its mask {_size(mask)} (width x height)")
         if _size(image) != f"{row['width']} x {row['height']}":
@@ -247,6 +252,18 @@ def _leaks(card: Card, rows: list[dict[str, str]], hashes: dict[str, str]) -> li
         text = f"{card.split.folds} folds of {_span(sizes.tolist())} images, no group in two of them"
         findings.append(Finding("ok", f"{text} (a group: {card.split.rule})"))
     return findings
+
+
+def _near_duplicates(rows: list[dict[str, str]], hashes: dict[str, str], small: dict[str, np.ndarray]) -> list[Finding]:
+    """Images of two groups that are nearly, and not exactly, the same."""
+    names = [row["id"] for row in rows if row["id"] in small]
+    group = {row["id"]: row["group"] for row in rows}
+    found = [(names[a], names[b]) for a, b in alike([small[n] for n in names], [group[n] for n in names])]
+    near = [f"{a} and {b}" for a, b in found if hashes[a] != hashes[b]]
+    if not near:
+        return []
+    text = f"{len(near)} pairs of images of different groups are nearly the same, and may cross a split: {_some(near)}"
+    return [Finding("warning", text)]
 
 
 def _span(sizes: list[int]) -> str:

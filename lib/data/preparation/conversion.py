@@ -1,4 +1,4 @@
-"""Steps that every preparation shares: reduction, merging of masks, near-duplicates, writing."""
+"""Steps that every preparation shares: reduction, merging of masks, writing."""
 
 from __future__ import annotations
 
@@ -74,39 +74,6 @@ def _reduced(size: tuple[int, int]) -> tuple[tuple[int, int], float]:
 def merged_masks(masks: Sequence[np.ndarray]) -> np.ndarray:
     """The union of several bool masks of one image."""
     return np.logical_or.reduce(masks)
-
-
-def fingerprint(picture: Image) -> np.ndarray:
-    """256 bits, bool (256,), that near-duplicates nearly share: does brightness rise from left to right?
-
-    The picture is reduced to 17 x 16 gray values; a bit compares two neighbors of a row (a difference hash).
-    """
-    from PIL import Image
-
-    small = np.asarray(picture.resize((17, 16), Image.Resampling.BILINEAR))
-    return (small[:, 1:] > small[:, :-1]).ravel()
-
-
-def chains(prints: Sequence[np.ndarray], distance: int) -> np.ndarray:
-    """The cluster of each fingerprint, int (n,): two that differ in at most `distance` bits are in one, and so on.
-
-    Clusters are numbered in the order of their first members.
-    """
-    from scipy.sparse.csgraph import connected_components
-
-    if not len(prints):
-        return np.zeros(0, dtype=np.int64)
-    bits = np.stack(prints).astype(np.float32)
-    differing = bits.shape[1] - bits @ bits.T - (1 - bits) @ (1 - bits).T
-    labels = connected_components(differing <= distance, directed=False)[1]
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse]
-
-
-def first_of_chain(prints: Sequence[np.ndarray], distance: int) -> list[int]:
-    """The positions that remain when near-duplicates are reduced to the first of each cluster."""
-    labels = chains(prints, distance)
-    return sorted(np.unique(labels, return_index=True)[1].tolist())
 
 
 def write_folder(items: Iterable[Item], folder: Path, extra_files: dict[str, str] | None = None) -> tuple[int, int]:

@@ -14,16 +14,8 @@ import numpy as np
 
 from lib.common.errors import StudyError
 from lib.common.registry import Registry
-from lib.data.preparation.conversion import (
-    Item,
-    chains,
-    fingerprint,
-    first_of_chain,
-    merged_masks,
-    shrink,
-    shrink_mask,
-    white,
-)
+from lib.data.preparation.conversion import Item, merged_masks, shrink, shrink_mask, white
+from lib.data.preparation.near_duplicates import chains, fingerprint, first_of_chain
 from lib.data.preparation.pictures import mask_values, to_gray
 
 Step = Callable[[int, int], None]  # told (done, of how many) while pictures are read

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lib.data.preparation.conversion import Item
-from lib.data.preparation.pictures import own_range
+from lib.data.preparation.near_duplicates import alike, reduced
+from lib.data.preparation.pictures import of_transparency, own_range
 
 SHOWN, SIDE = 12, 160  # pairs in the picture, and pixels of each
 MOSTLY = 0.5  # of a picture: masks that cover more are unusual
@@ -23,11 +25,17 @@ class Overview:
         self.lost: list[str] = []
         self.names: list[str] = []
         self.spans: list[float] = []
+        self.groups: list[str] = []
+        self.small: list[np.ndarray] = []
+        self.transparent: list[str] = []
         self.tiles: list[np.ndarray] = []
 
-    def add(self, file: Path, item: Item, mask: np.ndarray) -> None:
-        """Look at a pair: its file, the pair as it was prepared, and its mask before it was reduced."""
+    def add(self, file: Path, masks: Sequence[Path], item: Item, mask: np.ndarray) -> None:
+        """Look at a pair: its files, the pair as it was prepared, and its mask before it was reduced."""
         self.names.append(item.source)
+        self.groups.append(item.group)
+        self.small.append(reduced(item.image))
+        self.transparent += [each.name for each in masks if of_transparency(each)]
         self.covered.append(float(item.mask.mean()))
         rim = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
         self.at_border.append(float(rim.mean()))
@@ -65,6 +73,15 @@ class Overview:
         if self.lost:
             some = ", ".join(self.lost[:3])
             found.append(f"{len(self.lost)} masks lost their foreground in the reduction to 256 pixels ({some})")
+        twins = [f"{self.names[a]} and {self.names[b]}" for a, b in alike(self.small, self.groups)]
+        if twins:
+            found.append(
+                f"{len(twins)} pairs of pictures of different groups are nearly the same, and may cross a split: "
+                f"{', '.join(twins[:3])}"
+            )
+        if self.transparent:
+            some = ", ".join(self.transparent[:3])
+            found.append(f"{len(self.transparent)} masks are of one color, and were read from transparency ({some})")
         if self.spans and max(self.spans) > RANGES * min(self.spans):
             times = max(self.spans) / min(self.spans)
             found.append(

@@ -139,7 +139,7 @@ def _items(
                 )
         whole = merged_masks(masks)
         item = Item(pair.name, pair.group or pair.name, "own", shrink(picture), shrink_mask(whole))
-        overview.add(pair.image, item, whole)
+        overview.add(pair.image, pair.masks, item, whole)
         yield item
 
 

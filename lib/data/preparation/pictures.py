@@ -76,6 +76,12 @@ def own_range(file: Path) -> float | None:
     return float(np.ptp(np.asarray(picture).astype(np.float64))) if picture.mode.startswith(("I", "F")) else None
 
 
+def of_transparency(file: Path) -> bool:
+    """Whether the labels of a mask file are its transparency, which `mask_values` takes where color tells nothing."""
+    picture = open_picture(file)
+    return picture.mode in ("LA", "PA", "RGBA") and bool(np.ptp(np.asarray(picture.getchannel("A"))))
+
+
 def mask_values(file: Path, palette: Palette | None = None) -> np.ndarray:
     """The label values of a mask file, (h, w).
 

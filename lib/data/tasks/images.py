@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.data.cards import find_card
-from lib.data.prepared_folder import prepared_files, read_prepared
+from lib.data.prepared_folder import Prepared, prepared_files, read_prepared
 from lib.data.simulate import anatomy
 from lib.data.simulate.catalog import SIMULATORS, simulate
 from lib.data.tasks import scans
@@ -34,7 +34,7 @@ class Data:
     """A task at one size: images float32 (n, 1, s, s) in [0, 1], masks uint8 (n, s, s) of 0/1, group of each image.
 
     Where images are to be reconstructed, 1 is the top of the volume that they are slices of, and all masks are 0.
-    `folds` is the fold of each image where a card fixes it.
+    `folds` is the fold of each image where a card fixes it, and `notes` say what the size does to pictures.
     """
 
     images: Tensor
@@ -43,6 +43,7 @@ class Data:
     groups: list[str]
     digest: str
     folds: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
 
 def load_task(name: str, size: int) -> Data:
@@ -114,6 +115,7 @@ def first_images(name: str, count: int, size: int) -> tuple[np.ndarray, np.ndarr
 @functools.lru_cache(maxsize=8)
 def _load(name: str, size: int, data_root: str, home: str, state: tuple[Any, ...]) -> Data:
     task = get_task(name)
+    notes: tuple[str, ...] = ()
     if task.kind == "simulated":
         images, masks, digest = _simulate(task, size)
         ids = groups = [f"{index:04d}" for index in range(len(images))]
@@ -131,7 +133,21 @@ def _load(name: str, size: int, data_root: str, home: str, state: tuple[Any, ...
         ids, groups, digest = prepared.ids, prepared.groups, _digest(name, data_root, state)
         image_tensor = torch.stack([_shrink(image, size) for image in prepared.images]) / 255
         mask_tensor = torch.stack([_shrink_mask(mask, size) for mask in prepared.masks])
-    return Data(image_tensor.unsqueeze(1).contiguous(), mask_tensor.contiguous(), ids, groups, digest)
+        notes = _notes(name, prepared, mask_tensor)
+    return Data(image_tensor.unsqueeze(1).contiguous(), mask_tensor.contiguous(), ids, groups, digest, notes=notes)
+
+
+def _notes(name: str, prepared: Prepared, masks: Tensor) -> tuple[str, ...]:
+    """What there is to say of prepared pictures at the size of `masks` (n, s, s)."""
+    size, count = masks.shape[-1], len(masks)
+    smaller = sum(max(image.shape) < size for image in prepared.images)
+    lost = sum(bool(whole.any() and not mask.any()) for whole, mask in zip(prepared.masks, masks, strict=True))
+    notes = []
+    if smaller:
+        notes.append(f"{name}: {smaller} of {count} pictures are smaller than {size} pixels, and were enlarged")
+    if lost:
+        notes.append(f"{name}: {lost} of {count} masks lose all of their foreground at {size} pixels")
+    return tuple(notes)
 
 
 def _simulate(task: Task, size: int) -> tuple[np.ndarray, np.ndarray, str]:

@@ -347,3 +347,12 @@ def test_a_set_without_groups_says_so_wherever_it_is_read(tmp_path: Path, capsys
     assert call("check", "my_t1") == 0
     assert "groups are not known: the split is by image, and may be optimistic" in capsys.readouterr().out
     assert run_table([train(tiny.spec(task="my_t1"))]).groups_known.tolist() == [False]
+
+
+def test_masks_read_from_transparency_are_told(
+    tmp_path: Path, study_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared_masks(folder_of(tmp_path, mask=in_alpha(255)))
+    assert (
+        "6 masks are of one color, and were read from transparency (s0.png, s1.png, s2.png)" in capsys.readouterr().out
+    )

@@ -13,7 +13,7 @@ from PIL import Image
 from lib.common.errors import StudyError
 from lib.data import cards
 from lib.data.cards import Card, all_cards, find_card
-from lib.data.preparation import conversion, dataset_recipes, pictures
+from lib.data.preparation import conversion, dataset_recipes, near_duplicates, pictures
 from lib.data.preparation.checks import check_prepared
 from lib.data.preparation.prepare import prepare
 from lib.data.prepared_folder import INDEX_COLUMNS, Prepared, read_prepared, read_table
@@ -222,19 +222,19 @@ def test_near_duplicates_are_chained():
     prints = [base, ~base, base.copy(), base.copy()]
     prints[2][:10] = True
     prints[3][:20] = True  # 20 from the first, but 10 from the third
-    assert conversion.chains(prints, 10).tolist() == [0, 1, 0, 0]
-    assert conversion.chains(prints, 9).tolist() == [0, 1, 2, 3]
-    assert conversion.first_of_chain(prints, 10) == [0, 1]
-    assert conversion.chains([], 10).tolist() == []
+    assert near_duplicates.chains(prints, 10).tolist() == [0, 1, 0, 0]
+    assert near_duplicates.chains(prints, 9).tolist() == [0, 1, 2, 3]
+    assert near_duplicates.first_of_chain(prints, 10) == [0, 1]
+    assert near_duplicates.chains([], 10).tolist() == []
 
 
 def test_fingerprints_ignore_size_and_brightness():
     smooth = Image.fromarray(tiny.picture(5, 16, 17)).resize((170, 160), Image.Resampling.BICUBIC)
     brighter = smooth.resize((85, 80)).point(lambda value: 20 + value * 0.8)
     other = Image.fromarray(tiny.picture(6, 16, 17)).resize((170, 160), Image.Resampling.BICUBIC)
-    bits = conversion.fingerprint(smooth)
-    assert (bits != conversion.fingerprint(brighter)).sum() < 20
-    assert (bits != conversion.fingerprint(other)).sum() > 80
+    bits = near_duplicates.fingerprint(smooth)
+    assert (bits != near_duplicates.fingerprint(brighter)).sum() < 20
+    assert (bits != near_duplicates.fingerprint(other)).sum() > 80
 
 
 def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path):

@@ -109,6 +109,19 @@ def test_pictures_of_any_shape_become_squares_that_show_all_of_them(data_root: P
     assert data.images.max() == pytest.approx(200 / 255)
 
 
+def test_what_a_size_does_to_pictures_is_said(data_root: Path) -> None:
+    """Of the first the one pixel of foreground is lost, the second is enlarged, the third is empty from the start."""
+    images = [np.zeros(shape) for shape in ((64, 64), (8, 6), (40, 40))]
+    masks = [np.zeros(image.shape) for image in images]
+    masks[0][5, 5], masks[1][:4] = 1, 1
+    prepare(data_root, images, masks, list("abc"))
+    assert load_task("planted", 16).notes == (
+        "planted: 1 of 3 pictures are smaller than 16 pixels, and were enlarged",
+        "planted: 1 of 3 masks lose all of their foreground at 16 pixels",
+    )
+    assert load_task("planted", 8).notes == ("planted: 1 of 3 masks lose all of their foreground at 8 pixels",)
+
+
 def test_ids_and_groups_come_in_the_order_of_the_index(data_root: Path) -> None:
     planted(data_root, 9)
     data = load_task("planted", 16)
