@@ -262,8 +262,7 @@ def _near_duplicates(rows: list[dict[str, str]], hashes: dict[str, str], small: 
     near = [f"{a} and {b}" for a, b in found if hashes[a] != hashes[b]]
     if not near:
         return []
-    text = f"{len(near)} pairs of images of different groups are nearly the same, and may cross a split: {_some(near)}"
-    return [Finding("warning", text)]
+    return [Finding("warning", f"nearly the same image is in two groups, and may cross a split: {_some(near)}")]
 
 
 def _span(sizes: list[int]) -> str:

@@ -135,7 +135,10 @@ def _write_items(items: Iterable[Item], folder: Path) -> tuple[int, int]:
     if not rows:
         raise StudyError("no image was left to write; is this the right folder of originals?")
     if not any(float(row["fg_fraction"]) for row in rows):
-        raise StudyError(f"none of the {len(rows)} masks holds any foreground; is this the right label?")
+        raise StudyError(
+            f"none of the {len(rows)} masks holds any foreground at {LONGER_SIDE} pixels; is this the right label, and "
+            "is it wide enough for that size?"
+        )
     with (folder / "index.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()

@@ -75,9 +75,9 @@ class Overview:
             found.append(f"{len(self.lost)} masks lost their foreground in the reduction to 256 pixels ({some})")
         twins = [f"{self.names[a]} and {self.names[b]}" for a, b in alike(self.small, self.groups)]
         if twins:
+            more = f" and {len(twins) - 3} more pairs" if len(twins) > 3 else ""
             found.append(
-                f"{len(twins)} pairs of pictures of different groups are nearly the same, and may cross a split: "
-                f"{', '.join(twins[:3])}"
+                f"nearly the same picture in two groups, which may cross a split: {', '.join(twins[:3])}{more}"
             )
         if self.transparent:
             some = ", ".join(self.transparent[:3])

@@ -47,17 +47,18 @@ def _advice(of_file: Mapping[Path, set[int]]) -> str:
     found = sorted(set().union(*of_file.values()))
     if found == [0]:
         return "no mask outlines anything: is this the right folder?"
-    if len(found) > 2 and all(value <= EDGES or value >= 255 - EDGES for value in found) and len(found) > 4:
-        return "they look like 0 and 255 saved with loss; save them again as PNG, cut at 127"
-    if len(found) > 50:
-        return (
-            "they look like a photograph, or like edges that were smoothed; save masks as PNG with one value per label"
-        )
     if all(len(values) <= 2 for values in of_file.values()):
         kinds = sorted({max(values) for values in of_file.values()} - {0})
         return (
             f"each mask is binary, but they differ: {', '.join(map(str, kinds))}. If all of these are foreground, "
             f"give --foreground {','.join(map(str, kinds))}"
+        )
+    between = set(range(2, EDGES + 1)) | set(range(255 - EDGES, 255))
+    if found[-1] >= 255 - EDGES and between & set(found) and all(min(v, abs(255 - v)) <= EDGES for v in found):
+        return "they look like 0 and 255 saved with loss; save them again as PNG, cut at 127"
+    if len(found) > 50:
+        return (
+            "they look like a photograph, or like edges that were smoothed; save masks as PNG with one value per label"
         )
     return "--foreground takes those that are foreground, with commas between (a rim that is to be ignored is none)"
 

@@ -46,8 +46,12 @@ def pairs_in(folder: Path) -> tuple[list[Pair], list[str]]:
             f"no folder {folder}; name one that holds images/ and masks/, or NAME.png beside NAME_mask.png"
         )
     apart = (folder / "images").is_dir() and (folder / "masks").is_dir()
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not _hidden(file, folder)]
-    pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
+    files = [
+        file
+        for file in sorted(folder.rglob("*"))
+        if (file.is_file() or file.is_symlink()) and not _hidden(file, folder)  # links that lead nowhere, or to folders
+    ]
+    pictures = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
     passed = [file for file in files if file not in pictures and not (file.parent == folder and file.name in TABLES)]
     if apart:
         sides = [[file for file in pictures if (folder / kind) in file.parents] for kind in ("images", "masks")]
@@ -69,9 +73,11 @@ def pairs_in(folder: Path) -> tuple[list[Pair], list[str]]:
         stem = key if key in images else _key(match["stem"]) if match else key
         of_image.get(stem, lone).append(file)
     without = [images[key] for key, found in of_image.items() if not found]
-    for these, what, other in ((without, "image", "mask"), (lone, "mask", "image")):
+    for these, what, others in ((without, "image", lone), (lone, "mask", without)):
         if these:
-            raise StudyError(f"{len(these)} {what}s in {folder} have no {other}, the first is {these[0].name}")
+            other = {"image": "mask", "mask": "image"}[what]
+            seen = f"; of no {what} is the {other} {others[0].name}" if others else ""
+            raise StudyError(f"{len(these)} {what}s in {folder} have no {other}, the first is {these[0].name}{seen}")
     stems = {key: _stem(file, folder / "images" if apart else folder) for key, file in images.items()}
     groups, told = _groups(folder, list(stems.values()))
     pairs = [Pair(stems[key], images[key], tuple(of_image[key]), groups.get(stems[key], "")) for key in sorted(images)]
@@ -130,13 +136,17 @@ def _groups(folder: Path, stems: Sequence[str]) -> tuple[dict[str, str], list[st
         file = folder / table
         rows = read_table(file, ("group",) if table == "groups.csv" else ()) if file.is_file() else []
         if rows and "group" in rows[0]:
-            return _of_table(file, rows, stems), told
+            groups, unused = _of_table(file, rows, stems)
+            if unused:
+                told.append(f"{len(unused)} rows of {table} name no image here, the first {unused[0]!r}")
+            return groups, told
         if rows:
             told.append(f"{table} was left out: it has no column 'group' ({', '.join(rows[0])})")
     return {}, told
 
 
-def _of_table(file: Path, rows: Sequence[dict[str, str]], stems: Sequence[str]) -> dict[str, str]:
+def _of_table(file: Path, rows: Sequence[dict[str, str]], stems: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The group of every image, and what the rows say that name no image."""
     columns = [name for name in NAMES if name in rows[0]]
     if not columns:
         raise StudyError(f"{file} must name the image of each row in a column called {', '.join(NAMES[:-1])} or source")
@@ -158,18 +168,29 @@ def _of_table(file: Path, rows: Sequence[dict[str, str]], stems: Sequence[str]) 
             raise StudyError(
                 f"{file}: the groups {other!r} and {group!r} differ in case or blanks only; write one name"
             )
-    return found
+    column = best[0]
+    known = {_key(name) for stem in stems for name in (stem, Path(stem).name)}
+    unused = [row[column] for row in rows if not known & _names(row[column])]
+    return found, unused
+
+
+def _names(cell: str) -> set[str]:
+    """The names of an image that a cell may stand for: with the ending that it has, and without."""
+    text = cell.strip()
+    whole = text.removesuffix(Path(text).suffix) if Path(text).suffix.lower() in SUFFIXES else text
+    return {_key(text), _key(whole)}
 
 
 def _reading(file: Path, rows: Sequence[dict[str, str]], column: str, stems: Sequence[str]) -> dict[str, str]:
     """The group of every image that a column names."""
     named: dict[str, str] = {}
     for row in rows:
-        text, group = row[column].strip(), row["group"].strip()
-        whole = text.removesuffix(Path(text).suffix) if Path(text).suffix.lower() in SUFFIXES else text
-        for name in {_key(text), _key(whole)}:
+        group = row["group"].strip()
+        for name in _names(row[column]):
             if named.setdefault(name, group) != group:
-                raise StudyError(f"{file}: {text!r} is in the groups {named[name]!r} and {group!r}; give it one")
+                raise StudyError(
+                    f"{file}: {row[column].strip()!r} is in the groups {named[name]!r} and {group!r}; give it one"
+                )
     found = {}
     for stem in stems:
         for name in (stem, Path(stem).name):

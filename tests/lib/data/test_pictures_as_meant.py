@@ -356,3 +356,47 @@ def test_masks_read_from_transparency_are_told(
     assert (
         "6 masks are of one color, and were read from transparency (s0.png, s1.png, s2.png)" in capsys.readouterr().out
     )
+
+
+def test_rows_of_the_table_and_links_that_lead_to_no_picture_are_told(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    (folder / "groups.csv").write_text("name,group\n" + "".join(f"s{n},p{n}\n" for n in range(8)))
+    (folder / "images" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "masks" / "more").symlink_to(tmp_path)
+    _, told = pairs_in(folder)
+    assert "2 rows of groups.csv name no image here, the first 's6'" in told
+    assert any(line.startswith("2 files were left out: images/gone.png, masks/more") for line in told)
+
+
+def test_an_image_without_mask_is_named_with_a_mask_without_image(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    for file in (folder / "masks").iterdir():
+        file.rename(file.with_name(f"reader-{file.name}"))
+    with pytest.raises(StudyError, match=r"the first is s0\.png; of no image is the mask reader-s0\.png"):
+        pairs_in(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "advice"),
+    [
+        ((0, 1, 254, 255), "saved with loss"),
+        ((0, 2, 5, 250, 255), "saved with loss"),
+        ((0, 1, 255), "--foreground takes those"),
+        ((0, 1, 2, 3, 4, 5, 6), "--foreground takes those"),
+        (tuple(range(256)), "edges that were smoothed"),
+    ],
+)
+def test_what_masks_look_like_is_said(tmp_path: Path, study_home: Path, values: tuple[int, ...], advice: str) -> None:
+    def save(file: Path, number: int) -> None:
+        Image.fromarray(np.resize(np.array(values, np.uint8), (SIDE, SIDE))).save(file)
+
+    with pytest.raises(StudyError, match=advice):
+        prepared_masks(folder_of(tmp_path, mask=save))
+
+
+def test_masks_of_one_number_each_are_told_apart_from_loss(tmp_path: Path, study_home: Path) -> None:
+    def save(file: Path, number: int) -> None:
+        Image.fromarray(DISK.astype(np.uint8) * (number + 1)).save(file)
+
+    with pytest.raises(StudyError, match="each mask is binary, but they differ: 1, 2, 3, 4, 5, 6"):
+        prepared_masks(folder_of(tmp_path, mask=save))
