@@ -70,7 +70,7 @@ def check_keep(keep: float) -> None:
     Raises:
         StudyError: it is not above 0 and at most 1.
     """
-    if not 0 < keep <= 1:
+    if not isinstance(keep, int | float) or not 0 < keep <= 1:
         raise StudyError(f"keep must be a share above 0 and at most 1 (0.99 keeps 99 % of the variance), got {keep!r}")
 
 

@@ -51,6 +51,8 @@ def checked(x: Any, name: str) -> Tensor:
 def _tensor(x: Any, name: str) -> Tensor:
     """Whatever holds numbers, as a tensor of those numbers."""
     if isinstance(x, Tensor):
+        if x.is_meta:
+            raise StudyError(f"{name} is a tensor on the device meta, which holds a shape and no numbers")
         x = x.dequantize() if x.is_quantized else x
         return x.to_dense() if x.layout != torch.strided else x
     if isinstance(x, list | tuple) and x and all(isinstance(each, Tensor) for each in x):

@@ -6,6 +6,8 @@ import math
 import re
 import warnings
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -315,8 +317,8 @@ def test_what_is_no_matrix_of_numbers_is_one_line(bad, message: str) -> None:
         checked(bad, "x")
 
 
-@pytest.mark.parametrize("keep", [0, -1, 1.01, 99, math.nan])
-def test_a_share_that_is_none_is_refused(keep: float) -> None:
+@pytest.mark.parametrize("keep", [0, -1, 1.01, 99, math.nan, "0.99", None])
+def test_a_share_that_is_none_is_refused(keep: Any) -> None:
     for measure in ("svcca", "svcca_singular_sum"):
         with pytest.raises(StudyError, match="keep must be a share above 0 and at most 1"):
             MEASURES[measure](normal(0, 60, 4), normal(1, 60, 4), keep=keep)
@@ -407,3 +409,8 @@ def test_procrustes_is_one_for_a_rotated_copy_and_its_distance_is_known() -> Non
     a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
     u, _, v = np.linalg.svd(b.T @ a)
     assert np.linalg.norm(a - b @ u @ v) == pytest.approx(math.sqrt(2 - 2 * procrustes(x, y)), abs=1e-12)
+
+
+def test_a_tensor_without_numbers_is_refused() -> None:
+    with pytest.raises(StudyError, match="on the device meta, which holds a shape and no numbers"):
+        MEASURES["cka"](torch.empty(20, 3, device="meta"), normal(1, 20, 3))

@@ -190,7 +190,7 @@ def test_a_full_disk_leaves_nothing_behind(set_up, monkeypatch: pytest.MonkeyPat
 
 def test_masks_without_any_foreground_are_refused(tmp_path: Path):
     item = conversion.Item("a", "a", "x", tiny.picture(0), tiny.disk() & False)
-    with pytest.raises(StudyError, match="none of the 1 masks holds any foreground at 256 pixels; is this the right label"):
+    with pytest.raises(StudyError, match="none of the 1 masks holds any foreground at 256 pixels; is this the"):
         conversion.write_folder([item], tmp_path / "set")
     with pytest.raises(StudyError, match="no image was left to write"):
         conversion.write_folder([], tmp_path / "set")
