@@ -99,7 +99,7 @@ class RunSpec:
         if self.checkpoints not in CHECKPOINTS:
             raise StudyError(nearest("checkpoints", self.checkpoints, CHECKPOINTS))
         object.__setattr__(self, "options", _plain(check_options(self.strategy, self.options)))
-        _check_marks(self.strategy, json.dumps(self.options), *self._shape)
+        _check_marks(self.strategy, json.dumps(self.options), *self.network_key)
         strategy = STRATEGIES[self.strategy]
         if strategy.needs_source != (self.source is not None) or not isinstance(self.source, RunSpec | None):
             wants = "needs a source run" if strategy.needs_source else "starts at random and takes no source"
@@ -172,10 +172,11 @@ class RunSpec:
 
     def network(self) -> Staged:
         """The network that is trained, with weights that mean nothing yet."""
-        return _network(*self._shape)
+        return build_network(*self.network_key)
 
     @property
-    def _shape(self) -> tuple[Any, ...]:
+    def network_key(self) -> tuple[Any, ...]:
+        """What `build_network` makes the network from: equal for specs of the same network."""
         return tuple(getattr(self, name) for name in _SHAPE)
 
     def to_dict(self) -> dict[str, Any]:
@@ -219,11 +220,12 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 def _check_marks(strategy: str, options: str, *shape: Any) -> None:
     """Let the strategy mark a network without memory: a wrong option is an error now and not after a first training."""
     with torch.device("meta"):
-        model = _network(*shape)
+        model = build_network(*shape)
     freeze(model, strategy, json.loads(options), generator(0))
 
 
-def _network(goal: str, width: int, depth: int, norm: str, model: str, blocks: int, shared: bool) -> Staged:
+def build_network(goal: str, width: int, depth: int, norm: str, model: str, blocks: int, shared: bool) -> Staged:
+    """A network with weights that mean nothing yet; the arguments are fields of a spec."""
     if model == "cascade":
         return Cascade(blocks=blocks, width=width, depth=depth, norm=norm, shared=shared)
     channels = 2 if goal == "reconstruction" else 1  # real and imaginary part

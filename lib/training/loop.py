@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.common import paths
 from lib.common.device import device_name, peak_memory_mb, pick_device
 from lib.common.errors import StudyError
 from lib.common.provenance import stamp
@@ -21,17 +20,18 @@ from lib.data.tasks.splits import Split
 from lib.data.tasks.task import SCORE
 from lib.networks.stages import Staged
 from lib.runs.listing import check_current
-from lib.runs.run import Run, checkpoint_name, locked, open_run, run_dir, spec_text, start_model, step_of
-from lib.runs.seal import Files, check_file, file_entry, sealed
+from lib.runs.run import Run, checkpoint_name, locked, open_run, run_dir, start_model
+from lib.runs.seal import check_file
 from lib.runs.spec import RunSpec
-from lib.runs.tensor_files import changed, read_tensors, read_with_metadata, remove_orphans, write_tensors, writing
+from lib.runs.tensor_files import read_tensors, read_with_metadata, remove_orphans, write_tensors
 from lib.strategies.frozen_normalization import calibrate, set_training_mode
 from lib.strategies.partial_layers import hold_channels
 from lib.strategies.strategy import STRATEGIES, trainable
 from lib.training.objective import Objective
-from lib.training.optimizer import checkpoint_steps, learning_rate, optimizer_tensors, restore_optimizer
+from lib.training.optimizer import BETAS, EPSILON, checkpoint_steps, learning_rate, optimizer_tensors, restore_optimizer
 from lib.training.people import check_apart, split_of
 from lib.training.reconstruction import Reconstruction
+from lib.training.record import Record
 from lib.training.segmentation import Segmentation
 
 EVALUATION_BATCH = 64
@@ -69,13 +69,13 @@ def train(spec: RunSpec, *, device: str = "auto", report: Report = silent, save_
             report({"kind": "begins", "run": run.path.name, "steps": spec.steps})
             remove_orphans(run.path)
             with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 is to mean the same everywhere
-                _Training(run, pick_device(device), report, save_every).finish()
+                Training(run, pick_device(device), report, save_every).finish()
         else:  # another process finished it while we waited
             report({"kind": "done", "run": run.path.name, "status": run.result["status"], "steps": spec.steps})
     return run
 
 
-class _Training:
+class Training:
     """The state of one run while it is being trained."""
 
     def __init__(self, run: Run, device: torch.device, report: Report, save_every: float) -> None:
@@ -84,7 +84,7 @@ class _Training:
         self.split: Split = split_of(self.spec, self.data)
         check_apart(self.spec, self.data, self.split)
         self.objective = OBJECTIVES[self.spec.goal](self.spec, self.data, self.split, device)
-        self.files: Files = {"spec.json": file_entry(spec_text(self.spec).encode())}
+        self.record = Record(run.path, self.spec)
         self.source = None if self.spec.source is None else Run(run_dir(self.spec.source)).start_digest()
         model = start_model(self.spec).to(device)
         # Convolutions are faster with channels last on GPUs; on CPUs only without group or instance normalization.
@@ -93,44 +93,71 @@ class _Training:
         self.remember_start()
         self.moving = {name: each for name, each in self.model.named_parameters() if each.requires_grad}
         self.optimizer = torch.optim.AdamW(
-            self.moving.values(), lr=self.spec.lr, weight_decay=self.spec.weight_decay, fused=device.type != "mps"
+            self.moving.values(),
+            lr=self.spec.lr,
+            betas=BETAS,
+            eps=EPSILON,
+            weight_decay=self.spec.weight_decay,
+            fused=device.type != "mps",
         )
         self.bf16 = self.spec.arithmetic == "bfloat16"
         self.step, self.seconds = 0, 0.0
         self.best: tuple[float, int] = (-math.inf, 0)  # validation score, step
         self.bad_step = torch.full((), -1, device=device)
         self.loss_sum = torch.zeros((), device=device)
-        self.rows: list[dict[str, Any]] = []
+        spaced = np.linspace(0, self.spec.steps, self.spec.evaluations + 1)
+        self.evaluate_at = set(spaced.round().astype(int).tolist())
+        self.keep_at = checkpoint_steps(self.spec.steps, self.spec.checkpoints)
+        self.diverged_at: int | None = None
 
     def finish(self) -> None:
         """Train to the end, or to the step at which the run diverges or stops early, and write the result."""
-        spec = self.spec
-        evaluate_at = set(np.linspace(0, spec.steps, spec.evaluations + 1).round().astype(int).tolist())
-        keep_at = checkpoint_steps(spec.steps, spec.checkpoints)
+        self.begin()
+        while self.goes_on():
+            self.one_step(*self.objective.batch(self.step))
+            self.step += 1
+            self.after_step()
+        self.end()
+
+    def begin(self) -> None:
+        """Take up the saved state; of a new run measure and keep the start."""
         if not self.resume():
-            if spec.options.get("calibrate"):
+            if self.spec.options.get("calibrate"):
                 batches = self.objective.inputs(self.split.train).split(EVALUATION_BATCH)
                 calibrate(self.model, batches, self.objective.output)
                 self.remember_start()
-            self.write("provenance.json", json.dumps(stamp(self.device), indent=1) + "\n")
+            self.record.write("provenance.json", json.dumps(self.origin(), indent=1) + "\n")
             self.evaluate()
             self.keep()
-        began, saved = time.perf_counter() - self.seconds, time.perf_counter()
-        while self.step < spec.steps and not self.stop_early():
-            self.one_step(*self.objective.batch(self.step))
-            self.step += 1
-            if self.step in evaluate_at:
-                bad_step = int(self.bad_step)  # waits for the device, so that the time below is the time it took
-                self.seconds = time.perf_counter() - began
-                if bad_step >= 0 or not self.evaluate():
-                    return self.diverged(bad_step if bad_step >= 0 else self.step)
-                began = time.perf_counter() - self.seconds  # evaluation is not training time
-            if self.step in keep_at:
-                self.keep()
-            if self.step in evaluate_at and time.perf_counter() - saved >= self.save_every:
-                self.save()
-                saved = time.perf_counter()
-        self.done()
+        self.began, self.saved = time.perf_counter() - self.seconds, time.perf_counter()
+
+    def origin(self) -> dict[str, Any]:
+        """Where and by what the run is computed."""
+        return stamp(self.device)
+
+    def goes_on(self) -> bool:
+        return self.diverged_at is None and self.step < self.spec.steps and not self.stop_early()
+
+    def after_step(self) -> None:
+        """Evaluate, keep and save where it is time to."""
+        if self.step in self.evaluate_at:
+            bad_step = int(self.bad_step)  # waits for the device, so that the time below is the time it took
+            self.seconds = time.perf_counter() - self.began
+            if bad_step >= 0 or not self.evaluate():
+                self.diverged_at = bad_step if bad_step >= 0 else self.step
+                return
+            self.began = time.perf_counter() - self.seconds  # evaluation is not training time
+        if self.step in self.keep_at:
+            self.keep()
+        if self.step in self.evaluate_at and time.perf_counter() - self.saved >= self.save_every:
+            self.save()
+            self.saved = time.perf_counter()
+
+    def end(self) -> None:
+        if self.diverged_at is None:
+            self.done()
+        else:
+            self.diverged(self.diverged_at)
 
     def remember_start(self) -> None:
         self.start = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
@@ -156,9 +183,9 @@ class _Training:
             return self.objective.output(self.model, inputs)
 
     def stop_early(self) -> bool:
-        if self.spec.patience is None or not self.rows:
+        if self.spec.patience is None or not self.record.rows:
             return False
-        since = [row for row in self.rows if row["step"] > self.best[1]]
+        since = [row for row in self.record.rows if row["step"] > self.best[1]]
         return len(since) >= self.spec.patience
 
     def predict(self, index: np.ndarray) -> Tensor:
@@ -173,7 +200,8 @@ class _Training:
     def evaluate(self) -> bool:
         """Validation score and loss at this step, as one line in metrics.jsonl and one report; False if not finite."""
         scores = self.objective.validate(self.predict)
-        since = self.step - (self.rows[-1]["step"] if self.rows else 0)
+        rows = self.record.rows
+        since = self.step - (rows[-1]["step"] if rows else 0)
         if not math.isfinite(scores["val_loss"]):
             return False
         row = {
@@ -184,9 +212,7 @@ class _Training:
             "lr": learning_rate(self.spec, self.step),
         }
         self.loss_sum.zero_()
-        self.rows.append(row)
-        with writing(self.run.path), (self.run.path / "metrics.jsonl").open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
+        self.record.add(row)
         score = row[f"val_{SCORE[self.spec.goal]}"]
         if score > self.best[0]:
             self.best = (score, self.step)
@@ -197,31 +223,17 @@ class _Training:
         return True
 
     def keep(self) -> None:
-        """Write a checkpoint: everything at step 0, afterwards what differs from it."""
-        state = self.model.state_dict()
-        if self.step:
-            state = changed(state, self.start)
-        name = checkpoint_name(self.step)
-        self.files[name] = write_tensors(self.run.path / name, state, {"step": str(self.step)})
+        self.record.keep(self.step, self.model.state_dict(), self.start)
 
-    def write(self, name: str, text: str) -> None:
-        """Write a file of the run, to be listed in its seal."""
-        with writing(self.run.path):
-            paths.write_atomic(self.run.path / name, text)
-        self.files[name] = file_entry(text.encode())
-
-    def write_metrics(self) -> None:
-        self.write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
-
-    def save(self) -> None:
+    def save(self, name: str = "resume.safetensors") -> None:
         """Write the state to resume from: weights, optimizer, step, losses and the evaluations so far."""
         tensors = {**self.model.state_dict(), **optimizer_tensors(self.optimizer, self.moving)}
         tensors["loss_sum"], tensors["bad_step"] = self.loss_sum, self.bad_step
         state = {
-            "step": self.step, "seconds": self.seconds, "best": self.best, "rows": self.rows, "data": self.data.digest,
-            "source": self.source, "files": self.files,
+            "step": self.step, "seconds": self.seconds, "best": self.best, "rows": self.record.rows,
+            "data": self.data.digest, "source": self.source, "files": self.record.files,
         }  # fmt: skip
-        write_tensors(self.run.path / "resume.safetensors", tensors, {"state": json.dumps(state)})
+        write_tensors(self.run.path / name, tensors, {"state": json.dumps(state)})
 
     def resume(self) -> bool:
         """Take up the saved state, if there is one.
@@ -244,15 +256,15 @@ class _Training:
                     f"{what} changed since {self.run.path.name} began; put the old ones back, or delete "
                     f"{self.run.path} to train on the new"
                 )
-        self.files = state["files"]
-        check_file(self.run.path, checkpoint_name(0), self.files)
+        self.record.files, self.record.rows = state["files"], state["rows"]
+        check_file(self.run.path, checkpoint_name(0), self.record.files)
         self.start = {name: each.to(self.device) for name, each in read_tensors(self.run.checkpoint(0)).items()}
         self.model.load_state_dict({name: tensors[name] for name in self.start})
         restore_optimizer(self.optimizer, self.moving, tensors)
         self.loss_sum, self.bad_step = tensors["loss_sum"].to(self.device), tensors["bad_step"].to(self.device)
-        self.step, self.seconds, self.rows = state["step"], state["seconds"], state["rows"]
+        self.step, self.seconds = state["step"], state["seconds"]
         self.best = (state["best"][0], state["best"][1])
-        self.write_metrics()
+        self.record.write_metrics()
         return True
 
     def save_best(self) -> None:
@@ -264,10 +276,8 @@ class _Training:
             self.model.load_state_dict(tensors)
             self.step = int(metadata["step"])
         self.keep()
-        for later in [name for name in self.files if (step_of(name) or 0) > self.step]:
-            (self.run.path / later).unlink(missing_ok=True)  # past the best step: the last one is the run's outcome
-            del self.files[later]
-        last = next(row for row in reversed(self.rows) if row["step"] <= self.step)
+        self.record.drop_later(self.step)
+        last = next(row for row in reversed(self.record.rows) if row["step"] <= self.step)
         self.write_result(
             status="done",
             reason=None,
@@ -280,7 +290,6 @@ class _Training:
         self.write_result(status="diverged", reason=f"the loss was not finite at step {step}", val=None, test=None)
 
     def write_result(self, **outcome: Any) -> None:
-        self.write_metrics()  # whole, whatever happened to the lines that were added one by one
         result = {
             **outcome,
             "steps": self.step,
@@ -293,7 +302,5 @@ class _Training:
             "peak_mb": round(peak_memory_mb(self.device), 1),
             "device": device_name(self.device),
         }
-        self.write("result.json", json.dumps(sealed(result, self.files), allow_nan=False) + "\n")
-        for leftover in ("resume.safetensors", "best.safetensors"):
-            (self.run.path / leftover).unlink(missing_ok=True)
+        self.record.finish(result)
         self.report({"kind": "done", "run": self.run.path.name, "status": outcome["status"], "steps": self.spec.steps})

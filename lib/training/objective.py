@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,8 +14,25 @@ Through = Callable[[Tensor], Tensor]  # network inputs -> output, batch by batch
 Predict = Callable[[np.ndarray], Tensor]  # indices -> what the network makes of the images there
 
 
+class Feed(Protocol):
+    """The batches of several runs of one goal, that are trained together."""
+
+    recorded: bool  # whether `at` reads the step from `place` and works on the device alone: a CUDA graph can hold it
+
+    def at(self, step: int, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and truth of a step for every run, (runs, batch, ...); `place` is the step as a tensor on the device."""
+        ...
+
+
 class Objective(Protocol):
     """What the training loop asks of a goal."""
+
+    judged: tuple[np.ndarray, ...]  # the sets of images that `validate` and `test` ask predictions of
+
+    @staticmethod
+    def together(runs: Sequence[Any], steps: int) -> Feed:
+        """The batches of the steps of several runs of this goal."""
+        ...
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Network inputs and truth of a step, a pure function of (seed, step)."""

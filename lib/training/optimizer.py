@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from lib.runs.spec import RunSpec
 
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW
+
 
 def checkpoint_steps(steps: int, keep: str) -> set[int]:
     """Steps at which a checkpoint is kept: 0 and the end, and under `log` 1, 4, 16, ... between."""

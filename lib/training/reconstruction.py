@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,25 @@ from lib.networks.cascade import Cascade, pack, to_channels, to_complex, zero_fi
 from lib.networks.stages import Staged
 from lib.runs.spec import RunSpec
 from lib.training.batches import batch_order
-from lib.training.objective import Predict, Through
+from lib.training.objective import Feed, Predict, Through
 from lib.training.reconstruction_metrics import nmse, psnr, summarize_images
 
 NOISE = 0.01  # standard deviation of each part of a k-space sample, where the volume's maximum is 1
 SCORES = ("psnr", "ssim", "nmse", "artifacts")
 TRAINING_SLICES = 32  # at most so many training slices are evaluated to tell overfitting
+
+
+class _Feed:
+    """Measurements and images of several runs, measured as each run alone would measure them."""
+
+    recorded = False
+
+    def __init__(self, runs: Sequence[Reconstruction]) -> None:
+        self.runs = runs
+
+    def at(self, step: int, place: Tensor) -> tuple[Tensor, Tensor]:
+        inputs, truth = zip(*(each.batch(step) for each in self.runs), strict=True)
+        return torch.stack(inputs), torch.stack(truth)
 
 
 class Reconstruction:
@@ -36,8 +49,13 @@ class Reconstruction:
 
     def __init__(self, spec: RunSpec, data: Data, parts: Split, device: torch.device) -> None:
         self.spec, self.data, self.split, self.device = spec, data, parts, device
+        self.judged = (parts.val, parts.train[:TRAINING_SLICES], parts.test)
         phases = torch.stack([mri.smooth_phase(spec.size, seed=(0xFA5E, each)) for each in range(len(data.images))])
         self.truth = (data.images[:, 0] * phases).to(device)
+
+    @staticmethod
+    def together(runs: Sequence[Reconstruction], steps: int) -> Feed:
+        return _Feed(runs)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         order = batch_order(len(self.split.train), seed=self.spec.seed, step=step, batch=self.spec.batch)

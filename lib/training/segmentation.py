@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from lib.data.tasks.splits import Split
 from lib.networks.stages import Staged
 from lib.runs.spec import RunSpec
 from lib.strategies.strategy import training_masks
-from lib.training.batches import Batches
-from lib.training.objective import Predict, Through
+from lib.training.batches import Batches, StackedBatches
+from lib.training.objective import Feed, Predict, Through
 from lib.training.segmentation_metrics import summarize
 
 
@@ -39,14 +39,32 @@ def mean_dice(prediction: Tensor, truth: Tensor) -> float:
     return float(torch.where(total > 0, overlap / total.clamp_min(1), 1.0).mean())
 
 
+class _Feed:
+    """Standardized images and masks of several runs."""
+
+    recorded = True
+
+    def __init__(self, runs: Sequence[Segmentation], steps: int) -> None:
+        self.runs, self.batches = len(runs), StackedBatches([each.batches for each in runs], steps)
+
+    def at(self, step: int, place: Tensor) -> tuple[Tensor, Tensor]:
+        images, masks = self.batches.at(place)
+        return standardize(images).unflatten(0, (self.runs, -1)), masks.unflatten(0, (self.runs, -1))
+
+
 class Segmentation:
     """Masks from images: cross-entropy with Dice, selected on the mean Dice of validation images."""
 
     def __init__(self, spec: RunSpec, data: Data, parts: Split, device: torch.device) -> None:
         self.data, self.split, self.device = data, parts, device
+        self.judged = (parts.val, parts.test)
         images, masks = (each[torch.from_numpy(parts.train)].to(device) for each in (data.images, data.masks))
         masks = training_masks(spec.strategy, masks, spec.seed)
         self.batches = Batches(images, masks, seed=spec.seed, batch=spec.batch, augmented=spec.augment)
+
+    @staticmethod
+    def together(runs: Sequence[Segmentation], steps: int) -> Feed:
+        return _Feed(runs, steps)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         images, masks = self.batches.at(step)

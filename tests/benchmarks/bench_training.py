@@ -43,7 +43,7 @@ from lib.data.simulate.catalog import SIMULATORS, simulate
 from lib.data.tasks.images import standardize
 from lib.runs.run import run_dir
 from lib.runs.spec import RunSpec
-from lib.training.loop import _Training, train
+from lib.training.loop import Training, train
 from lib.training.segmentation import segmentation_loss
 
 Row = dict[str, Any]
@@ -71,13 +71,13 @@ class Captured:
 
     def __init__(self) -> None:
         self.state: Any = None
-        original = _Training.__init__
+        original = Training.__init__
 
         def keep(state: Any, *arguments: Any) -> None:
             original(state, *arguments)
             self.state = state
 
-        self.patch = mock.patch.object(_Training, "__init__", keep)
+        self.patch = mock.patch.object(Training, "__init__", keep)
 
 
 def against(

@@ -31,7 +31,7 @@ from lib.runs.spec import RunSpec
 from lib.runs.tensor_files import read_tensors, write_tensors
 from lib.training import loop, segmentation
 from lib.training.batches import batch_order
-from lib.training.loop import _Training, train
+from lib.training.loop import Training, train
 from lib.training.optimizer import checkpoint_steps, learning_rate
 from lib.training.segmentation import mean_dice, segmentation_loss
 
@@ -80,7 +80,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object, **__: object) -> None:
         pytest.fail("something was trained or loaded")
 
-    monkeypatch.setattr(_Training, "__init__", never)
+    monkeypatch.setattr(Training, "__init__", never)
     monkeypatch.setattr(loop, "load_task", never)
 
 
@@ -119,7 +119,7 @@ def test_misses_and_empty_images_are_counted(monkeypatch: pytest.MonkeyPatch):
     masks = data.masks.clone()
     masks[chosen.test[:2]] = 0
     monkeypatch.setattr(loop, "load_task", lambda *_: Data(data.images, masks, data.ids, data.groups, "planted"))
-    monkeypatch.setattr(_Training, "predict", lambda self, index: -torch.ones(len(index), 16, 16))
+    monkeypatch.setattr(Training, "predict", lambda self, index: -torch.ones(len(index), 16, 16))
     result = train(spec).result
     assert result is not None
     assert (result["test"]["empty"], result["test"]["misses"], result["test"]["images"]) == (2, 4, 6)
@@ -192,14 +192,14 @@ def test_volume_and_augmentation_decide_the_weights():
 
 def test_strategies_see_the_same_images(monkeypatch: pytest.MonkeyPatch):
     seen: list[list[torch.Tensor]] = []
-    original = _Training.one_step
+    original = Training.one_step
 
     def spy(self: Any, images: torch.Tensor, masks: torch.Tensor) -> None:
         seen[-1].append(images.clone())
         original(self, images, masks)
 
     train(tiny.spec(seed=1))
-    monkeypatch.setattr(_Training, "one_step", spy)
+    monkeypatch.setattr(Training, "one_step", spy)
     for strategy in ("scratch", "frozen_random_encoder", "full_finetuning"):
         source = tiny.spec(seed=1) if strategy == "full_finetuning" else None
         seen.append([])
@@ -441,7 +441,7 @@ def test_a_missing_best_state_is_refused(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(Killed):
         train(spec, save_every=0, report=_kill_at(2))
     (run_dir(spec) / "best.safetensors").unlink()
-    monkeypatch.setattr(_Training, "save_best", lambda self: None)
+    monkeypatch.setattr(Training, "save_best", lambda self: None)
     with pytest.raises(StudyError, match=r"best\.safetensors is missing"):
         train(spec)
 
@@ -547,13 +547,13 @@ def test_patience_keeps_the_best_weights_and_stops(monkeypatch: pytest.MonkeyPat
     planted = iter([0.1, 0.2, 0.6, 0.5, 0.3, 0.9])
     monkeypatch.setattr(segmentation, "mean_dice", lambda *_: next(planted))
     kept: dict[int, dict[str, torch.Tensor]] = {}
-    original = _Training.evaluate
+    original = Training.evaluate
 
     def spy(self: Any) -> bool:
         kept[self.step] = {name: value.clone() for name, value in self.model.state_dict().items()}
         return original(self)
 
-    monkeypatch.setattr(_Training, "evaluate", spy)
+    monkeypatch.setattr(Training, "evaluate", spy)
     run = train(tiny.spec(steps=10, evaluations=10, patience=2))
     result = run.result
     assert result is not None

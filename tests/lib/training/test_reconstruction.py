@@ -22,7 +22,7 @@ from lib.networks.cascade import to_channels, unpack, zero_filled
 from lib.runs.run import Run, run_dir
 from lib.runs.spec import RunSpec, canonical, run_id
 from lib.training import loop
-from lib.training.loop import _Training, train
+from lib.training.loop import Training, train
 from lib.training.reconstruction import magnitude, reconstruction
 
 CPU = torch.device("cpu")
@@ -241,7 +241,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(
     expected = tiny.outcome(train(whole, device="cpu"))
     (tmp_path / "data").symlink_to(home / "data")
     monkeypatch.setenv("STUDY_HOME", str(tmp_path))
-    original, seen = _Training.one_step, []
+    original, seen = Training.one_step, []
 
     def fragile(self: Any, *batch: Any) -> None:
         if len(seen) == 5 and self.spec == whole:
@@ -250,7 +250,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(
         seen.extend([1] if self.spec == whole else [])
         original(self, *batch)
 
-    monkeypatch.setattr(_Training, "one_step", fragile)
+    monkeypatch.setattr(Training, "one_step", fragile)
     with pytest.raises(Killed):
         train(whole, device="cpu", save_every=0)
     assert tiny.outcome(train(whole, device="cpu", save_every=0)) == expected

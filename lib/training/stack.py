@@ -1,0 +1,373 @@
+"""Runs of one computation trained together: the steps of the training loop, for all of them at once.
+
+On a GPU the small networks of this study leave nearly all of the card idle, and launching their kernels one by one
+takes longer than running them. Here the tensors of many runs lie side by side, and every kernel works on all of them
+(`torch.func.vmap` over the network as it is). What a run is, evaluates, keeps, saves and finds stays its own: a member
+is a `Training` whose tensors are views of the stack.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+
+from lib.common.device import pick_device
+from lib.common.seeding import generator
+from lib.networks.stages import MOVES, moving_in_part
+from lib.runs.run import Run, locked, open_run, run_dir
+from lib.runs.spec import RunSpec, build_network, run_id
+from lib.runs.tensor_files import read_with_metadata, remove_orphans
+from lib.strategies.frozen_normalization import set_training_mode, tracking_norms
+from lib.strategies.strategy import STRATEGIES, freeze
+from lib.training.loop import EVALUATION_BATCH, Report, Training, silent, train
+from lib.training.optimizer import BETAS, EPSILON, learning_rate
+
+SAVED, WRITING = "resume.safetensors", "resume.next.safetensors"
+_FIELDS = ("coils", "size", "batch", "steps", "augment", "arithmetic")
+
+
+def computation(spec: RunSpec) -> tuple[Any, ...]:
+    """What runs must have in common to be trained in one stack; equal tuples mean that they can.
+
+    The network with its factors, which normalizations keep their statistics, sizes, steps and arithmetic. Task, seed,
+    source, learning rate, weight decay, and what else the strategy freezes, moves in part or pulls back may differ.
+    """
+    fields = tuple(getattr(spec, name) for name in _FIELDS)
+    return (
+        *fields,
+        spec.network_key,
+        *_structure(spec.strategy, json.dumps(spec.options, sort_keys=True), spec.network_key),
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _structure(strategy: str, options: str, network: tuple[Any, ...]) -> tuple[Any, ...]:
+    with torch.device("meta"):
+        model = build_network(*network)
+    freeze(model, strategy, json.loads(options), generator(0))
+    shapes = tuple((name, tuple(each.shape)) for name, each in model.state_dict().items())
+    return shapes, tuple(module.tracks for _, module in tracking_norms(model)), getattr(model, "skips", None)
+
+
+class Member(Training):
+    """A run in a stack."""
+
+    stack: Stack | None = None
+    size = 1
+
+    def predict(self, index: np.ndarray) -> Tensor:
+        known = None if self.stack is None else self.stack.predicted(self, index)
+        return super().predict(index) if known is None else known
+
+    def origin(self) -> dict[str, Any]:
+        return {**super().origin(), "stack": self.size}
+
+
+class _Output(nn.Module):
+    """What a goal makes of a network's output, as a module, so that the network's tensors can be passed in."""
+
+    def __init__(self, member: Training) -> None:
+        super().__init__()
+        self.model, self.member = member.model, [member]  # in a list, so that it is no submodule
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.member[0].output(inputs)
+
+
+class Stack:
+    """The tensors of members at one step, side by side, and the steps on them.
+
+    Args:
+        members: of one `computation`, begun, all at the same step.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members, first = list(members), members[0]
+        self.device, self.step, self.steps = first.device, first.step, first.spec.steps
+        self.network = _Output(first)
+        self.outputs: dict[int, Tensor] = {}
+        self.outputs_of = -1
+        self._lay_out()
+        self._make_tables()
+        self.feed = first.objective.together([each.objective for each in members], self.steps)
+        self.pull = self._row([m.spec.options["alpha"] if STRATEGIES[m.spec.strategy].pull else 0.0 for m in members])
+        pulls = any(STRATEGIES[each.spec.strategy].pull for each in members)
+        self.start = {name: torch.stack([m.start[name] for m in members]) for name in self.moving} if pulls else {}
+        for member in members:
+            member.stack = self
+
+    def _row(self, values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64, device=self.device)
+
+    def _lay_out(self) -> None:
+        """Move the tensors of all members into stacks, and leave views of these in their places.
+
+        Parameters that move in any member are blocks (members, *shape) of one long vector, as their gradients and the
+        moments of the optimizer are, so that an update takes a few kernels whatever the network.
+        """
+        members, count = self.members, len(self.members)
+        tensors = [{**dict(m.model.named_parameters()), **dict(m.model.named_buffers())} for m in members]
+        names = {name: each.numel() for name, each in members[0].model.named_parameters()}
+        moving = [name for name in names if any(name in m.moving for m in members)]
+        example = tensors[0][moving[0]]
+        self.values = torch.empty(count * sum(names[name] for name in moving), dtype=example.dtype, device=self.device)
+        self.average, self.square = torch.zeros_like(self.values), torch.zeros_like(self.values)
+        self.moves = torch.zeros(len(self.values), dtype=torch.bool, device=self.device)
+        self.owner = torch.cat([torch.arange(count).repeat_interleave(names[name]) for name in moving]).to(self.device)
+        self.count = torch.tensor(float(self.step), device=self.device)
+        self.moving: dict[str, Tensor] = {}
+        self.fixed: dict[str, Tensor] = {}
+        self.buffers: dict[str, Tensor] = {}
+        part = [moving_in_part(member.model) for member in members]
+        first = 0
+        for name in moving:
+            shape, last = tensors[0][name].shape, first + count * names[name]
+            blocks = [each[first:last].view(count, *shape) for each in self._vectors()]
+            for place, member in enumerate(members):
+                values, average, square, moves = (block[place] for block in blocks)
+                parameter = tensors[place][name]
+                values.copy_(parameter.detach())
+                parameter.data = values
+                if name in member.moving:
+                    moves.copy_(part[place].get(name, torch.tensor(True)))
+                    state = member.optimizer.state[parameter]
+                    for key, block in (("exp_avg", average), ("exp_avg_sq", square)):
+                        if key in state:
+                            block.copy_(state[key])
+                        state[key] = block
+                    state["step"] = self.count
+            self.moving[name], first = blocks[0], last
+        for name in tensors[0]:
+            if name in moving or name.endswith(MOVES):
+                continue
+            stacked = torch.stack([each[name].detach() for each in tensors])
+            (self.fixed if name in names else self.buffers)[name] = stacked
+            for place, each in enumerate(tensors):
+                each[name].data = stacked[place]
+        self.loss_sum = torch.stack([member.loss_sum for member in members])
+        self.bad_step = torch.stack([member.bad_step for member in members])
+        for place, member in enumerate(members):
+            member.loss_sum, member.bad_step = self.loss_sum[place], self.bad_step[place]
+
+    def _vectors(self) -> list[Tensor]:
+        return [self.values, self.average, self.square, self.moves]
+
+    def _make_tables(self) -> None:
+        """Everything that depends on the step and is no batch: (steps, members), on the device."""
+        rows = [[learning_rate(member.spec, step) for member in self.members] for step in range(self.steps)]
+        rates = torch.tensor(rows, dtype=torch.float64)
+        decay = torch.tensor([member.spec.weight_decay for member in self.members], dtype=torch.float64)
+        counts = torch.arange(1, self.steps + 1, dtype=torch.float64)[:, None]
+        first, second = (1 - beta**counts for beta in BETAS)
+        self.keeps = (1 - rates * decay).to(self.values.dtype).to(self.device)
+        self.sizes = (rates / first).to(self.values.dtype).to(self.device)
+        self.roots = second.sqrt().to(self.values.dtype).to(self.device)
+        self.place = torch.tensor(self.step, device=self.device)
+
+    def train(self, report: Report, save_every: float) -> None:
+        """Train all members to their ends."""
+        alive = [member for member in self.members if member.goes_on()]
+        for member in self.members:
+            if member not in alive:
+                self._end(member)
+        events = set().union(*(member.evaluate_at | member.keep_at for member in self.members))
+        spent = [member.seconds for member in self.members]
+        one_step = self._recorded() if self.device.type == "cuda" and self.feed.recorded else self.one_step
+        began = saved = time.perf_counter()
+        trained = 0.0
+        while alive:
+            one_step()
+            self.step += 1
+            if self.step not in events:
+                continue
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            trained += time.perf_counter() - began
+            for place, member in enumerate(self.members):
+                if member in alive:
+                    member.step = self.step
+                    member.began = time.perf_counter() - spent[place] - trained / len(self.members)
+                    member.after_step()
+            for member in [each for each in alive if not each.goes_on()]:
+                alive.remove(member)
+                self._end(member)
+            if alive and time.perf_counter() - saved >= save_every and self.step in alive[0].evaluate_at:
+                save_all(alive)
+                saved = time.perf_counter()
+            began = time.perf_counter()
+
+    def _end(self, member: Member) -> None:
+        if member.spec.patience is not None:
+            member.stack = None  # its best weights are not those that the others have now
+        member.end()
+
+    @torch.no_grad()
+    def one_step(self) -> None:
+        """One optimizer step of every member; on the device alone, but for what `feed` does."""
+        set_training_mode(self.network.model)
+        inputs, truth = self.feed.at(self.step, self.place)
+        pull = (self.pull, self.start) if self.start else (None, None)
+        dims = (0, 0, 0, *((0, 0) if self.start else (None, None)), 0, 0)
+        gradients, losses = vmap(grad_and_value(self._loss), in_dims=dims)(
+            self.moving, self.fixed, self.buffers, *pull, inputs, truth
+        )
+        self._update(torch.cat([gradients[name].reshape(-1) for name in self.moving]))
+        self.loss_sum += losses
+        new_bad = (self.bad_step < 0) & ~torch.isfinite(losses)
+        self.bad_step.copy_(torch.where(new_bad, self.place, self.bad_step))
+        self.place += 1
+
+    def _loss(
+        self,
+        moving: dict[str, Tensor],
+        fixed: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        pull: Tensor | None,
+        start: dict[str, Tensor] | None,
+        inputs: Tensor,
+        truth: Tensor,
+    ) -> Tensor:
+        state = {f"model.{name}": each for part in (moving, fixed, buffers) for name, each in part.items()}
+        loss = self.network.member[0].objective.loss(functional_call(self.network, state, (inputs,)), truth)
+        if pull is not None and start is not None:
+            loss = loss + pull / 2 * sum(((each - start[name]) ** 2).sum() for name, each in moving.items())
+        return loss
+
+    def _update(self, gradient: Tensor) -> None:
+        """AdamW (Loshchilov and Hutter, arXiv 1711.05101) with every member's own rate and decay."""
+        self.average.lerp_(gradient, 1 - BETAS[0])
+        self.square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+        keeps, sizes, root = (table.index_select(0, self.place.view(1))[0] for table in self._tables())
+        new = self.values * keeps[self.owner]
+        new -= sizes[self.owner] * self.average / (self.square.sqrt() / root + EPSILON)
+        self.values.copy_(torch.where(self.moves, new, self.values))
+        self.count += 1
+
+    def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.keeps, self.sizes, self.roots
+
+    def _recorded(self) -> Callable[[], None]:
+        """The step as a CUDA graph: recorded once, after some steps that are undone, then replayed as a whole."""
+        state = [*self._vectors(), *self.buffers.values(), self.loss_sum, self.bad_step, self.place, self.count]
+        before = [each.clone() for each in state]
+        side = torch.cuda.Stream(self.device)
+        side.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self.one_step()
+                self.place -= 1  # the last steps have no three steps after them
+        torch.cuda.current_stream(self.device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.one_step()
+        for each, value in zip(state, before, strict=True):
+            each.copy_(value)
+        return graph.replay
+
+    @torch.no_grad()
+    def predicted(self, member: Member, index: np.ndarray) -> Tensor | None:
+        """What a member makes of a set of images that its goal judges it by; one pass for all members a set."""
+        sets = member.objective.judged
+        part = next((place for place, each in enumerate(sets) if np.array_equal(each, index)), None)
+        if part is None:
+            return None
+        if self.outputs_of != self.step:
+            self.outputs, self.outputs_of = {}, self.step
+        if part not in self.outputs:
+            self.outputs[part] = self._pass(
+                [each.objective.inputs(each.objective.judged[part]) for each in self.members]
+            )
+        return self.outputs[part][self.members.index(member), : len(index)]
+
+    def _pass(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Outputs (members, n, ...) of every member for its own inputs; shorter ones are filled up."""
+        most = max(map(len, inputs))
+        filled = torch.stack(
+            [torch.cat([each, each[-1:].expand(most - len(each), *each.shape[1:])]) for each in inputs]
+        )
+        self.network.eval()
+        state = {
+            f"model.{name}": each for part in (self.moving, self.fixed, self.buffers) for name, each in part.items()
+        }
+        forward = vmap(lambda own, batch: functional_call(self.network, own, (batch,)))
+        return torch.cat([forward(state, batch) for batch in filled.split(EVALUATION_BATCH, dim=1)], dim=1)
+
+
+def save_all(members: Sequence[Member]) -> None:
+    """Save the state of every member, so that a crash in between leaves all of them with the state before."""
+    for member in members:
+        member.save(WRITING)
+    for member in members:
+        os.replace(member.run.path / WRITING, member.run.path / SAVED)
+
+
+def settle(runs: Sequence[Run]) -> None:
+    """Leave every run the last state that all of them have, where saving was interrupted.
+
+    A state that some of the runs lack is from a save that was not finished, and is deleted.
+    """
+    saved = {run.path: {name: _saved_step(run, name) for name in (SAVED, WRITING)} for run in runs}
+    common = set.intersection(*({step for step in steps.values() if step is not None} for steps in saved.values()))
+    for path, steps in saved.items():
+        if steps[WRITING] is not None and common and steps[WRITING] == max(common):
+            os.replace(path / WRITING, path / SAVED)
+        (path / WRITING).unlink(missing_ok=True)
+
+
+def _saved_step(run: Run, name: str) -> int | None:
+    if not (run.path / name).is_file():
+        return None
+    _, metadata = read_with_metadata(run.path / name)
+    return int(json.loads(metadata["state"])["step"])
+
+
+def train_stack(
+    specs: Sequence[RunSpec], *, device: str = "auto", report: Report = silent, save_every: float = 10.0
+) -> list[Run]:
+    """Bring runs of one `computation` to their ends, together; each as `train` would leave it.
+
+    Finished runs are left alone, and sources are trained first. What `train` says of devices, reports and errors holds.
+    """
+    unique = {run_id(spec): spec for spec in specs}
+    missing = [spec for spec in unique.values() if not (run_dir(spec) / "result.json").is_file()]
+    for spec in missing:
+        if spec.source is not None:
+            train(spec.source, device=device, report=report, save_every=save_every)
+    if len(missing) > 1:
+        _train_together(missing, pick_device(device), report, save_every)
+    return [train(spec, device=device, report=report, save_every=save_every) for spec in unique.values()]
+
+
+def _train_together(specs: Sequence[RunSpec], device: torch.device, report: Report, save_every: float) -> None:
+    with contextlib.ExitStack() as held:
+        runs = []
+        for run in sorted((open_run(spec) for spec in specs), key=lambda each: each.path):  # one order: no deadlock
+            waiting = functools.partial(report, {"kind": "waiting", "run": run.path.name})
+            held.enter_context(locked(run.path, waiting))
+            if run.result is None:
+                runs.append(run)
+        if len(runs) < 2:
+            return
+        held.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+        settle(runs)
+        members = []
+        for run in runs:
+            report({"kind": "begins", "run": run.path.name, "steps": run.spec.steps})
+            remove_orphans(run.path)
+            member = Member(run, device, report, math.inf)
+            member.size = len(runs)
+            member.begin()
+            members.append(member)
+        for step in sorted({member.step for member in members}):
+            Stack([member for member in members if member.step == step]).train(report, save_every)
