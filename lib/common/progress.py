@@ -65,6 +65,9 @@ class Progress:
     def __call__(self, event: dict[str, Any]) -> None:
         """Take a report of `lib.training.loop.train`."""
         with self.guard:
+            if event["kind"] == "too large":
+                self.show(f"{event['runs']} runs at once are too many for the memory of this device: half as many")
+                return
             run = event["run"]
             if event["kind"] == "waiting":
                 self.show(f"{run}: another process is training it; waiting for it to end")

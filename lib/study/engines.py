@@ -1,7 +1,9 @@
 """Where runs execute: in this process, or in worker processes that each train one run at a time.
 
 An engine is a context manager with `submit(spec) -> concurrent.futures.Future[str]`; the future's value is the run's
-status. What a run reports while it trains goes to the `report` that the engine was made with.
+status. `submit_stack(specs)` brings runs of one computation as far as they go together (see `lib.training.together`);
+what came of each of them, its own `submit` tells. What a run reports while it trains goes to the `report` that the engine
+was made with.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +25,9 @@ from lib.common.errors import StudyError
 from lib.common.registry import Registry
 from lib.runs.spec import RunSpec, canonical, run_id
 from lib.training.loop import Report, silent, train
+from lib.training.together import train_stack
+
+TOGETHER = "together"  # what the future of a stack holds
 
 
 class RunFailed(StudyError):
@@ -52,6 +57,16 @@ class InProcess:
         try:
             result = train(spec, device=self.device, report=self.report).result
             future.set_result((result or {})["status"])
+        except StudyError as error:
+            future.set_exception(error)
+        return future
+
+    def submit_stack(self, specs: Sequence[RunSpec]) -> Future[str]:
+        """Train the runs together; a failure is in the future."""
+        future: Future[str] = Future()
+        try:
+            train_stack(specs, device=self.device, report=self.report)
+            future.set_result(TOGETHER)
         except StudyError as error:
             future.set_exception(error)
         return future
@@ -101,17 +116,21 @@ class LocalProcesses:
 
     def submit(self, spec: RunSpec) -> Future[str]:
         """Train the run in the next free worker."""
-        return self._pool.submit(self._train, spec)
+        return self._pool.submit(self._train, [spec])
 
-    def _train(self, spec: RunSpec) -> str:
+    def submit_stack(self, specs: Sequence[RunSpec]) -> Future[str]:
+        """Train the runs together in the next free worker."""
+        return self._pool.submit(self._train, list(specs))
+
+    def _train(self, specs: list[RunSpec]) -> str:
         worker = self._worker()
         assert worker.stdin is not None
         assert worker.stdout is not None
         try:
-            worker.stdin.write(canonical(spec) + "\n")
+            worker.stdin.write(f"[{','.join(map(canonical, specs))}]\n")
             worker.stdin.flush()
         except BrokenPipeError:
-            return self._died(worker, spec)
+            return self._died(worker, specs)
         for line in worker.stdout:
             event: dict[str, Any] = json.loads(line)
             if event["kind"] == "failed":
@@ -121,7 +140,7 @@ class LocalProcesses:
                 self._idle.put(worker)
                 return event["status"]
             self.report(event)
-        return self._died(worker, spec)
+        return self._died(worker, specs)
 
     def _worker(self) -> subprocess.Popen[str]:
         with contextlib.suppress(queue.Empty):
@@ -154,12 +173,13 @@ class LocalProcesses:
             self._alive.discard(worker)
         return _release(worker)
 
-    def _died(self, worker: subprocess.Popen[str], spec: RunSpec) -> str:
+    def _died(self, worker: subprocess.Popen[str], specs: list[RunSpec]) -> str:
         code = self._forget(worker)
         cause = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        more = f" and {len(specs) - 1} more" if len(specs) > 1 else ""
         raise RunFailed(
-            f"{run_id(spec)}: its worker {cause}{hint}; the same command resumes it from its last saved state"
+            f"{run_id(specs[0])}{more}: its worker {cause}{hint}; the same command resumes it from its last saved state"
         )
 
 
@@ -178,7 +198,7 @@ ENGINES.add("local", LocalProcesses)
 
 
 def work(lines: Iterable[str], *, device: str) -> None:
-    """What a worker process does: train the spec of every input line, and write what happens as JSON lines."""
+    """What a worker process does: train the specs of every input line, and write what happens as JSON lines."""
     from lib.runs.spec import spec_from_dict
 
     channel = sys.stdout
@@ -189,8 +209,8 @@ def work(lines: Iterable[str], *, device: str) -> None:
     for line in lines:
         try:
             with contextlib.redirect_stdout(sys.stderr):  # what a user's strategy prints is no message to the engine
-                result = train(spec_from_dict(json.loads(line)), device=device, report=tell).result
-            tell({"kind": "result", "status": (result or {})["status"]})
+                runs = train_stack([spec_from_dict(each) for each in json.loads(line)], device=device, report=tell)
+            tell({"kind": "result", "status": TOGETHER if len(runs) > 1 else (runs[0].result or {})["status"]})
         except StudyError as error:
             tell({"kind": "failed", "reason": str(error)})
         except BrokenPipeError:  # the engine is gone

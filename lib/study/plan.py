@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterable
-from concurrent.futures import as_completed
+from concurrent.futures import as_completed, wait
 from pathlib import Path
 from typing import Any
 
 from lib.common import paths
+from lib.common.device import pick_device
 from lib.common.errors import StudyError, nearest
 from lib.common.progress import Progress, print_line
 from lib.data.tasks.images import load_task
@@ -19,6 +20,7 @@ from lib.runs.run import Run, run_dir
 from lib.runs.spec import RunSpec, run_id
 from lib.study.engines import ENGINES
 from lib.study.suite import Suite, from_table, result_of
+from lib.training.together import stacks
 
 
 def suites_dir() -> Path:
@@ -113,6 +115,8 @@ def train_suite(
 
         def run_all(specs: Iterable[RunSpec]) -> None:
             unique = {run_id(spec): spec for spec in specs if result_of(spec) is None}
+            if pick_device(device).type == "cuda":  # two cores of a processor are full with one run each
+                wait([pool.submit_stack(stack) for stack in stacks(unique.values()) if len(stack) > 1])
             for future in as_completed([pool.submit(spec) for spec in unique.values()]):
                 error = future.exception()
                 if error is not None:

@@ -13,15 +13,13 @@ import torch
 from torch import Tensor
 
 from lib.common.device import device_name, peak_memory_mb, pick_device
-from lib.common.errors import StudyError
 from lib.common.provenance import stamp
 from lib.data.tasks.images import Data, load_task
 from lib.data.tasks.splits import Split
 from lib.data.tasks.task import SCORE
 from lib.networks.stages import Staged
 from lib.runs.listing import check_current
-from lib.runs.run import Run, checkpoint_name, locked, open_run, run_dir, start_model
-from lib.runs.seal import check_file
+from lib.runs.run import Run, locked, open_run, run_dir, start_model
 from lib.runs.spec import RunSpec
 from lib.runs.tensor_files import read_tensors, read_with_metadata, remove_orphans, write_tensors
 from lib.strategies.frozen_normalization import calibrate, set_training_mode
@@ -145,6 +143,7 @@ class Training:
             self.seconds = time.perf_counter() - self.began
             if bad_step >= 0 or not self.evaluate():
                 self.diverged_at = bad_step if bad_step >= 0 else self.step
+                self.bad_step.fill_(self.diverged_at)
                 return
             self.began = time.perf_counter() - self.seconds  # evaluation is not training time
         if self.step in self.keep_at:
@@ -241,30 +240,18 @@ class Training:
         Raises:
             StudyError: it is damaged, or the data are not those that the run began with.
         """
-        file = self.run.path / "resume.safetensors"
-        if not file.is_file():
-            (self.run.path / "metrics.jsonl").unlink(missing_ok=True)
+        saved = self.record.saved(self.spec.task, self.data.digest, self.source)
+        if saved is None:
             return False
-        tensors, metadata = read_with_metadata(file)
-        if "state" not in metadata:
-            raise StudyError(f"{file} is no state to resume from; delete it to train the run from step 0 again")
-        state = json.loads(metadata["state"])
-        task = f"the data of task {self.spec.task!r}"
-        for name, now, what in (("data", self.data.digest, task), ("source", self.source, "the weights of the source")):
-            if state[name] != now:
-                raise StudyError(
-                    f"{what} changed since {self.run.path.name} began; put the old ones back, or delete "
-                    f"{self.run.path} to train on the new"
-                )
-        self.record.files, self.record.rows = state["files"], state["rows"]
-        check_file(self.run.path, checkpoint_name(0), self.record.files)
+        state, tensors = saved
         self.start = {name: each.to(self.device) for name, each in read_tensors(self.run.checkpoint(0)).items()}
         self.model.load_state_dict({name: tensors[name] for name in self.start})
         restore_optimizer(self.optimizer, self.moving, tensors)
         self.loss_sum, self.bad_step = tensors["loss_sum"].to(self.device), tensors["bad_step"].to(self.device)
+        if int(self.bad_step) >= 0:
+            self.diverged_at = int(self.bad_step)
         self.step, self.seconds = state["step"], state["seconds"]
         self.best = (state["best"][0], state["best"][1])
-        self.record.write_metrics()
         return True
 
     def save_best(self) -> None:

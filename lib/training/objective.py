@@ -20,14 +20,18 @@ class Feed(Protocol):
     recorded: bool  # whether `at` reads the step from `place` and works on the device alone: a CUDA graph can hold it
 
     def at(self, step: int, place: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs and truth of a step for every run, (runs, batch, ...); `place` is the step as a tensor on the device."""
+        """Inputs and truth of a step for every run, (runs, batch, ...).
+
+        Args:
+            place: the step as a tensor on the device.
+        """
         ...
 
 
 class Objective(Protocol):
     """What the training loop asks of a goal."""
 
-    judged: tuple[np.ndarray, ...]  # the sets of images that `validate` and `test` ask predictions of
+    validated: tuple[np.ndarray, ...]  # the sets of images that `validate` asks predictions of
 
     @staticmethod
     def together(runs: Sequence[Any], steps: int) -> Feed:

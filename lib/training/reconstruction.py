@@ -49,7 +49,7 @@ class Reconstruction:
 
     def __init__(self, spec: RunSpec, data: Data, parts: Split, device: torch.device) -> None:
         self.spec, self.data, self.split, self.device = spec, data, parts, device
-        self.judged = (parts.val, parts.train[:TRAINING_SLICES], parts.test)
+        self.validated = (parts.val, parts.train[:TRAINING_SLICES])
         phases = torch.stack([mri.smooth_phase(spec.size, seed=(0xFA5E, each)) for each in range(len(data.images))])
         self.truth = (data.images[:, 0] * phases).to(device)
 

@@ -10,10 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from lib.common import paths
+from lib.common.errors import StudyError
 from lib.runs.run import checkpoint_name, spec_text, step_of
-from lib.runs.seal import Files, file_entry, sealed
+from lib.runs.seal import Files, check_file, file_entry, sealed
 from lib.runs.spec import RunSpec
-from lib.runs.tensor_files import changed, write_tensors, writing
+from lib.runs.tensor_files import changed, read_with_metadata, write_tensors, writing
 
 
 class Record:
@@ -40,6 +41,35 @@ class Record:
         """Write metrics.jsonl whole, whatever happened to the lines that were added one by one."""
         self.write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
 
+    def saved(self, task: str, data: str, source: str | None) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """The state to resume from and its tensors, None where there is none; files and evaluations are as they were.
+
+        Args:
+            task: what the data are called. data: their digest now. source: that of the source's weights.
+
+        Raises:
+            StudyError: the state is damaged, or data or source are not those that the run began with.
+        """
+        file = self.path / "resume.safetensors"
+        if not file.is_file():
+            (self.path / "metrics.jsonl").unlink(missing_ok=True)
+            return None
+        tensors, metadata = read_with_metadata(file)
+        if "state" not in metadata:
+            raise StudyError(f"{file} is no state to resume from; delete it to train the run from step 0 again")
+        state = json.loads(metadata["state"])
+        named = ("data", data, f"the data of task {task!r}"), ("source", source, "the weights of the source")
+        for name, now, what in named:
+            if state[name] != now:
+                raise StudyError(
+                    f"{what} changed since {self.path.name} began; put the old ones back, or delete {self.path} to "
+                    "train on the new"
+                )
+        self.files, self.rows = state["files"], state["rows"]
+        check_file(self.path, checkpoint_name(0), self.files)
+        self.write_metrics()
+        return state, tensors
+
     def keep(self, step: int, state: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> None:
         """Write a checkpoint: everything at step 0, afterwards what differs from it."""
         kept = changed(state, start) if step else state
@@ -56,5 +86,5 @@ class Record:
         """Write the result under its seal, and delete what a finished run needs no more."""
         self.write_metrics()
         self.write("result.json", json.dumps(sealed(result, self.files), allow_nan=False) + "\n")
-        for leftover in ("resume.safetensors", "best.safetensors"):
+        for leftover in ("resume.safetensors", "resume.next.safetensors", "best.safetensors"):
             (self.path / leftover).unlink(missing_ok=True)

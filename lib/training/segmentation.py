@@ -57,7 +57,7 @@ class Segmentation:
 
     def __init__(self, spec: RunSpec, data: Data, parts: Split, device: torch.device) -> None:
         self.data, self.split, self.device = data, parts, device
-        self.judged = (parts.val, parts.test)
+        self.validated = (parts.val,)
         images, masks = (each[torch.from_numpy(parts.train)].to(device) for each in (data.images, data.masks))
         masks = training_masks(spec.strategy, masks, spec.seed)
         self.batches = Batches(images, masks, seed=spec.seed, batch=spec.batch, augmented=spec.augment)

@@ -8,10 +8,6 @@ is a `Training` whose tensors are views of the stack.
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import json
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -22,53 +18,26 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from lib.common.device import pick_device
-from lib.common.seeding import generator
 from lib.networks.stages import MOVES, moving_in_part
-from lib.runs.run import Run, locked, open_run, run_dir
-from lib.runs.spec import RunSpec, build_network, run_id
-from lib.runs.tensor_files import read_with_metadata, remove_orphans
-from lib.strategies.frozen_normalization import set_training_mode, tracking_norms
-from lib.strategies.strategy import STRATEGIES, freeze
-from lib.training.loop import EVALUATION_BATCH, Report, Training, silent, train
+from lib.strategies.frozen_normalization import set_training_mode
+from lib.strategies.strategy import STRATEGIES
+from lib.training.loop import EVALUATION_BATCH, Training
 from lib.training.optimizer import BETAS, EPSILON, learning_rate
-
-SAVED, WRITING = "resume.safetensors", "resume.next.safetensors"
-_FIELDS = ("coils", "size", "batch", "steps", "augment", "arithmetic")
-
-
-def computation(spec: RunSpec) -> tuple[Any, ...]:
-    """What runs must have in common to be trained in one stack; equal tuples mean that they can.
-
-    The network with its factors, which normalizations keep their statistics, sizes, steps and arithmetic. Task, seed,
-    source, learning rate, weight decay, and what else the strategy freezes, moves in part or pulls back may differ.
-    """
-    fields = tuple(getattr(spec, name) for name in _FIELDS)
-    return (
-        *fields,
-        spec.network_key,
-        *_structure(spec.strategy, json.dumps(spec.options, sort_keys=True), spec.network_key),
-    )
-
-
-@functools.lru_cache(maxsize=256)
-def _structure(strategy: str, options: str, network: tuple[Any, ...]) -> tuple[Any, ...]:
-    with torch.device("meta"):
-        model = build_network(*network)
-    freeze(model, strategy, json.loads(options), generator(0))
-    shapes = tuple((name, tuple(each.shape)) for name, each in model.state_dict().items())
-    return shapes, tuple(module.tracks for _, module in tracking_norms(model)), getattr(model, "skips", None)
 
 
 class Member(Training):
     """A run in a stack."""
 
     stack: Stack | None = None
-    size = 1
+    size, testing = 1, False
 
     def predict(self, index: np.ndarray) -> Tensor:
-        known = None if self.stack is None else self.stack.predicted(self, index)
+        known = None if self.stack is None or self.testing else self.stack.predicted(self, index)
         return super().predict(index) if known is None else known
+
+    def end(self) -> None:
+        self.testing = True  # alone: its end must not depend on who else has not ended
+        super().end()
 
     def origin(self) -> dict[str, Any]:
         return {**super().origin(), "stack": self.size}
@@ -125,7 +94,8 @@ class Stack:
         self.average, self.square = torch.zeros_like(self.values), torch.zeros_like(self.values)
         self.moves = torch.zeros(len(self.values), dtype=torch.bool, device=self.device)
         self.owner = torch.cat([torch.arange(count).repeat_interleave(names[name]) for name in moving]).to(self.device)
-        self.count = torch.tensor(float(self.step), device=self.device)
+        # one count an entry of the optimizer: a file of tensors may not hold one of them twice
+        self.counts = torch.full((count, len(moving)), float(self.step), device=self.device)
         self.moving: dict[str, Tensor] = {}
         self.fixed: dict[str, Tensor] = {}
         self.buffers: dict[str, Tensor] = {}
@@ -146,7 +116,7 @@ class Stack:
                         if key in state:
                             block.copy_(state[key])
                         state[key] = block
-                    state["step"] = self.count
+                    state["step"] = self.counts[place, moving.index(name)]
             self.moving[name], first = blocks[0], last
         for name in tensors[0]:
             if name in moving or name.endswith(MOVES):
@@ -175,18 +145,18 @@ class Stack:
         self.roots = second.sqrt().to(self.values.dtype).to(self.device)
         self.place = torch.tensor(self.step, device=self.device)
 
-    def train(self, report: Report, save_every: float) -> None:
-        """Train all members to their ends."""
-        alive = [member for member in self.members if member.goes_on()]
-        for member in self.members:
-            if member not in alive:
-                self._end(member)
+    def train(self, save_every: float) -> list[Member]:
+        """Train until a member ends, which is written with its end; returns those that go on, saved at this step.
+
+        Whoever goes on is in another stack from then on: how many networks lie in a stack can decide the last bits of
+        their numbers, and a stack that is taken up again holds only runs that have not ended.
+        """
         events = set().union(*(member.evaluate_at | member.keep_at for member in self.members))
         spent = [member.seconds for member in self.members]
         one_step = self._recorded() if self.device.type == "cuda" and self.feed.recorded else self.one_step
         began = saved = time.perf_counter()
         trained = 0.0
-        while alive:
+        while True:
             one_step()
             self.step += 1
             if self.step not in events:
@@ -194,23 +164,19 @@ class Stack:
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             trained += time.perf_counter() - began
-            for place, member in enumerate(self.members):
-                if member in alive:
-                    member.step = self.step
-                    member.began = time.perf_counter() - spent[place] - trained / len(self.members)
-                    member.after_step()
-            for member in [each for each in alive if not each.goes_on()]:
-                alive.remove(member)
-                self._end(member)
-            if alive and time.perf_counter() - saved >= save_every and self.step in alive[0].evaluate_at:
-                save_all(alive)
+            for member, before in zip(self.members, spent, strict=True):
+                member.step = self.step
+                member.began = time.perf_counter() - before - trained / len(self.members)
+                member.after_step()
+            ended = [member for member in self.members if not member.goes_on()]
+            if ended or time.perf_counter() - saved >= save_every:
+                save_all(self.members)
                 saved = time.perf_counter()
+            if ended:
+                for member in ended:
+                    member.end()
+                return [member for member in self.members if member not in ended]
             began = time.perf_counter()
-
-    def _end(self, member: Member) -> None:
-        if member.spec.patience is not None:
-            member.stack = None  # its best weights are not those that the others have now
-        member.end()
 
     @torch.no_grad()
     def one_step(self) -> None:
@@ -252,14 +218,14 @@ class Stack:
         new = self.values * keeps[self.owner]
         new -= sizes[self.owner] * self.average / (self.square.sqrt() / root + EPSILON)
         self.values.copy_(torch.where(self.moves, new, self.values))
-        self.count += 1
+        self.counts += 1
 
     def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.keeps, self.sizes, self.roots
 
     def _recorded(self) -> Callable[[], None]:
         """The step as a CUDA graph: recorded once, after some steps that are undone, then replayed as a whole."""
-        state = [*self._vectors(), *self.buffers.values(), self.loss_sum, self.bad_step, self.place, self.count]
+        state = [*self._vectors(), *self.buffers.values(), self.loss_sum, self.bad_step, self.place, self.counts]
         before = [each.clone() for each in state]
         side = torch.cuda.Stream(self.device)
         side.wait_stream(torch.cuda.current_stream(self.device))
@@ -277,17 +243,16 @@ class Stack:
 
     @torch.no_grad()
     def predicted(self, member: Member, index: np.ndarray) -> Tensor | None:
-        """What a member makes of a set of images that its goal judges it by; one pass for all members a set."""
-        sets = member.objective.judged
+        """What a member makes of a set of images that its goal validates it by; one pass for all members a set."""
+        sets = member.objective.validated
         part = next((place for place, each in enumerate(sets) if np.array_equal(each, index)), None)
         if part is None:
             return None
         if self.outputs_of != self.step:
             self.outputs, self.outputs_of = {}, self.step
         if part not in self.outputs:
-            self.outputs[part] = self._pass(
-                [each.objective.inputs(each.objective.judged[part]) for each in self.members]
-            )
+            inputs = [each.objective.inputs(each.objective.validated[part]) for each in self.members]
+            self.outputs[part] = self._pass(inputs)
         return self.outputs[part][self.members.index(member), : len(index)]
 
     def _pass(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -304,70 +269,12 @@ class Stack:
         return torch.cat([forward(state, batch) for batch in filled.split(EVALUATION_BATCH, dim=1)], dim=1)
 
 
+SAVED, WRITING = "resume.safetensors", "resume.next.safetensors"
+
+
 def save_all(members: Sequence[Member]) -> None:
     """Save the state of every member, so that a crash in between leaves all of them with the state before."""
     for member in members:
         member.save(WRITING)
     for member in members:
         os.replace(member.run.path / WRITING, member.run.path / SAVED)
-
-
-def settle(runs: Sequence[Run]) -> None:
-    """Leave every run the last state that all of them have, where saving was interrupted.
-
-    A state that some of the runs lack is from a save that was not finished, and is deleted.
-    """
-    saved = {run.path: {name: _saved_step(run, name) for name in (SAVED, WRITING)} for run in runs}
-    common = set.intersection(*({step for step in steps.values() if step is not None} for steps in saved.values()))
-    for path, steps in saved.items():
-        if steps[WRITING] is not None and common and steps[WRITING] == max(common):
-            os.replace(path / WRITING, path / SAVED)
-        (path / WRITING).unlink(missing_ok=True)
-
-
-def _saved_step(run: Run, name: str) -> int | None:
-    if not (run.path / name).is_file():
-        return None
-    _, metadata = read_with_metadata(run.path / name)
-    return int(json.loads(metadata["state"])["step"])
-
-
-def train_stack(
-    specs: Sequence[RunSpec], *, device: str = "auto", report: Report = silent, save_every: float = 10.0
-) -> list[Run]:
-    """Bring runs of one `computation` to their ends, together; each as `train` would leave it.
-
-    Finished runs are left alone, and sources are trained first. What `train` says of devices, reports and errors holds.
-    """
-    unique = {run_id(spec): spec for spec in specs}
-    missing = [spec for spec in unique.values() if not (run_dir(spec) / "result.json").is_file()]
-    for spec in missing:
-        if spec.source is not None:
-            train(spec.source, device=device, report=report, save_every=save_every)
-    if len(missing) > 1:
-        _train_together(missing, pick_device(device), report, save_every)
-    return [train(spec, device=device, report=report, save_every=save_every) for spec in unique.values()]
-
-
-def _train_together(specs: Sequence[RunSpec], device: torch.device, report: Report, save_every: float) -> None:
-    with contextlib.ExitStack() as held:
-        runs = []
-        for run in sorted((open_run(spec) for spec in specs), key=lambda each: each.path):  # one order: no deadlock
-            waiting = functools.partial(report, {"kind": "waiting", "run": run.path.name})
-            held.enter_context(locked(run.path, waiting))
-            if run.result is None:
-                runs.append(run)
-        if len(runs) < 2:
-            return
-        held.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
-        settle(runs)
-        members = []
-        for run in runs:
-            report({"kind": "begins", "run": run.path.name, "steps": run.spec.steps})
-            remove_orphans(run.path)
-            member = Member(run, device, report, math.inf)
-            member.size = len(runs)
-            member.begin()
-            members.append(member)
-        for step in sorted({member.step for member in members}):
-            Stack([member for member in members if member.step == step]).train(report, save_every)

@@ -21,8 +21,8 @@ from lib.common.progress import Progress, time_text
 from lib.runs.run import Run, open_run, run_dir
 from lib.runs.spec import canonical, run_id
 from lib.study import engines
-from lib.study.engines import ENGINES, InProcess, LocalProcesses, RunFailed, work
-from lib.training.loop import train
+from lib.study.engines import ENGINES, TOGETHER, InProcess, LocalProcesses, RunFailed, work
+from lib.training.together import train_stack
 
 pytestmark = pytest.mark.usefixtures("blobs_as_data")
 
@@ -77,6 +77,28 @@ def test_here_lets_a_defect_and_ctrl_c_through(monkeypatch: pytest.MonkeyPatch):
             engine.submit(tiny.spec())
 
 
+@pytest.mark.parametrize("engine", [InProcess, LocalProcesses])
+def test_a_stack_is_trained_together_and_each_run_tells_its_end(engine: Any):
+    specs = [tiny.spec(seed=1), tiny.spec(seed=2, lr=1e30), tiny.spec(seed=3)]
+    events: list[dict[str, Any]] = []
+    with engine(report=events.append, device="cpu") as pool:
+        assert pool.submit_stack(specs).result() == TOGETHER
+        assert [pool.submit(spec).result() for spec in specs] == ["done", "diverged", "done"]
+    provenance = [json.loads((run_dir(spec) / "provenance.json").read_text()) for spec in specs]
+    assert [each["stack"] for each in provenance] == [3, 3, 3]
+    assert {event["run"] for event in events} == {run_id(spec) for spec in specs}
+
+
+def test_a_run_that_cannot_be_trained_fails_its_stack_and_then_itself_alone():
+    specs = [tiny.spec(seed=1), tiny.spec(fold=5)]
+    with InProcess(device="cpu") as pool:
+        with pytest.raises(StudyError, match="fold must be between"):
+            pool.submit_stack(specs).result()
+        assert pool.submit(specs[0]).result() == "done"
+        with pytest.raises(StudyError, match="fold must be between"):
+            pool.submit(specs[1]).result()
+
+
 # ---- what a worker does -------------------------------------------------------------------------------------------
 
 
@@ -86,7 +108,7 @@ def answers(text: str) -> list[dict[str, Any]]:
 
 def test_a_worker_trains_every_line_and_says_so(capsys: pytest.CaptureFixture[str]):
     specs = [tiny.spec(), tiny.spec(fold=5), tiny.spec(lr=1e30)]
-    work((canonical(spec) for spec in specs), device="cpu")
+    work((f"[{canonical(spec)}]" for spec in specs), device="cpu")
     told = [event for event in answers(capsys.readouterr().out) if event["kind"] in ("result", "failed")]
     assert [event["kind"] for event in told] == ["result", "failed", "result"]
     assert (told[0]["status"], told[2]["status"]) == ("done", "diverged")
@@ -98,8 +120,8 @@ def test_a_worker_survives_a_defect(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         raise ZeroDivisionError("planted")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engines, "train", broken)
-        work([canonical(tiny.spec())], device="cpu")
+        patch.setattr(engines, "train_stack", broken)
+        work([f"[{canonical(tiny.spec())}]"], device="cpu")
     out, err = capsys.readouterr()
     assert answers(out) == [
         {"kind": "failed", "reason": "ZeroDivisionError: planted (a defect; its traceback is above)"}
@@ -111,12 +133,12 @@ def test_a_worker_survives_a_defect(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_what_is_printed_while_training_is_no_message(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    def chatty(*arguments: Any, **options: Any) -> Run:
+    def chatty(*arguments: Any, **options: Any) -> list[Run]:
         print("a strategy says hello")
-        return train(*arguments, **options)
+        return train_stack(*arguments, **options)
 
-    monkeypatch.setattr(engines, "train", chatty)
-    work([canonical(tiny.spec())], device="cpu")
+    monkeypatch.setattr(engines, "train_stack", chatty)
+    work([f"[{canonical(tiny.spec())}]"], device="cpu")
     out, err = capsys.readouterr()
     assert answers(out)[-1] == {"kind": "result", "status": "done"}
     assert "hello" in err
@@ -129,7 +151,7 @@ def test_a_worker_ends_when_nobody_listens(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr("sys.stdout", Closed())
     with pytest.raises(BrokenPipeError):
-        work([canonical(tiny.spec())], device="cpu")
+        work([f"[{canonical(tiny.spec())}]"], device="cpu")
     assert Run(run_dir(tiny.spec())).result is None
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+import torch
 
 from lib.common.errors import StudyError
 from lib.runs.listing import list_runs
 from lib.runs.run import open_run, run_dir
 from lib.runs.spec import run_id
-from lib.study import engines
+from lib.study import engines, plan
 from lib.study.plan import finished_runs, load_suite, missing_runs, suites_dir, train_suite, tuning_runs
 from lib.study.suite import Suite
 
@@ -371,3 +373,27 @@ def test_what_was_trained_elsewhere_is_taken_over(suite: Suite):
 def test_an_unknown_engine_is_told_the_nearest(suite: Suite):
     with pytest.raises(StudyError, match="unknown engine 'hree'; did you mean 'here'"):
         train_suite(suite, engine="hree")
+
+
+def test_on_a_gpu_runs_of_one_computation_are_trained_in_stacks(suite: Suite, monkeypatch: pytest.MonkeyPatch):
+    """The GPU is a pretended one: a processor that says it is one while runs are dealt out."""
+
+    class OnProcessor(engines.InProcess):
+        def __init__(self, *, device: str, report: Any) -> None:
+            super().__init__(device="cpu", report=report)
+
+    monkeypatch.setitem(engines.ENGINES, "here", OnProcessor)
+    monkeypatch.setattr(plan, "pick_device", lambda name: torch.device("cuda"))
+    assert train_suite(suite, engine="here", device="cuda", show=lambda line: None) == []
+    assert missing_runs(suite) == []
+    sizes = {
+        run.path.name: json.loads((run.path / "provenance.json").read_text()).get("stack", 1) for run in list_runs()
+    }
+    scratch = [size for name, size in sizes.items() if "scratch" in name and "steps" not in name]
+    assert sorted(sizes.values())[-1] > 1
+    assert len(scratch) >= 6
+
+
+def test_on_a_processor_no_run_is_in_a_stack(suite: Suite, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(plan, "stacks", None)
+    assert train_suite(suite, engine="here", device="cpu", show=lambda line: None) == []
