@@ -2,8 +2,8 @@
 
 An engine is a context manager with `submit(spec) -> concurrent.futures.Future[str]`; the future's value is the run's
 status. `submit_stack(specs)` brings runs of one computation as far as they go together (see `lib.training.together`);
-what came of each of them, its own `submit` tells. What a run reports while it trains goes to the `report` that the engine
-was made with.
+what came of each of them, its own `submit` tells. What a run reports while it trains goes to the `report` that the
+engine was made with.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from lib.networks.stages import Staged
 from lib.runs.listing import check_current
 from lib.runs.run import Run, locked, open_run, run_dir, start_model
 from lib.runs.spec import RunSpec
-from lib.runs.tensor_files import read_tensors, read_with_metadata, remove_orphans, write_tensors
+from lib.runs.tensor_files import read_with_metadata, remove_orphans, write_tensors
 from lib.strategies.frozen_normalization import calibrate, set_training_mode
 from lib.strategies.partial_layers import hold_channels
 from lib.strategies.strategy import STRATEGIES, trainable
@@ -221,12 +221,16 @@ class Training:
         self.report({"kind": "evaluation", "run": self.run.path.name, "steps": self.spec.steps, "left": left, **row})
         return True
 
+    def state(self) -> dict[str, Tensor]:
+        """All tensors of the network."""
+        return self.model.state_dict()
+
     def keep(self) -> None:
-        self.record.keep(self.step, self.model.state_dict(), self.start)
+        self.record.keep(self.step, self.state())
 
     def save(self, name: str = "resume.safetensors") -> None:
         """Write the state to resume from: weights, optimizer, step, losses and the evaluations so far."""
-        tensors = {**self.model.state_dict(), **optimizer_tensors(self.optimizer, self.moving)}
+        tensors = {**self.state(), **optimizer_tensors(self.optimizer, self.moving)}
         tensors["loss_sum"], tensors["bad_step"] = self.loss_sum, self.bad_step
         state = {
             "step": self.step, "seconds": self.seconds, "best": self.best, "rows": self.record.rows,
@@ -244,7 +248,7 @@ class Training:
         if saved is None:
             return False
         state, tensors = saved
-        self.start = {name: each.to(self.device) for name, each in read_tensors(self.run.checkpoint(0)).items()}
+        self.start = {name: each.to(self.device) for name, each in self.record.start.items()}
         self.model.load_state_dict({name: tensors[name] for name in self.start})
         restore_optimizer(self.optimizer, self.moving, tensors)
         self.loss_sum, self.bad_step = tensors["loss_sum"].to(self.device), tensors["bad_step"].to(self.device)

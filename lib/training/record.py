@@ -14,16 +14,20 @@ from lib.common.errors import StudyError
 from lib.runs.run import checkpoint_name, spec_text, step_of
 from lib.runs.seal import Files, check_file, file_entry, sealed
 from lib.runs.spec import RunSpec
-from lib.runs.tensor_files import changed, read_with_metadata, write_tensors, writing
+from lib.runs.tensor_files import changed, read_tensors, read_with_metadata, write_tensors, writing
 
 
 class Record:
-    """What a run has written so far: `files` as its seal will list them, `rows` as its metrics hold them."""
+    """What a run has written so far: `files` as its seal will list them, `rows` as its metrics hold them.
+
+    `start` are the tensors of the checkpoint of step 0, in the memory of the host.
+    """
 
     def __init__(self, path: Path, spec: RunSpec) -> None:
         self.path = path
         self.files: Files = {"spec.json": file_entry(spec_text(spec).encode())}
         self.rows: list[dict[str, Any]] = []
+        self.start: dict[str, Tensor] = {}
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the run, to be listed in its seal."""
@@ -67,12 +71,16 @@ class Record:
                 )
         self.files, self.rows = state["files"], state["rows"]
         check_file(self.path, checkpoint_name(0), self.files)
+        self.start = read_tensors(self.path / checkpoint_name(0))
         self.write_metrics()
         return state, tensors
 
-    def keep(self, step: int, state: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> None:
+    def keep(self, step: int, state: Mapping[str, Tensor]) -> None:
         """Write a checkpoint: everything at step 0, afterwards what differs from it."""
-        kept = changed(state, start) if step else state
+        here = {name: each.detach().cpu() for name, each in state.items()}  # where a comparison does not wait
+        if step == 0:
+            self.start = {name: each.clone() for name, each in here.items()}
+        kept = changed(here, self.start) if step else here
         name = checkpoint_name(step)
         self.files[name] = write_tensors(self.path / name, kept, {"step": str(step)})
 

@@ -39,6 +39,9 @@ class Member(Training):
         self.testing = True  # alone: its end must not depend on who else has not ended
         super().end()
 
+    def state(self) -> dict[str, Tensor]:
+        return super().state() if self.stack is None else self.stack.state_of(self)
+
     def origin(self) -> dict[str, Any]:
         return {**super().origin(), "stack": self.size}
 
@@ -66,7 +69,8 @@ class Stack:
         self.device, self.step, self.steps = first.device, first.step, first.spec.steps
         self.network = _Output(first)
         self.outputs: dict[int, Tensor] = {}
-        self.outputs_of = -1
+        self.host: dict[str, Tensor] = {}
+        self.outputs_of = self.host_of = -1
         self._lay_out()
         self._make_tables()
         self.feed = first.objective.together([each.objective for each in members], self.steps)
@@ -155,7 +159,7 @@ class Stack:
         spent = [member.seconds for member in self.members]
         one_step = self._recorded() if self.device.type == "cuda" and self.feed.recorded else self.one_step
         began = saved = time.perf_counter()
-        trained = 0.0
+        trained, cost = 0.0, 0.0
         while True:
             one_step()
             self.step += 1
@@ -169,9 +173,11 @@ class Stack:
                 member.began = time.perf_counter() - before - trained / len(self.members)
                 member.after_step()
             ended = [member for member in self.members if not member.goes_on()]
-            if ended or time.perf_counter() - saved >= save_every:
+            if ended or time.perf_counter() - saved >= max(save_every, SHARE * cost):
+                asked = time.perf_counter()
                 save_all(self.members)
                 saved = time.perf_counter()
+                cost = saved - asked
             if ended:
                 for member in ended:
                     member.end()
@@ -255,6 +261,14 @@ class Stack:
             self.outputs[part] = self._pass(inputs)
         return self.outputs[part][self.members.index(member), : len(index)]
 
+    def state_of(self, member: Member) -> dict[str, Tensor]:
+        """All tensors of a member's network, in the memory of the host: one copy a tensor for all members a step."""
+        if self.host_of != self.step:
+            tensors = {**self.moving, **self.fixed, **self.buffers}
+            self.host, self.host_of = {name: each.cpu() for name, each in tensors.items()}, self.step
+        place = self.members.index(member)
+        return {name: self.host[name][place] for name in member.model.state_dict()}
+
     def _pass(self, inputs: Sequence[Tensor]) -> Tensor:
         """Outputs (members, n, ...) of every member for its own inputs; shorter ones are filled up."""
         most = max(map(len, inputs))
@@ -269,6 +283,7 @@ class Stack:
         return torch.cat([forward(state, batch) for batch in filled.split(EVALUATION_BATCH, dim=1)], dim=1)
 
 
+SHARE = 20  # saving takes at most one part in so many of the time
 SAVED, WRITING = "resume.safetensors", "resume.next.safetensors"
 
 

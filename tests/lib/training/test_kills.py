@@ -41,8 +41,8 @@ for line in sys.stdin:
     print(os.waitpid(child, 0)[1], flush=True)
 """
 
-# Every evaluation saves the state: plain, with early stopping, with a source (which may be hit as well) and factors, and
-# a stack of which one run diverges and one stops early.
+# Every evaluation saves the state: plain, with early stopping, with a source (which may be hit as well) and factors,
+# and a stack of which one run diverges and one stops early.
 Kind = list[RunSpec]
 SPECS: list[Callable[[], Kind]] = [
     lambda: [tiny.spec(steps=24, evaluations=12)],
@@ -144,8 +144,8 @@ def test_kills_at_random_moments(
     with capsys.disabled():
         print(
             f"\n{same} of {KILLS} runs and stacks, killed while they trained and taken up again, ended with weights, "
-            f"metrics and results bit for bit those of runs never interrupted ({tried} kills sent, {tried - KILLS} came "
-            f"after the end and were repeated; the runs had evaluated up to step {sorted(steps)})"
+            f"metrics and results bit for bit those of runs never interrupted ({tried} kills sent, {tried - KILLS} "
+            f"came after the end and were repeated; the runs had evaluated up to step {sorted(steps)})"
         )
     assert same == KILLS
     assert len(set(steps)) > 8  # the moments were spread over the run
