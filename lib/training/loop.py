@@ -142,8 +142,9 @@ class Training:
             bad_step = int(self.bad_step)  # waits for the device, so that the time below is the time it took
             self.seconds = time.perf_counter() - self.began
             if bad_step >= 0 or not self.evaluate():
-                self.diverged_at = bad_step if bad_step >= 0 else self.step
-                self.bad_step.fill_(self.diverged_at)
+                at = bad_step if bad_step >= 0 else self.step
+                self.diverged_at = at
+                self.bad_step.fill_(at)  # part of the state that a stack saves
                 return
             self.began = time.perf_counter() - self.seconds  # evaluation is not training time
         if self.step in self.keep_at:

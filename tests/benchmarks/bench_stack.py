@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_stack.py --device cuda --out stack.json
 
-For each size of network: a bare eager loop (forward, loss, backward, fused AdamW; one batch that lies on the device), on
+For each size of network: a bare eager loop (forward, loss, backward, fused AdamW; one batch on the device), on
 a GPU the same as one CUDA graph, and this study's stacks, with all that training does but evaluations and files.
 Rates are network steps a second: a step of a stack of N counts N times. `busy` is the part of the time in which the
 device has a kernel to run, from the profiler.
