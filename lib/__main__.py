@@ -1,4 +1,4 @@
-"""The command line of the training side: `python -m lib train | runs | data | doctor`."""
+"""The command line of the training side: `python -m lib train | plan | runs | data | doctor`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ from lib.runs.listing import find_run, list_runs
 from lib.runs.run import Run
 from lib.runs.spec import RunSpec, run_id, spec_from_dict
 from lib.study import engines
-from lib.study.plan import load_suite, train_suite
+from lib.study.forecast import forecast, measure, units
+from lib.study.plan import finished_runs, load_suite, phases, train_suite
 from lib.training.loop import train
 
 
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_train(commands)
+    _add_plan(commands)
     _add_runs(commands)
     cli.add_parser(commands)
     doctor = commands.add_parser("doctor", help="what this machine and installation offer, and what is amiss")
@@ -84,6 +86,40 @@ def _train(options: argparse.Namespace) -> int:
         print(f"note: {note}", flush=True)
     run = train(spec, device=options.device, report=Progress({run_id(spec): spec.steps}, every_evaluation=True))
     _print_result(run)
+    return 0
+
+
+def _add_plan(commands: Any) -> None:
+    parser = commands.add_parser(
+        "plan",
+        help="what the training of a suite will cost",
+        description="Runs, steps, bytes and time of what is missing of a suite. A few steps of each kind of run are "
+        "trained for that, about a minute, in a folder that is deleted.",
+    )
+    parser.add_argument("suite", metavar="SUITE")
+    parser.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or cuda:N (default: auto)")
+    parser.add_argument("--workers", type=int, help="worker processes (default: one per core, or one on a GPU)")
+    parser.set_defaults(run=_plan)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    paths.check_home()
+    suite, device = load_suite(options.suite), pick_device(options.device)
+    dealt = [units(phase, options.device) for phase in phases(suite)]
+    workers = options.workers or (engines.cores() if device.type == "cpu" else 1)
+    print(f"{len(finished_runs(suite, None))} runs of {suite.name} are finished; {device_name(device)}", flush=True)
+    if not any(dealt):
+        print("nothing is missing")
+        return 0
+    progress = Progress({})
+    wanted = [unit for phase in dealt for unit in phase]
+    costs = measure(wanted, device=options.device, workers=workers, report=progress)
+    found = forecast(dealt, costs, sorted({workers, 1, 4, 16}))
+    print(f"missing   {found.runs} runs, {found.sources} of them sources, {found.steps:,} steps, {found.units} units")
+    print(f"disk      {found.bytes / 1e9:.2f} GB for their folders")
+    for count, seconds in found.seconds.items():
+        print(f"time      {time_text(seconds)} on {count} worker{'s' if count > 1 else ''} like those of this machine")
+    print(f"          {time_text(found.least)} at least, on any number of workers")
     return 0
 
 

@@ -79,6 +79,26 @@ def missing_runs(suite: Suite) -> list[RunSpec]:
     return [spec for spec in unique.values() if result_of(spec) is None]
 
 
+def phases(suite: Suite) -> list[list[RunSpec]]:
+    """What is missing, in the order in which it is trained: sources, tuning runs, the other seeds.
+
+    Runs that have no name until a rate is chosen stand here under that of the first.
+    """
+    tuning = [spec for cell in suite.cells for spec in suite.tuning_specs(cell)]
+    others = []
+    for cell in suite.cells:
+        chosen = suite.chosen(cell)
+        if chosen is None:
+            chosen = [suite.spec(cell, seed, cell.rates[0]) for seed in cell.seeds if seed != suite.tuning_seed]
+        others += chosen
+    found, known = [], set[str]()
+    for part in (suite.source_specs(), tuning, others):
+        unique = {run_id(spec): spec for spec in part if run_id(spec) not in known and result_of(spec) is None}
+        known |= unique.keys()
+        found.append(list(unique.values()))
+    return found
+
+
 def train_suite(
     suite: Suite,
     *,
@@ -99,11 +119,7 @@ def train_suite(
             is trained.
     """
     first = missing_runs(suite)
-    steps = {run_id(spec): spec.steps for spec in first}
-    for cell in suite.cells:  # runs that have no name until a rate is chosen are planned under that of the first
-        if suite.rate(cell) is None:
-            others = [suite.spec(cell, seed, cell.rates[0]) for seed in cell.seeds if seed != suite.tuning_seed]
-            steps |= {run_id(spec): spec.steps for spec in others}
+    steps = {run_id(spec): spec.steps for phase in phases(suite) for spec in phase}
     if not steps:
         return []
     for note in _check_data(first):
