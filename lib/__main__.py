@@ -1,4 +1,4 @@
-"""The command line of the training side: `python -m lib train | plan | runs | data | doctor`."""
+"""The command line of the training side: `python -m lib train | plan | bundle | merge | runs | data | doctor`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from lib.runs.listing import find_run, list_runs
 from lib.runs.run import Run
 from lib.runs.spec import RunSpec, run_id, spec_from_dict
 from lib.study import engines
+from lib.study.bundle import merge, part_of, write_bundle
 from lib.study.forecast import forecast, measure, units
 from lib.study.plan import finished_runs, load_suite, phases, train_suite
 from lib.training.loop import train
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_train(commands)
     _add_plan(commands)
+    _add_bundle(commands)
     _add_runs(commands)
     cli.add_parser(commands)
     doctor = commands.add_parser("doctor", help="what this machine and installation offer, and what is amiss")
@@ -64,6 +66,7 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or cuda:N (default: auto)")
     parser.add_argument("--engine", default="local", help=f"{', '.join(engines.ENGINES)} (default: local)")
     parser.add_argument("--workers", type=int, help="worker processes (default: one per core, or one on a GPU)")
+    parser.add_argument("--part", metavar="K/N", help="only the K-th of N parts of a suite")
     parser.set_defaults(run=_train)
 
 
@@ -76,9 +79,8 @@ def _train(options: argparse.Namespace) -> int:
     if "=" not in target and not target.endswith(".json"):
         if len(options.target) > 1:
             raise StudyError(f"one suite at a time, got {' '.join(options.target)}")
-        failures = train_suite(
-            load_suite(target), engine=options.engine, device=options.device, workers=options.workers
-        )
+        suite = part_of(load_suite(target), *_part(options.part))
+        failures = train_suite(suite, engine=options.engine, device=options.device, workers=options.workers)
         print(f"suite {target}: {f'{len(failures)} runs failed' if failures else 'complete'}")
         return 1 if failures else 0
     spec = _one_spec(options.target)
@@ -100,6 +102,51 @@ def _add_plan(commands: Any) -> None:
     parser.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or cuda:N (default: auto)")
     parser.add_argument("--workers", type=int, help="worker processes (default: one per core, or one on a GPU)")
     parser.set_defaults(run=_plan)
+
+
+def _part(text: str | None) -> tuple[int, int]:
+    """ "2/4" as (2, 4)."""
+    if text is None:
+        return 1, 1
+    number, _, parts = text.partition("/")
+    if not (number.isdecimal() and parts.isdecimal()):
+        raise StudyError(f"part must be K/N, such as 2/4, got {text!r}")
+    return int(number), int(parts)
+
+
+def _add_bundle(commands: Any) -> None:
+    parser = commands.add_parser(
+        "bundle",
+        help="one archive that trains a suite on a machine without a network",
+        description="Code, images, finished sources and the suite, for a machine with torch, numpy, scipy and "
+        "safetensors: unpack it there and run ./train.sh.",
+    )
+    parser.add_argument("suite", metavar="SUITE")
+    parser.add_argument("--parts", type=int, default=1, help="how many archives, for as many machines (default: 1)")
+    parser.add_argument("--out", type=Path, default=Path(), help="folder of the archives (default: this one)")
+    parser.set_defaults(run=_bundle)
+    parser = commands.add_parser("merge", help="bring the finished runs of a bundle home")
+    parser.add_argument("source", type=Path, help="an unpacked bundle, its folder runs, or an archive of either")
+    parser.set_defaults(run=_merge)
+
+
+def _bundle(options: argparse.Namespace) -> int:
+    suite, parts = load_suite(options.suite), options.parts
+    for number in range(1, parts + 1):
+        name = f"{suite.name}.tar.gz" if parts == 1 else f"{suite.name}-{number}-of-{parts}.tar.gz"
+        size = write_bundle(suite, options.out / name, number=number, parts=parts)
+        print(f"{options.out / name}: {size / 1e6:.1f} MB; unpack it there and run ./train.sh", flush=True)
+    return 0
+
+
+def _merge(options: argparse.Namespace) -> int:
+    found = merge(options.source)
+    for line in found.refused:
+        print(f"refused: {line}")
+    for name in found.unfinished:
+        print(f"unfinished, left there: {name}")
+    print(f"{len(found.taken)} runs taken, {len(found.here)} were here, {len(found.refused)} refused")
+    return 1 if found.refused else 0
 
 
 def _plan(options: argparse.Namespace) -> int:

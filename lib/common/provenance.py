@@ -12,11 +12,17 @@ import torch
 from lib.common import paths
 from lib.common.device import device_name
 
+COMMIT = "COMMIT"  # the file that says which commit carried code is of
 _PACKAGES = ("torch", "numpy", "scipy", "safetensors", "pandas", "matplotlib", "papermill")
 
 
 def commit() -> str:
-    """The commit of the repository, with "+changes" when the working tree differs, or "unknown" outside git."""
+    """The commit of the repository, with "+changes" when the working tree differs, or "unknown" outside git.
+
+    Code that was carried elsewhere without its history holds it in a file (see `lib.study.bundle`).
+    """
+    if (paths.REPOSITORY / COMMIT).is_file():
+        return (paths.REPOSITORY / COMMIT).read_text().strip()
     try:
         root = ["git", "-C", str(paths.REPOSITORY)]
         name = subprocess.run([*root, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)

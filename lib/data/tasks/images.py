@@ -7,7 +7,6 @@ import hashlib
 import inspect
 import io
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +21,12 @@ from lib.data.cards import find_card
 from lib.data.prepared_folder import Prepared, prepared_files, read_prepared
 from lib.data.simulate import anatomy
 from lib.data.simulate.catalog import SIMULATORS, simulate
-from lib.data.tasks import scans
+from lib.data.tasks import carried, scans
+from lib.data.tasks.carried import Data
 from lib.data.tasks.catalog import SLICES
 from lib.data.tasks.task import Task, get_task
 
 SIMULATORS_CODE = Path(anatomy.__file__).parent  # where a change means that stored simulated images are drawn anew
-
-
-@dataclass(frozen=True)
-class Data:
-    """A task at one size: images float32 (n, 1, s, s) in [0, 1], masks uint8 (n, s, s) of 0/1, group of each image.
-
-    Where images are to be reconstructed, 1 is the top of the volume that they are slices of, and all masks are 0.
-    `folds` is the fold of each image where a card fixes it, and `notes` say what the size does to pictures.
-    """
-
-    images: Tensor
-    masks: Tensor
-    ids: list[str]
-    groups: list[str]
-    digest: str
-    folds: np.ndarray | None = None
-    notes: tuple[str, ...] = ()
 
 
 def load_task(name: str, size: int) -> Data:
@@ -57,7 +40,20 @@ def load_task(name: str, size: int) -> Data:
         StudyError: unknown task, or its prepared folder is missing or damaged.
     """
     task = get_task(name)
+    if is_carried(task, size):
+        return carried.read(name, size, carried.state(name, size))
     return _load(task.name, size, str(paths.data_root()), str(paths.home()), _state(task))
+
+
+def is_carried(task: Task, size: int) -> bool:
+    """Whether the images of a task come from a file that was carried here, because its set does not lie here."""
+    if not carried.file_of(task.name, size).is_file():
+        return False
+    if task.kind == "simulated":
+        return True
+    if task.goal == "segmentation":
+        return not (find_card(task.name).path / "index.csv").is_file()
+    return not scans.scan_tasks()[task.name].scans()
 
 
 def data_digest(name: str, size: int) -> str | None:
@@ -67,7 +63,7 @@ def data_digest(name: str, size: int) -> str | None:
     split.
     """
     task = get_task(name)
-    if task.kind == "simulated":
+    if task.kind == "simulated" or is_carried(task, size):
         return load_task(name, size).digest
     try:
         state = _state(task)
@@ -105,7 +101,7 @@ def _digest(name: str, data_root: str, state: tuple[Any, ...]) -> str:
 def first_images(name: str, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The first images (n, s, s) in [0, 1] and masks (n, s, s) of a task, for looking at; draws no more than those."""
     task = get_task(name)
-    if task.kind == "simulated":
+    if task.kind == "simulated" and not is_carried(task, size):
         images, masks = _draw(task, count, size)
         return images / np.float32(255), masks
     data = load_task(name, size)

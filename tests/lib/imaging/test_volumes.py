@@ -242,6 +242,14 @@ def test_measured_kspace(tmp_path: Path):
     assert one.mask.all()
 
 
+def test_without_a_mask_a_sample_counts_where_any_coil_has_it(tmp_path: Path) -> None:
+    """A coil may see exactly nothing in one place, at the rim of 16-bit values say."""
+    kspace = np.zeros((2, 4, 4), np.complex64)
+    kspace[0, :, :2], kspace[1, :, 1:3] = 1, 1j
+    np.savez(tmp_path / "a.npz", kspace=kspace)
+    assert read_kspace(tmp_path / "a.npz").mask.tolist() == [[True, True, True, False]] * 4
+
+
 def test_measured_kspace_in_hdf5(tmp_path: Path):
     h5py = pytest.importorskip("h5py")
     stack = (np.arange(2 * 3 * 8 * 6) + 1j).reshape(2, 3, 8, 6).astype(np.complex64)

@@ -1,0 +1,78 @@
+"""A task at one size in memory, and as one file, in which it can be carried to where its set is not."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.common import paths
+from lib.common.errors import StudyError
+
+
+@dataclass(frozen=True)
+class Data:
+    """A task at one size: images float32 (n, 1, s, s) in [0, 1], masks uint8 (n, s, s) of 0/1, group of each image.
+
+    Where images are to be reconstructed, 1 is the top of the volume that they are slices of, and all masks are 0.
+    `folds` is the fold of each image where a card fixes it, and `notes` say what the size does to pictures.
+    """
+
+    images: Tensor
+    masks: Tensor
+    ids: list[str]
+    groups: list[str]
+    digest: str
+    folds: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+
+def file_of(name: str, size: int) -> Path:
+    """Where a carried task lies: in the study's home."""
+    return paths.home() / "data" / "carried" / f"{name}-{size}.npz"
+
+
+def state(name: str, size: int) -> tuple[str, int, int]:
+    """Changes whenever the file does."""
+    file = file_of(name, size)
+    about = file.stat()
+    return str(file), about.st_size, about.st_mtime_ns
+
+
+def content(data: Data) -> bytes:
+    """A task as the bytes of its file."""
+    about = {"ids": data.ids, "groups": data.groups, "digest": data.digest, "notes": data.notes}
+    folds = np.zeros(0, np.int64) if data.folds is None else data.folds
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, images=data.images.numpy(), masks=data.masks.numpy(), folds=folds, about=np.array(json.dumps(about))
+    )
+    return buffer.getvalue()
+
+
+@functools.lru_cache(maxsize=8)
+def read(name: str, size: int, state: tuple[Any, ...]) -> Data:
+    """A carried task.
+
+    Raises:
+        StudyError: its file is damaged.
+    """
+    file = file_of(name, size)
+    try:
+        with np.load(io.BytesIO(file.read_bytes())) as stored:
+            images, masks, folds = (stored[key] for key in ("images", "masks", "folds"))
+            about = json.loads(str(stored["about"]))
+        return Data(
+            torch.from_numpy(images), torch.from_numpy(masks), about["ids"], about["groups"], about["digest"],
+            folds if len(folds) else None, tuple(about["notes"]),
+        )  # fmt: skip
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise StudyError(f"{file} is damaged ({error}); unpack the bundle again") from error

@@ -1,0 +1,207 @@
+"""A suite carried to a machine without a network, and its finished runs brought home."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lib.common import paths
+from lib.common.errors import StudyError
+from lib.common.provenance import COMMIT, commit
+from lib.data.cards import find_card
+from lib.data.tasks import carried
+from lib.data.tasks.images import load_task
+from lib.data.tasks.task import get_task
+from lib.runs.run import Run, locked, open_run, run_dir
+from lib.runs.seal import check_file
+from lib.runs.spec import RunSpec
+from lib.runs.tensor_files import writing
+from lib.study.suite import Cell, Suite, result_of
+from lib.training.together import computation
+
+CODE = ("lib", "data_manifests")
+START = """#!/bin/sh
+# Trains what is missing. Needs Python 3.11 or later with torch, numpy, scipy and safetensors, and no network.
+cd "$(dirname "$0")" || exit 1
+STUDY_HOME="$PWD" STUDY_DATA="$PWD/data" exec "${{PYTHON:-python3}}" -m lib train {suite}.toml{part} "$@"
+"""
+
+
+def part_of(suite: Suite, number: int, parts: int) -> Suite:
+    """One of several parts of a suite, about equal in runs: whole cells, those of one computation side by side.
+
+    Raises:
+        StudyError: there is no such part.
+    """
+    if not 1 <= number <= parts <= len(suite.cells):
+        raise StudyError(
+            f"part must be K/N with K from 1 to N and N at most {len(suite.cells)}, the cells of {suite.name}; got "
+            f"{number}/{parts}"
+        )
+
+    def alike(cell: Cell) -> str:
+        return repr(computation(suite.spec(cell, cell.seeds[0], cell.rates[0])))
+
+    ordered = sorted(suite.cells, key=alike)
+    sizes = [len(cell.rates) + len(cell.seeds) for cell in ordered]
+    ends = [round(sum(sizes) * each / parts) for each in range(parts + 1)]
+    middles = [sum(sizes[:place]) + sizes[place] / 2 for place in range(len(sizes))]
+    chosen = [
+        cell
+        for cell, middle in zip(ordered, middles, strict=True)
+        if ends[number - 1] <= middle < ends[number] or (number == parts and middle >= ends[parts])
+    ]
+    return replace(suite, cells=tuple(chosen))
+
+
+def write_bundle(suite: Suite, target: Path, *, number: int = 1, parts: int = 1) -> int:
+    """Write what trains a suite, or a part of it, elsewhere: code, images, finished sources and tuning runs, the suite.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        StudyError: the target exists or cannot be written, data are missing, or there is no such part.
+    """
+    if target.exists():
+        raise StudyError(f"{target} exists; name another file, or delete it")
+    own = part_of(suite, number, parts)
+    specs = own.source_specs()
+    for cell in own.cells:
+        specs += own.tuning_specs(cell) + [own.spec(cell, seed, cell.rates[0]) for seed in cell.seeds]
+    root = suite.name if parts == 1 else f"{suite.name}-{number}-of-{parts}"
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        with writing(target.parent), tarfile.open(temporary, "w:gz", compresslevel=1) as archive:
+            for name, content, mode in _members(suite, specs, number, parts):
+                about = tarfile.TarInfo(f"{root}/{name}")
+                about.size, about.mode = len(content), mode
+                archive.addfile(about, io.BytesIO(content))
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target.stat().st_size
+
+
+def _members(suite: Suite, specs: list[RunSpec], number: int, parts: int) -> Iterator[tuple[str, bytes, int]]:
+    part = "" if parts == 1 else f" --part {number}/{parts}"
+    yield "train.sh", START.format(suite=suite.name, part=part).encode(), 0o755
+    yield f"{suite.name}.toml", suite.file.read_bytes(), 0o644
+    yield COMMIT, f"{commit()}\n".encode(), 0o644
+    for folder in CODE:
+        for file in sorted((paths.REPOSITORY / folder).rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                yield file.relative_to(paths.REPOSITORY).as_posix(), file.read_bytes(), 0o644
+    with_sources = [each for spec in specs for each in _chain(spec)]
+    for name in sorted({spec.task for spec in with_sources}):
+        task = get_task(name)
+        if task.kind == "real" and task.goal == "segmentation" and (find_card(name).path / "card.toml").is_file():
+            yield f"data/{find_card(name).folder}/card.toml", (find_card(name).path / "card.toml").read_bytes(), 0o644
+    for name, size in sorted({(spec.task, spec.size) for spec in with_sources}):
+        yield f"data/carried/{name}-{size}.npz", carried.content(load_task(name, size)), 0o644
+    for folder in sorted({run_dir(spec) for spec in with_sources if result_of(spec) is not None}):
+        run = Run(folder)
+        for name in [*sorted((run.result or {})["files"]), "result.json"]:
+            yield f"runs/{folder.name}/{name}", (folder / name).read_bytes(), 0o644
+
+
+def _chain(spec: RunSpec) -> list[RunSpec]:
+    return [spec, *_chain(spec.source)] if spec.source else [spec]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What became of the runs of a bundle, by name; a sentence for each that was not taken."""
+
+    taken: list[str]
+    here: list[str]
+    refused: list[str]
+    unfinished: list[str]
+
+
+def merge(source: Path) -> Merged:
+    """Bring the finished runs of a bundle home: an unpacked one, its `runs`, or an archive of either.
+
+    A run is taken if every file is as its seal says, its data are those that lie here now (where they do), and its
+    source is the one that is here. A finished run that is here stays as it is.
+
+    Raises:
+        StudyError: there are no runs, or the archive cannot be read.
+    """
+    paths.check_home()
+    found = Merged([], [], [], [])
+    with _unpacked(source) as folder:
+        runs = []
+        for file in sorted(folder.rglob("spec.json")):
+            try:
+                runs.append(Run(file.parent))
+            except StudyError as error:
+                found.refused.append(str(error))
+        if not runs and not found.refused:
+            raise StudyError(f"{source} holds no run; name an unpacked bundle, its folder runs, or an archive of one")
+        for run in sorted(runs, key=lambda each: len(_chain(each.spec))):  # a source before what started from it
+            try:
+                _take(run, found)
+            except StudyError as error:
+                found.refused.append(str(error))
+    return found
+
+
+def _take(run: Run, found: Merged) -> None:
+    name, result, home = run.path.name, run.result, run_dir(run.spec)
+    if result is None:
+        found.unfinished.append(name)
+        return
+    for each in result["files"]:
+        check_file(run.path, each, result["files"])
+    fault = run.outdated()
+    if fault:
+        raise StudyError(f"{name} is not taken: {fault}")
+    here = open_run(run.spec)
+    with locked(here.path, lambda: None):
+        if here.result is not None:
+            if here.result["seal"] != result["seal"]:
+                raise StudyError(f"{name} is not taken: {home} holds another result of it; delete that to take this")
+            found.here.append(name)
+            return
+        for each in [*sorted(result["files"]), "result.json"]:  # the result last: with it the run is finished
+            with writing(home):
+                paths.write_atomic(home / each, (run.path / each).read_bytes())
+        for leftover in here.path.glob("*.safetensors"):
+            leftover.unlink()
+        found.taken.append(name)
+
+
+@contextlib.contextmanager
+def _unpacked(source: Path) -> Iterator[Path]:
+    if source.is_dir():
+        yield source
+        return
+    if not source.is_file():
+        raise StudyError(f"there is no file or folder {source}")
+    folder = Path(tempfile.mkdtemp(dir=paths.home(), prefix=".merge."))
+    try:
+        with tarfile.open(source) as archive:
+            archive.extractall(folder, members=_of_runs(archive, source), filter="data")
+        yield folder
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise StudyError(f"{source} cannot be read as an archive ({error})") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _of_runs(archive: tarfile.TarFile, source: Path) -> Iterable[tarfile.TarInfo]:
+    for member in archive:
+        parts = Path(member.name).parts
+        if member.isdir() or "runs" not in parts:
+            continue
+        if not member.isfile() or ".." in parts or member.name.startswith("/"):
+            raise StudyError(f"{source} holds {member.name}, which is no plain file inside it; nothing was taken")
+        yield member
