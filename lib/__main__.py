@@ -66,6 +66,7 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or cuda:N (default: auto)")
     parser.add_argument("--engine", default="local", help=f"{', '.join(engines.ENGINES)} (default: local)")
     parser.add_argument("--workers", type=int, help="worker processes (default: one per core, or one on a GPU)")
+    parser.add_argument("--cluster", help="of the engine dask: local, an address, or a TOML file of a batch system")
     parser.add_argument("--part", metavar="K/N", help="only the K-th of N parts of a suite")
     parser.set_defaults(run=_train)
 
@@ -80,7 +81,9 @@ def _train(options: argparse.Namespace) -> int:
         if len(options.target) > 1:
             raise StudyError(f"one suite at a time, got {' '.join(options.target)}")
         suite = part_of(load_suite(target), *_part(options.part))
-        failures = train_suite(suite, engine=options.engine, device=options.device, workers=options.workers)
+        failures = train_suite(
+            suite, engine=options.engine, device=options.device, workers=options.workers, cluster=options.cluster
+        )
         print(f"suite {target}: {f'{len(failures)} runs failed' if failures else 'complete'}")
         return 1 if failures else 0
     spec = _one_spec(options.target)

@@ -68,6 +68,9 @@ class Progress:
             if event["kind"] == "too large":
                 self.show(f"{event['runs']} runs at once are too many for the memory of this device: half as many")
                 return
+            if event["kind"] == "queue":
+                self.show(f"no worker has begun yet, after {time_text(event['seconds'])} in the queue")
+                return
             run = event["run"]
             if event["kind"] == "waiting":
                 self.show(f"{run}: another process is training it; waiting for it to end")

@@ -192,7 +192,7 @@ def _release(worker: subprocess.Popen[str]) -> int:
     return worker.wait()
 
 
-ENGINES: Registry[type[InProcess] | type[LocalProcesses]] = Registry("engine")
+ENGINES: Registry[Any] = Registry("engine")
 ENGINES.add("here", InProcess)
 ENGINES.add("local", LocalProcesses)
 

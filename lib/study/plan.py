@@ -18,6 +18,7 @@ from lib.data.tasks.task import get_task
 from lib.runs.listing import check_current
 from lib.runs.run import Run, run_dir
 from lib.runs.spec import RunSpec, run_id
+from lib.study import dask_engine as dask_engine  # registers itself
 from lib.study.engines import ENGINES
 from lib.study.suite import Suite, from_table, result_of
 from lib.training.together import stacks
@@ -105,6 +106,7 @@ def train_suite(
     engine: str = "local",
     device: str = "auto",
     workers: int | None = None,
+    cluster: str | None = None,
     show: Callable[[str], None] = print_line,
 ) -> list[str]:
     """Train what is missing of a suite: sources, then the tuning runs, then all seeds at the chosen rates.
@@ -125,7 +127,11 @@ def train_suite(
     for note in _check_data(first):
         show(f"note: {note}")
     progress = Progress(steps, show)
-    options: dict[str, Any] = {"workers": workers} if engine == "local" else {}
+    options: dict[str, Any] = {} if engine == "here" else {"workers": workers}
+    if cluster is not None:
+        if engine != "dask":
+            raise StudyError(f"a cluster is for the engine dask, got the engine {engine}")
+        options["cluster"] = cluster
     failures: list[str] = []
     with ENGINES[engine](device=device, report=progress, **options) as pool:
 

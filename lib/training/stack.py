@@ -29,15 +29,11 @@ class Member(Training):
     """A run in a stack."""
 
     stack: Stack | None = None
-    size, testing = 1, False
+    size = 1
 
     def predict(self, index: np.ndarray) -> Tensor:
-        known = None if self.stack is None or self.testing else self.stack.predicted(self, index)
+        known = None if self.stack is None else self.stack.predicted(self, index)
         return super().predict(index) if known is None else known
-
-    def end(self) -> None:
-        self.testing = True  # alone: its end must not depend on who else has not ended
-        super().end()
 
     def state(self) -> dict[str, Tensor]:
         return super().state() if self.stack is None else self.stack.state_of(self)
