@@ -41,7 +41,7 @@ def soon(condition: Callable[[], Any]) -> None:
 
 
 def test_engines_are_found_by_name():
-    assert list(ENGINES) == ["here", "local"]
+    assert list(ENGINES) == ["here", "local", "dask"]
     with pytest.raises(StudyError, match="unknown engine 'locl'; did you mean 'local'"):
         ENGINES["locl"]
 
