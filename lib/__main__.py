@@ -33,7 +33,7 @@ from lib.study import engines
 from lib.study.bundle import merge, part_of, write_bundle
 from lib.study.forecast import forecast, measure, units
 from lib.study.plan import finished_runs, load_suite, phases, train_suite
-from lib.training.loop import train
+from lib.training.together import train_stack
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -89,7 +89,8 @@ def _train(options: argparse.Namespace) -> int:
     spec = _one_spec(options.target)
     for note in load_task(spec.task, spec.size).notes:
         print(f"note: {note}", flush=True)
-    run = train(spec, device=options.device, report=Progress({run_id(spec): spec.steps}, every_evaluation=True))
+    progress = Progress({run_id(spec): spec.steps}, every_evaluation=True)
+    (run,) = train_stack([spec], device=options.device, report=progress)
     _print_result(run)
     return 0
 

@@ -20,7 +20,9 @@ from analysis.representations.capture.reduction import Reduction
 from analysis.representations.capture.represent import Probe, represent_all
 from analysis.representations.comparison.compare import Map, compare
 from analysis.tables.results import finished_rows
+from lib.common.device import computing_device
 from lib.common.errors import StudyError
+from lib.data.tasks.carried import intensities
 from lib.data.tasks.images import load_task
 from lib.data.tasks.splits import split
 from lib.runs.run import Run
@@ -122,7 +124,7 @@ def probe_images(
     chosen = np.concatenate([draw.permutation(unseen), draw.permutation(rest)])[:count]
     known = max(0, len(chosen) - len(unseen))
     words = f"{known} of them seen in training" if known else "none seen in training"
-    return data.images[torch.from_numpy(np.sort(chosen))], words
+    return intensities(data.images[torch.from_numpy(np.sort(chosen))]), words
 
 
 def stages_without_head(run: Run) -> list[str]:
@@ -150,7 +152,9 @@ def similarity_map(
     if any(each != layers[0] for each in layers):
         raise StudyError(f"networks to be compared must have the same stages, got {sorted(set(map(tuple, layers)))}")
     images, which = probe
-    found = compare(represent_all(checkpoints, layers[0], whole_map_probe(images), report=report), None, measure)
+    device = computing_device()
+    kept = represent_all(checkpoints, layers[0], whole_map_probe(images), device=device, report=report)
+    found = compare(kept, None, measure, device=device)
     return dataclasses.replace(found, about=f"{found.about}, {which}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 
@@ -46,6 +47,30 @@ def device_name(device: torch.device) -> str:
         return f"{device} ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
     return f"{device} ({os.cpu_count()} cores, {threads} thread{'s' if threads != 1 else ''})"
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep up to a gigabyte of freed memory for the next tensors, where the C library is glibc.
+
+    A training step frees and takes the same hundred megabytes again; to hand them back in between, and to have them
+    filled with zeros anew, cost a tenth of a step on the CPU it was measured on. Numbers and peak memory stay.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # not glibc
+        return
+    for option, value in ((-3, 32 << 20), (-1, 1 << 30), (-2, 64 << 20)):  # M_MMAP_THRESHOLD, M_TRIM_..., M_TOP_PAD
+        mallopt(option, value)
+
+
+def memory_budget_mb(device: torch.device) -> float:
+    """What one piece of work may take where nothing else is said, in MB: half of what a GPU has free, or 2048."""
+    return torch.cuda.mem_get_info(device)[0] / 2e6 if device.type == "cuda" else 2048.0
+
+
+def computing_device() -> torch.device:
+    """Where to compute what needs float64: CUDA where there is one, else the CPU (Apple's MPS has no float64)."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def peak_memory_mb(device: torch.device) -> float:

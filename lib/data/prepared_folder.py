@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,35 +78,70 @@ def prepared_files(card: Card) -> list[Path]:
     return [folder / "index.csv", *(folder / kind / f"{row['id']}.png" for row in rows for kind in ("images", "masks"))]
 
 
+@dataclass(frozen=True)
+class Index:
+    """What the index of a prepared folder says: id, group and (height, width) of each picture, in order."""
+
+    folder: Path
+    ids: list[str]
+    groups: list[str]
+    sizes: list[tuple[int, int]]
+
+    @staticmethod
+    def of(card: Card) -> Index:
+        """The index of a card's folder.
+
+        Raises:
+            StudyError: the folder is not there, or its index cannot be read or lists nothing.
+        """
+        folder = require_folder(card)
+        rows = read_table(folder / "index.csv", INDEX_COLUMNS)
+        if not rows:
+            raise StudyError(f"{folder / 'index.csv'} lists no image; {root_note()}")
+        try:
+            sizes = [(int(row["height"]), int(row["width"])) for row in rows]
+        except ValueError as error:
+            raise StudyError(f"{folder / 'index.csv'}: height and width must be whole numbers: {error}") from None
+        return Index(folder, [row["id"] for row in rows], [row["group"] for row in rows], sizes)
+
+
+def prepared_pictures(index: Index) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Image uint8 (h, w) and mask uint8 (h, w) of 0/1 of each row of an index, one after another.
+
+    Raises:
+        StudyError: a file is missing, not 8-bit gray, not of the size that the index says, or a mask is not binary; the
+            message names the file, the data root and its origin.
+    """
+    for name, size in zip(index.ids, index.sizes, strict=True):
+        image = read_gray(index.folder / "images" / f"{name}.png")
+        mask = read_gray(index.folder / "masks" / f"{name}.png")
+        if image.shape != mask.shape:
+            raise StudyError(
+                f"{index.folder}: image {name} is {image.shape} and its mask {mask.shape} (height, width); "
+                f"they must agree; {root_note()}"
+            )
+        if image.shape != size:
+            raise StudyError(
+                f"{index.folder}: image {name} is {image.shape} (height, width), and its index says {size}; "
+                f"prepare the folder anew; {root_note()}"
+            )
+        if not is_binary(mask):
+            raise StudyError(
+                f"{index.folder / 'masks' / name}.png: a mask must hold 0 and one of 1 or 255, got the "
+                f"values {np.unique(mask)[:8].tolist()}; {root_note()}"
+            )
+        yield image, (mask > 0).astype(np.uint8)
+
+
 def read_prepared(card: Card) -> Prepared:
     """Read a prepared folder: every image and mask of the index.
 
     Raises:
-        StudyError: folder or file missing, not 8-bit gray, image and mask of different size, or a mask that is not
-            binary; the message names the file, the data root and its origin.
+        StudyError: see `Index.of` and `prepared_pictures`.
     """
-    folder = require_folder(card)
-    images, masks, ids, groups = [], [], [], []
-    for row in read_table(folder / "index.csv", ("id", "group")):
-        image = read_gray(folder / "images" / f"{row['id']}.png")
-        mask = read_gray(folder / "masks" / f"{row['id']}.png")
-        if image.shape != mask.shape:
-            raise StudyError(
-                f"{folder}: image {row['id']} is {image.shape} and its mask {mask.shape} (height, width); "
-                f"they must agree; {root_note()}"
-            )
-        if not is_binary(mask):
-            raise StudyError(
-                f"{folder / 'masks' / row['id']}.png: a mask must hold 0 and one of 1 or 255, got the "
-                f"values {np.unique(mask)[:8].tolist()}; {root_note()}"
-            )
-        images.append(image)
-        masks.append((mask > 0).astype(np.uint8))
-        ids.append(row["id"])
-        groups.append(row["group"])
-    if not ids:
-        raise StudyError(f"{folder / 'index.csv'} lists no image; {root_note()}")
-    return Prepared(images, masks, ids, groups)
+    index = Index.of(card)
+    images, masks = zip(*prepared_pictures(index), strict=True)
+    return Prepared(list(images), list(masks), index.ids, index.groups)
 
 
 def is_binary(mask: np.ndarray) -> bool:

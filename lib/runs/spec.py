@@ -51,6 +51,7 @@ class RunSpec:
         checkpoints: `log` keeps steps 0, 1, 4, 16, ... and the end; `ends` the first and the last only.
         model: `unet`, or in a reconstruction task `cascade`. blocks, shared: of the cascade.
         acceleration, sampling, coils: what is measured in a reconstruction task (see `lib.training.reconstruction`).
+        validation: at most so many validation images are looked at, the same ones for all runs of a fold; None for all.
         arithmetic: of the network, on every device: `float32` (true float32; no TF32 on GPUs), or `bfloat16` under
             autocast. The two give different numbers, so that it belongs to what is trained and not to the machine.
 
@@ -84,6 +85,7 @@ class RunSpec:
     sampling: str = "random"
     coils: int = 1
     arithmetic: str = "float32"
+    validation: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("task", "strategy", "norm", "checkpoints", "model", "sampling", "arithmetic"):
@@ -122,7 +124,7 @@ class RunSpec:
 
     def _check_numbers(self) -> None:
         for name, least in _LEAST.items():
-            if name in ("volume", "patience") and getattr(self, name) is None:
+            if name in ("volume", "patience", "validation") and getattr(self, name) is None:
                 continue
             value = getattr(self, name)
             whole = name not in _REAL
@@ -196,14 +198,14 @@ class RunSpec:
 _RECONSTRUCTION = {
     name: getattr(RunSpec, name) for name in ("model", "blocks", "shared", "acceleration", "sampling", "coils")
 }
-_LATER = {**_RECONSTRUCTION, "arithmetic": RunSpec.arithmetic}
+_LATER = {**_RECONSTRUCTION, "arithmetic": RunSpec.arithmetic, "validation": None}
 _SHAPE = ("goal", "width", "depth", "norm", "model", "blocks", "shared")
 _REAL = ("lr", "weight_decay", "acceleration")
-_MOST = dict.fromkeys(("size", "volume", "seed", "fold", "steps", "batch", "coils"), 2**31 - 1)
+_MOST = dict.fromkeys(("size", "volume", "validation", "seed", "fold", "steps", "batch", "coils"), 2**31 - 1)
 _MOST |= {"width": 4096, "depth": 10, "blocks": 100}  # far beyond what trains, and small enough to count parameters
 _LEAST = {
     "width": 1, "depth": 1, "size": 8, "volume": 1, "seed": 0, "fold": 0, "steps": 1, "batch": 1,
-    "lr": 0, "weight_decay": 0, "patience": 1, "evaluations": 1,
+    "lr": 0, "weight_decay": 0, "patience": 1, "evaluations": 1, "validation": 1,
     "blocks": 1, "acceleration": 1, "coils": 1,
 }  # fmt: skip
 

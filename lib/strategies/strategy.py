@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -121,11 +122,15 @@ def freeze(model: Staged, name: str, options: Mapping[str, Any], draw: torch.Gen
         module.tracks = f"{key}.running_mean" in marked  # type: ignore[assignment]
 
 
-def training_masks(name: str, masks: Tensor, seed: int) -> Tensor:
-    """The masks (n, ...) that a strategy trains on: those given, or, where it shuffles them, dealt out anew by seed."""
+def training_masks(name: str, index: np.ndarray, seed: int) -> np.ndarray:
+    """Where the masks of the training images at `index` are: there, or, where a strategy shuffles them, dealt out anew.
+
+    Raises:
+        StudyError: unknown strategy.
+    """
     if not STRATEGIES[name].shuffled:
-        return masks
-    return masks[torch.randperm(len(masks), generator=generator(seed, 0x5F1E)).to(masks.device)]
+        return index
+    return index[torch.randperm(len(index), generator=generator(seed, 0x5F1E)).numpy()]
 
 
 def trainable(model: nn.Module) -> int:

@@ -23,8 +23,9 @@ from typing import Any
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.common.registry import Registry
-from lib.runs.spec import RunSpec, canonical, run_id
-from lib.training.loop import Report, silent, train
+from lib.data.tasks.images import load_task
+from lib.runs.spec import RunSpec, canonical, run_id, spec_from_dict
+from lib.training.loop import Report, silent
 from lib.training.together import train_stack
 
 TOGETHER = "together"  # what the future of a stack holds
@@ -55,7 +56,7 @@ class InProcess:
         """Train the run; a failure is in the future."""
         future: Future[str] = Future()
         try:
-            result = train(spec, device=self.device, report=self.report).result
+            result = train_stack([spec], device=self.device, report=self.report)[0].result
             future.set_result((result or {})["status"])
         except StudyError as error:
             future.set_exception(error)
@@ -116,23 +117,29 @@ class LocalProcesses:
 
     def submit(self, spec: RunSpec) -> Future[str]:
         """Train the run in the next free worker."""
-        return self._pool.submit(self._train, [spec])
+        return self._pool.submit(self._ask, f"[{canonical(spec)}]", run_id(spec))
 
     def submit_stack(self, specs: Sequence[RunSpec]) -> Future[str]:
         """Train the runs together in the next free worker."""
-        return self._pool.submit(self._train, list(specs))
+        more = f" and {len(specs) - 1} more" if len(specs) > 1 else ""
+        return self._pool.submit(self._ask, f"[{','.join(map(canonical, specs))}]", run_id(specs[0]) + more)
 
-    def _train(self, specs: list[RunSpec]) -> str:
+    def draw(self, task: str, size: int) -> Future[str]:
+        """Draw the images of a simulated task in the next free worker, so that all find them drawn."""
+        return self._pool.submit(self._ask, json.dumps({"draw": [task, size]}), f"images of {task}")
+
+    def _ask(self, line: str, what: str) -> str:
+        """Hand a free worker a line, and report what it answers until it is done; `what` names it in messages."""
         worker = self._worker()
         assert worker.stdin is not None
         assert worker.stdout is not None
         try:
-            worker.stdin.write(f"[{','.join(map(canonical, specs))}]\n")
+            worker.stdin.write(line + "\n")
             worker.stdin.flush()
         except BrokenPipeError:
-            return self._died(worker, specs)
-        for line in worker.stdout:
-            event: dict[str, Any] = json.loads(line)
+            return self._died(worker, what)
+        for answer in worker.stdout:
+            event: dict[str, Any] = json.loads(answer)
             if event["kind"] == "failed":
                 self._idle.put(worker)
                 raise RunFailed(event["reason"])
@@ -140,7 +147,7 @@ class LocalProcesses:
                 self._idle.put(worker)
                 return event["status"]
             self.report(event)
-        return self._died(worker, specs)
+        return self._died(worker, what)
 
     def _worker(self) -> subprocess.Popen[str]:
         with contextlib.suppress(queue.Empty):
@@ -173,14 +180,11 @@ class LocalProcesses:
             self._alive.discard(worker)
         return _release(worker)
 
-    def _died(self, worker: subprocess.Popen[str], specs: list[RunSpec]) -> str:
+    def _died(self, worker: subprocess.Popen[str], what: str) -> str:
         code = self._forget(worker)
         cause = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-        more = f" and {len(specs) - 1} more" if len(specs) > 1 else ""
-        raise RunFailed(
-            f"{run_id(specs[0])}{more}: its worker {cause}{hint}; the same command resumes it from its last saved state"
-        )
+        raise RunFailed(f"{what}: its worker {cause}{hint}; the same command resumes it from its last saved state")
 
 
 def _release(worker: subprocess.Popen[str]) -> int:
@@ -197,10 +201,18 @@ ENGINES.add("here", InProcess)
 ENGINES.add("local", LocalProcesses)
 
 
-def work(lines: Iterable[str], *, device: str) -> None:
-    """What a worker process does: train the specs of every input line, and write what happens as JSON lines."""
-    from lib.runs.spec import spec_from_dict
+def _drawn(task: str, size: int) -> str:
+    load_task(task, size)
+    return "drawn"
 
+
+def _trained(specs: list[dict[str, Any]], device: str, report: Report) -> str:
+    runs = train_stack([spec_from_dict(each) for each in specs], device=device, report=report)
+    return TOGETHER if len(runs) > 1 else (runs[0].result or {})["status"]
+
+
+def work(lines: Iterable[str], *, device: str) -> None:
+    """What a worker process does: train the specs of every input line, or draw its images; answers are JSON lines."""
     channel = sys.stdout
 
     def tell(event: dict[str, Any]) -> None:
@@ -209,8 +221,9 @@ def work(lines: Iterable[str], *, device: str) -> None:
     for line in lines:
         try:
             with contextlib.redirect_stdout(sys.stderr):  # what a user's strategy prints is no message to the engine
-                runs = train_stack([spec_from_dict(each) for each in json.loads(line)], device=device, report=tell)
-            tell({"kind": "result", "status": TOGETHER if len(runs) > 1 else (runs[0].result or {})["status"]})
+                asked = json.loads(line)
+                status = _drawn(*asked["draw"]) if "draw" in asked else _trained(asked, device, tell)
+            tell({"kind": "result", "status": status})
         except StudyError as error:
             tell({"kind": "failed", "reason": str(error)})
         except BrokenPipeError:  # the engine is gone

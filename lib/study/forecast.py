@@ -14,10 +14,11 @@ from typing import Any
 
 from lib.common import paths
 from lib.common.device import pick_device
-from lib.data.tasks.images import load_task
+from lib.common.progress import print_line
 from lib.runs.run import checkpoint_name, run_dir
 from lib.runs.spec import RunSpec, canonical, run_id
-from lib.study.engines import LocalProcesses
+from lib.study.engines import LocalProcesses, cores
+from lib.study.plan import draw_ahead
 from lib.training.loop import Report, silent
 from lib.training.optimizer import checkpoint_steps
 from lib.training.together import computation, stacks
@@ -70,9 +71,9 @@ def measure(
     As many at once as there are workers, as in a training of the suite: they share the machine there too.
     """
     short = {kind(unit): [_shortened(spec) for spec in unit] for unit in wanted}
-    for name, size in sorted({(spec.task, spec.size) for unit in short.values() for spec in unit}):
-        load_task(name, size)  # simulated images are drawn now: that happens once, and is no cost of a run
     sources = {run_id(spec.source): spec.source for unit in short.values() for spec in unit if spec.source is not None}
+    # Simulated images are drawn now: that happens once, and is no cost of a run.
+    draw_ahead([*sources.values(), *(spec for unit in short.values() for spec in unit)], workers or cores(), print_line)
     seen: list[tuple[float, dict[str, Any]]] = []
 
     def keep(event: dict[str, Any]) -> None:

@@ -12,14 +12,15 @@ from lib.common import paths
 from lib.common.device import pick_device
 from lib.common.errors import StudyError, nearest
 from lib.common.progress import Progress, print_line
-from lib.data.tasks.images import load_task
+from lib.data.tasks.catalog import BUILT_IN
+from lib.data.tasks.images import is_drawn, load_task
 from lib.data.tasks.splits import split
 from lib.data.tasks.task import get_task
 from lib.runs.listing import check_current
 from lib.runs.run import Run, run_dir
 from lib.runs.spec import RunSpec, run_id
 from lib.study import dask_engine as dask_engine  # registers itself
-from lib.study.engines import ENGINES
+from lib.study.engines import ENGINES, LocalProcesses, cores
 from lib.study.suite import Suite, from_table, result_of
 from lib.training.together import stacks
 
@@ -126,6 +127,8 @@ def train_suite(
         return []
     for note in _check_data(first):
         show(f"note: {note}")
+    if engine != "here":
+        draw_ahead((spec for phase in phases(suite) for spec in phase), workers or cores(), show)
     progress = Progress(steps, show)
     options: dict[str, Any] = {} if engine == "here" else {"workers": workers}
     if cluster is not None:
@@ -152,6 +155,21 @@ def train_suite(
         progress.plan({run_id(spec): spec.steps for spec in missing_runs(suite)})
         run_all(spec for cell in suite.cells for spec in suite.chosen(cell) or [])
     return failures
+
+
+def draw_ahead(specs: Iterable[RunSpec], workers: int, show: Callable[[str], None]) -> None:
+    """Draw the simulated images that runs will ask for, each set once, in processes side by side.
+
+    Otherwise every worker that comes to a new set would draw it for itself, and a GPU would wait for one core.
+    """
+    wanted = sorted({(spec.task, spec.size) for spec in specs})
+    absent = [each for each in wanted if BUILT_IN.get(each[0]) is get_task(each[0]) and not is_drawn(*each)]
+    if len(absent) < 2:
+        return
+    show(f"drawing {len(absent)} simulated sets of images")
+    with LocalProcesses(device="cpu", workers=min(workers, len(absent)), threads=1) as pool:
+        for drawing in [pool.draw(*each) for each in absent]:
+            drawing.result()
 
 
 def _check_data(specs: Iterable[RunSpec]) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lib.common.seeding import generator
+from lib.data.tasks.carried import intensities
 
 
 def batch_order(count: int, *, seed: int, step: int, batch: int) -> np.ndarray:
@@ -72,18 +73,18 @@ class StackedBatches:
     """
 
     def __init__(self, runs: Sequence[Batches], steps: int) -> None:
-        self.images = torch.cat([each.images for each in runs])
-        self.masks = torch.cat([each.masks for each in runs])
-        device = self.images.device
-        firsts = np.cumsum([0, *(len(each.images) for each in runs[:-1])])
-        order = [
-            [
-                first + batch_order(len(each.images), seed=each.seed, step=step, batch=each.batch)
-                for step in range(steps)
-            ]
-            for each, first in zip(runs, firsts, strict=True)
-        ]
-        self.order = torch.from_numpy(np.array(order).swapaxes(0, 1).reshape(steps, -1)).to(device)
+        self.device = device = runs[0].device
+        sets = list({id(each.images): each for each in runs}.values())  # runs of one task share its images
+        kinds = {each.images.dtype for each in sets}
+        images = [each.images if len(kinds) == 1 else intensities(each.images) for each in sets]
+        self.images = images[0] if len(sets) == 1 else torch.cat(images)
+        self.masks = sets[0].masks if len(sets) == 1 else torch.cat([each.masks for each in sets])
+        firsts = np.cumsum([0, *(len(each.images) for each in sets[:-1])])
+        first = {id(each.images): begin for each, begin in zip(sets, firsts, strict=True)}
+        places = [[each.places(step) for step in range(steps)] for each in runs]  # (runs, steps, 2, batch)
+        order = np.array(places) + np.array([first[id(each.images)] for each in runs])[:, None, None, None]
+        order = order.transpose(1, 2, 0, 3).reshape(steps, 2, -1)
+        self.order = torch.from_numpy(order).to(self.images.device)
         self.draws: Tensor | None = None
         if runs[0].augmented:
             drawn = [
@@ -92,10 +93,16 @@ class StackedBatches:
             ]
             self.draws = torch.cat(drawn, dim=2).to(device)  # (steps, 7, runs * batch)
 
-    def at(self, place: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (runs * batch, 1, h, w) and masks of the step `place`, a tensor where the images are."""
-        index = self.order.index_select(0, place.view(1))[0]
-        images, masks = self.images[index], self.masks[index]
+    @property
+    def recorded(self) -> bool:
+        """Whether the images lie where the runs are trained, so that a step asks nothing of the host."""
+        return self.images.device == self.device
+
+    def at(self, step: int, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (runs * batch, 1, h, w) and masks of a step, which is also in `place`, a tensor on the device."""
+        index, labels = self.order.index_select(0, place.view(1))[0] if self.recorded else self.order[step]
+        images = intensities(self.images[index].to(self.device))
+        masks = self.masks[labels].to(self.device)
         if self.draws is None:
             return images, masks
         return vary(images, masks, self.draws.index_select(0, place.view(1))[0])
@@ -103,17 +110,30 @@ class StackedBatches:
 
 @dataclass(frozen=True)
 class Batches:
-    """Training images (n, 1, h, w) and masks (n, h, w) where they are used, and the batch of every step."""
+    """The batch of every step, from all images (n, 1, h, w) and masks (n, h, w) of a task, as `Data` keeps them.
+
+    Args:
+        images, masks: on `device`, or elsewhere, where they are too many for it.
+        index: places of the training images. labels: places of their masks.
+        device: where batches are wanted.
+    """
 
     images: Tensor
     masks: Tensor
+    index: np.ndarray
+    labels: np.ndarray
     seed: int
     batch: int
     augmented: bool
+    device: torch.device
+
+    def places(self, step: int) -> np.ndarray:
+        """Where the images and the masks of a step are, (2, batch)."""
+        order = batch_order(len(self.index), seed=self.seed, step=step, batch=self.batch)
+        return np.stack([self.index[order], self.labels[order]])
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         """The images and masks of a step, a pure function of (seed, step)."""
-        order = batch_order(len(self.images), seed=self.seed, step=step, batch=self.batch)
-        index = torch.from_numpy(order).to(self.images.device)
-        images, masks = self.images[index], self.masks[index]
+        index, labels = torch.from_numpy(self.places(step)).to(self.images.device)
+        images, masks = intensities(self.images[index].to(self.device)), self.masks[labels].to(self.device)
         return augment(images, masks, seed=self.seed, step=step) if self.augmented else (images, masks)

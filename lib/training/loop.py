@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.common.device import device_name, peak_memory_mb, pick_device
+from lib.common.device import device_name, keep_freed_memory, peak_memory_mb, pick_device
 from lib.common.provenance import stamp
 from lib.data.tasks.images import Data, load_task
 from lib.data.tasks.splits import Split
@@ -66,6 +66,7 @@ def train(spec: RunSpec, *, device: str = "auto", report: Report = silent, save_
         if run.result is None:
             report({"kind": "begins", "run": run.path.name, "steps": spec.steps})
             remove_orphans(run.path)
+            keep_freed_memory()
             with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 is to mean the same everywhere
                 Training(run, pick_device(device), report, save_every).finish()
         else:  # another process finished it while we waited

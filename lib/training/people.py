@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from lib.common.errors import StudyError
 from lib.data.tasks.images import Data, load_task
 from lib.data.tasks.splits import Split, split
@@ -12,12 +16,17 @@ NAMED = 3  # groups in a message
 
 
 def split_of(spec: RunSpec, data: Data) -> Split:
-    """The split of a run.
+    """The split of a run: of the validation images those that it looks at.
 
     Raises:
         StudyError: no such fold, or too few images.
     """
-    return split(spec.task, data.groups, fold=spec.fold, volume=spec.volume, seed=spec.seed, folds=data.folds)
+    parts = split(spec.task, data.groups, fold=spec.fold, volume=spec.volume, seed=spec.seed, folds=data.folds)
+    if spec.validation is None or spec.validation >= len(parts.val):
+        return parts
+    # By fold and not by seed: arms and seeds are compared on the same images.
+    chosen = np.random.default_rng([spec.fold, 0x7A1]).permutation(len(parts.val))[: spec.validation]
+    return replace(parts, val=parts.val[np.sort(chosen)])
 
 
 def check_apart(spec: RunSpec, data: Data, own: Split) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,14 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib.data.tasks.images import Data, load_task
-from lib.data.tasks.splits import Split, split
+from lib.data.tasks.carried import Data, intensities
+from lib.data.tasks.images import load_task
+from lib.data.tasks.splits import Split
 from lib.imaging import mri
 from lib.networks.cascade import Cascade, pack, to_channels, to_complex, zero_filled
 from lib.networks.stages import Staged
 from lib.runs.spec import RunSpec
 from lib.training.batches import batch_order
 from lib.training.objective import Feed, Predict, Through
+from lib.training.people import split_of
 from lib.training.reconstruction_metrics import nmse, psnr, summarize_images
 
 NOISE = 0.01  # standard deviation of each part of a k-space sample, where the volume's maximum is 1
@@ -50,8 +53,7 @@ class Reconstruction:
     def __init__(self, spec: RunSpec, data: Data, parts: Split, device: torch.device) -> None:
         self.spec, self.data, self.split, self.device = spec, data, parts, device
         self.validated = (parts.val, parts.train[:TRAINING_SLICES])
-        phases = torch.stack([mri.smooth_phase(spec.size, seed=(0xFA5E, each)) for each in range(len(data.images))])
-        self.truth = (data.images[:, 0] * phases).to(device)
+        self.truth = (intensities(data.images[:, 0]) * _phases(len(data.images), spec.size)).to(device)
 
     @staticmethod
     def together(runs: Sequence[Reconstruction], steps: int) -> Feed:
@@ -133,17 +135,22 @@ class Reconstruction:
         return {"subjects": subjects, **means}
 
     def _reference(self, index: np.ndarray) -> Tensor:
-        return self.data.images[torch.from_numpy(index), 0].to(self.device)
+        return intensities(self.data.images[torch.from_numpy(index), 0]).to(self.device)
 
     def _volumes(self, index: np.ndarray) -> list[str]:
         return [self.data.groups[each] for each in index]
 
 
+@functools.lru_cache(maxsize=4)
+def _phases(count: int, size: int) -> Tensor:
+    """The phase of each of `count` slices, complex (count, size, size), whatever the task."""
+    return torch.stack([mri.smooth_phase(size, seed=(0xFA5E, each)) for each in range(count)])
+
+
 def reconstruction(spec: RunSpec, device: torch.device) -> Reconstruction:
     """The objective of a spec with its data and split."""
     data = load_task(spec.task, spec.size)
-    parts = split(spec.task, data.groups, fold=spec.fold, volume=spec.volume, seed=spec.seed, folds=data.folds)
-    return Reconstruction(spec, data, parts, device)
+    return Reconstruction(spec, data, split_of(spec, data), device)
 
 
 def magnitude(output: Tensor) -> Tensor:

@@ -42,13 +42,12 @@ def mean_dice(prediction: Tensor, truth: Tensor) -> float:
 class _Feed:
     """Standardized images and masks of several runs."""
 
-    recorded = True
-
     def __init__(self, runs: Sequence[Segmentation], steps: int) -> None:
         self.runs, self.batches = len(runs), StackedBatches([each.batches for each in runs], steps)
+        self.recorded = self.batches.recorded
 
     def at(self, step: int, place: Tensor) -> tuple[Tensor, Tensor]:
-        images, masks = self.batches.at(place)
+        images, masks = self.batches.at(step, place)
         return standardize(images).unflatten(0, (self.runs, -1)), masks.unflatten(0, (self.runs, -1))
 
 
@@ -58,9 +57,11 @@ class Segmentation:
     def __init__(self, spec: RunSpec, data: Data, parts: Split, device: torch.device) -> None:
         self.data, self.split, self.device = data, parts, device
         self.validated = (parts.val,)
-        images, masks = (each[torch.from_numpy(parts.train)].to(device) for each in (data.images, data.masks))
-        masks = training_masks(spec.strategy, masks, spec.seed)
-        self.batches = Batches(images, masks, seed=spec.seed, batch=spec.batch, augmented=spec.augment)
+        self.images, self.masks = data.on(device)
+        labels = training_masks(spec.strategy, parts.train, spec.seed)
+        self.batches = Batches(
+            self.images, self.masks, parts.train, labels, spec.seed, spec.batch, spec.augment, device
+        )
 
     @staticmethod
     def together(runs: Sequence[Segmentation], steps: int) -> Feed:
@@ -71,7 +72,10 @@ class Segmentation:
         return standardize(images), masks
 
     def inputs(self, index: np.ndarray) -> Tensor:
-        return standardize(self.data.images[torch.from_numpy(index)].to(self.device))
+        return standardize(self._these(self.images, index))
+
+    def _these(self, kept: Tensor, index: np.ndarray) -> Tensor:
+        return kept[torch.from_numpy(index).to(kept.device)].to(self.device)
 
     def output(self, model: Staged, inputs: Tensor) -> Tensor:
         return model(inputs)[:, 0].float()
@@ -81,7 +85,7 @@ class Segmentation:
 
     def validate(self, predict: Predict) -> dict[str, float]:
         output = predict(self.split.val)
-        truth = self.data.masks[torch.from_numpy(self.split.val)].to(self.device)
+        truth = self._these(self.masks, self.split.val)
         return {"val_loss": float(segmentation_loss(output, truth)), "val_dice": mean_dice(output > 0, truth)}
 
     def test(self, predict: Predict) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
+from torch.utils._pytree import tree_map
 
 from lib.networks.stages import MOVES, moving_in_part
 from lib.strategies.frozen_normalization import set_training_mode
@@ -82,8 +83,8 @@ class Stack:
     def _lay_out(self) -> None:
         """Move the tensors of all members into stacks, and leave views of these in their places.
 
-        Parameters that move in any member are blocks (members, *shape) of one long vector, as their gradients and the
-        moments of the optimizer are, so that an update takes a few kernels whatever the network.
+        Parameters that move in any member are blocks (members, *shape) of one long vector, as the optimizer's moments
+        are, so that an update takes a few kernels whatever the network. One alone keeps its memory format.
         """
         members, count = self.members, len(self.members)
         tensors = [{**dict(m.model.named_parameters()), **dict(m.model.named_buffers())} for m in members]
@@ -94,16 +95,24 @@ class Stack:
         self.average, self.square = torch.zeros_like(self.values), torch.zeros_like(self.values)
         self.moves = torch.zeros(len(self.values), dtype=torch.bool, device=self.device)
         self.owner = torch.cat([torch.arange(count).repeat_interleave(names[name]) for name in moving]).to(self.device)
-        # one count an entry of the optimizer: a file of tensors may not hold one of them twice
+        # one count an entry of the optimizer: a file may not hold a tensor twice
         self.counts = torch.full((count, len(moving)), float(self.step), device=self.device)
         self.moving: dict[str, Tensor] = {}
+        self.order: dict[str, list[int]] = {}  # of the axes of a block in memory
         self.fixed: dict[str, Tensor] = {}
         self.buffers: dict[str, Tensor] = {}
         part = [moving_in_part(member.model) for member in members]
         first = 0
         for name in moving:
-            shape, last = tensors[0][name].shape, first + count * names[name]
-            blocks = [each[first:last].view(count, *shape) for each in self._vectors()]
+            last, shape = first + count * names[name], (count, *tensors[0][name].shape)
+            order = self.order[name] = list(range(len(shape)))
+            if count == 1:
+                strides = (0, *tensors[0][name].stride())
+                order[1:] = sorted(order[1:], key=lambda axis, strides=strides: -strides[axis])
+            blocks = [
+                each[first:last].view([shape[axis] for axis in order]).permute(np.argsort(order).tolist())
+                for each in self._vectors()
+            ]
             for place, member in enumerate(members):
                 values, average, square, moves = (block[place] for block in blocks)
                 parameter = tensors[place][name]
@@ -185,12 +194,14 @@ class Stack:
         """One optimizer step of every member; on the device alone, but for what `feed` does."""
         set_training_mode(self.network.model)
         inputs, truth = self.feed.at(self.step, self.place)
-        pull = (self.pull, self.start) if self.start else (None, None)
-        dims = (0, 0, 0, *((0, 0) if self.start else (None, None)), 0, 0)
-        gradients, losses = vmap(grad_and_value(self._loss), in_dims=dims)(
-            self.moving, self.fixed, self.buffers, *pull, inputs, truth
-        )
-        self._update(torch.cat([gradients[name].reshape(-1) for name in self.moving]))
+        pull, dims = ((self.pull, self.start), (0, 0)) if self.start else ((None, None), (None, None))
+        asked: tuple[Any, ...] = (self.moving, self.fixed, self.buffers, *pull, inputs, truth)
+        if len(self.members) > 1:
+            gradients, losses = vmap(grad_and_value(self._loss), in_dims=(0, 0, 0, *dims, 0, 0))(*asked)
+        else:  # without what vmap would put around every operation
+            found = grad_and_value(self._loss)(*tree_map(lambda each: None if each is None else each[0], asked))
+            gradients, losses = tree_map(lambda each: each.unsqueeze(0), found)
+        self._update(torch.cat([gradients[name].permute(order).reshape(-1) for name, order in self.order.items()]))
         self.loss_sum += losses
         new_bad = (self.bad_step < 0) & ~torch.isfinite(losses)
         self.bad_step.copy_(torch.where(new_bad, self.place, self.bad_step))
@@ -216,14 +227,12 @@ class Stack:
         """AdamW (Loshchilov and Hutter, arXiv 1711.05101) with every member's own rate and decay."""
         self.average.lerp_(gradient, 1 - BETAS[0])
         self.square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-        keeps, sizes, root = (table.index_select(0, self.place.view(1))[0] for table in self._tables())
+        tables = (self.keeps, self.sizes, self.roots)
+        keeps, sizes, root = (table.index_select(0, self.place.view(1))[0] for table in tables)
         new = self.values * keeps[self.owner]
         new -= sizes[self.owner] * self.average / (self.square.sqrt() / root + EPSILON)
         self.values.copy_(torch.where(self.moves, new, self.values))
         self.counts += 1
-
-    def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.keeps, self.sizes, self.roots
 
     def _recorded(self) -> Callable[[], None]:
         """The step as a CUDA graph: recorded once, after some steps that are undone, then replayed as a whole."""

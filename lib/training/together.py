@@ -83,6 +83,11 @@ def _saved_step(run: Run, name: str) -> int | None:
     return int(json.loads(metadata["state"])["step"])
 
 
+def _least(device: torch.device) -> int:
+    """How few runs are worth a stack: on a GPU a single one, because a stack's step is recorded and replayed there."""
+    return 1 if device.type == "cuda" else 2
+
+
 def train_stack(
     specs: Sequence[RunSpec], *, device: str = "auto", report: Report = silent, save_every: float = 10.0
 ) -> list[Run]:
@@ -95,7 +100,7 @@ def train_stack(
     for spec in missing:
         if spec.source is not None:
             train(spec.source, device=device, report=report, save_every=save_every)
-    if len(missing) > 1:
+    if len(missing) >= _least(pick_device(device)):
         _train_in_memory(missing, pick_device(device), report, save_every)
     return [train(spec, device=device, report=report, save_every=save_every) for spec in unique.values()]
 
@@ -109,9 +114,11 @@ def _train_in_memory(specs: Sequence[RunSpec], device: torch.device, report: Rep
         report({"kind": "too large", "runs": len(specs)})
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    if len(specs) == 1:
+        return
     half = (len(specs) + 1) // 2
     for part in (specs[:half], specs[half:]):
-        if len(part) > 1:
+        if len(part) >= _least(device):
             _train_in_memory(part, device, report, save_every)
 
 
@@ -123,7 +130,7 @@ def _train_together(specs: Sequence[RunSpec], device: torch.device, report: Repo
             held.enter_context(locked(run.path, waiting))
             if run.result is None:
                 runs.append(run)
-        if len(runs) < 2:
+        if len(runs) < _least(device):
             return
         held.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
         settle(runs)
@@ -140,5 +147,5 @@ def _train_together(specs: Sequence[RunSpec], device: torch.device, report: Repo
             for member in members:
                 if member.step == step and member not in alive:
                     member.end()
-            while len(alive) > 1:
-                alive = Stack(alive).train(save_every)  # a last one goes on alone
+            while len(alive) >= _least(device):
+                alive = Stack(alive).train(save_every)

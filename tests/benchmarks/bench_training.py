@@ -40,6 +40,7 @@ from torch import Tensor
 from lib.common import paths
 from lib.common.provenance import stamp
 from lib.data.simulate.catalog import SIMULATORS, simulate
+from lib.data.tasks.carried import intensities
 from lib.data.tasks.images import standardize
 from lib.runs.run import run_dir
 from lib.runs.spec import RunSpec
@@ -178,7 +179,7 @@ def monai_batches(state: Any, workers: int) -> Iterator[Row]:
     from monai.data import DataLoader, Dataset  # type: ignore[attr-defined]
 
     at = torch.from_numpy(state.split.train)
-    images, masks = state.data.images[at], state.data.masks[at].unsqueeze(1).float()
+    images, masks = intensities(state.data.images[at]), state.data.masks[at].unsqueeze(1).float()
     side = state.spec.size
     both = ["image", "mask"]
     pipeline = transforms.Compose([

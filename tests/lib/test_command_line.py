@@ -200,7 +200,7 @@ def test_ctrl_c_is_said_in_one_line(lib: Any, monkeypatch: pytest.MonkeyPatch):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(__main__, "train", interrupted)
+    monkeypatch.setattr(__main__, "train_stack", interrupted)
     code, _, err = lib("train", "task=blobs", *FIELDS)
     assert code == 130
     assert err == "\ninterrupted; the same command goes on from what was saved\n"

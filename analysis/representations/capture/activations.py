@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from analysis.representations.capture.reduction import Reduction
+from lib.common.device import memory_budget_mb
 from lib.common.errors import StudyError, nearest
 from lib.data.tasks.images import standardize
 from lib.runs.run import Run
 
-BUDGET_MB = 2048.0
 Images = Tensor | Sequence[Tensor]
 
 
@@ -110,6 +110,13 @@ def forward(model: nn.Module, images: Tensor) -> None:
         raise StudyError(f"the network does not take images of shape {tuple(images.shape)}: {reason}") from error
 
 
+def budget_for(model: nn.Module, budget_mb: float | None) -> float:
+    """The budget that was given, in MB, or that of the device which the network lies on."""
+    if budget_mb is not None:
+        return budget_mb
+    return memory_budget_mb(next((each.device for each in model.parameters()), torch.device("cpu")))
+
+
 def _numbers(images: Tensor) -> bool:
     return images.is_floating_point() or images.is_complex()  # complex: measured k-space of a reconstructor
 
@@ -159,7 +166,7 @@ def capture(
     *,
     reduce: Reduction | str = "pool",
     batch: int = 64,
-    budget_mb: float = BUDGET_MB,
+    budget_mb: float | None = None,
 ) -> dict[str, Tensor]:
     """Activations of any network: `{layer: (n, p)}` in float32 on the CPU, in the order asked for.
 
@@ -167,7 +174,7 @@ def capture(
         model: on any device; images are taken there. It sees them as they are.
         layers: see `check_layers`; what is called twice or returns several tensors gives several entries (see
         `watched`). images: (n, c, *size), or a list of (c, *size) of different sizes unless maps are flattened.
-        budget_mb: the most that the result may take.
+        budget_mb: the most that the result may take; None: see `lib.common.device.memory_budget_mb`.
 
     Raises:
         StudyError: an unknown layer, one that is never called, a result beyond the budget, flattened maps of different
@@ -176,6 +183,7 @@ def capture(
     reduction = Reduction(reduce) if isinstance(reduce, str) else reduce
     chosen = check_layers(model, layers)
     total, found, done = len(images), {}, Counter()
+    budget = memory_budget_mb(torch.device("cpu")) if budget_mb is None else budget_mb
     state = {"first": 0, "count": 0}
 
     def consume(name: str, output: Tensor) -> None:
@@ -186,7 +194,7 @@ def capture(
             )
         rows = reduction.apply(output, state["first"])
         if name not in found:
-            found[name] = _reserve(name, rows, state["count"], total, found, budget_mb)
+            found[name] = _reserve(name, rows, state["count"], total, found, budget)
         if rows.shape[1] != found[name].shape[1]:
             raise StudyError(
                 f"{name!r} has {rows.shape[1]} features for image {state['first']}, {found[name].shape[1]} before; "
@@ -241,7 +249,7 @@ def activations(
     reduce: Reduction | str = "pool",
     batch: int = 64,
     device: str | torch.device = "cpu",
-    budget_mb: float = BUDGET_MB,
+    budget_mb: float | None = None,
 ) -> dict[str, Tensor]:
     """Activations of a run at a checkpoint: `{layer: (n, p)}` in float32 on the CPU, in the order asked for.
 
@@ -251,7 +259,7 @@ def activations(
         images: (n, 1, h, w) in [0, 1], or a list of (1, h, w), standardized as in training; for a reconstruction
             network its inputs as they are (see `lib.training.reconstruction`).
         reduce: see `Reduction`.
-        budget_mb: the most that the result may take.
+        budget_mb: see `capture`.
 
     Raises:
         StudyError: see `capture`; or there is no such checkpoint.

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from analysis.representations.capture.activations import BUDGET_MB, Images, capture, probe_digest, standardized
+from analysis.representations.capture.activations import Images, capture, probe_digest, standardized
 from analysis.representations.capture.reduction import Reduction
 from analysis.representations.capture.streamed_grams import stream_grams
 from analysis.representations.measures.gram import pack, unpack
@@ -173,7 +173,7 @@ def represent_model(
     *,
     run: str = "",
     step: int = 0,
-    budget_mb: float = BUDGET_MB,
+    budget_mb: float | None = None,
 ) -> Representations:
     """Representations of any network, which sees the probe images as they are.
 
@@ -212,7 +212,7 @@ def represent(
     *,
     device: str | torch.device = "cpu",
     cache: bool = True,
-    budget_mb: float = BUDGET_MB,
+    budget_mb: float | None = None,
 ) -> Representations:
     """Representations of a run at a checkpoint, computed once.
 
@@ -275,7 +275,7 @@ def represent_all(
     *,
     device: str | torch.device = "cpu",
     cache: bool = True,
-    budget_mb: float = BUDGET_MB,
+    budget_mb: float | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Representations:
     """Representations of a series of checkpoints, of one run or of many: one pass of the probe images through each.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from analysis.representations.capture.activations import Images, check_layers, forward, in_order, watched
+from analysis.representations.capture.activations import Images, budget_for, check_layers, forward, in_order, watched
 from analysis.representations.capture.reduction import flattened
 from analysis.representations.measures.cka import batches
 from analysis.representations.measures.gram import center_gram, pack, tall_gram
@@ -21,7 +21,7 @@ def stream_grams(
     *,
     batch: int | None,
     chunk: int | None,
-    budget_mb: float,
+    budget_mb: float | None,
     workspace: dict[str, Tensor] | None = None,
 ) -> tuple[list[str], tuple[Tensor, ...]]:
     """Names of layers in the order asked for, and per batch their packed, centered Gram matrices (layers, m), float32.
@@ -44,6 +44,7 @@ def stream_grams(
     chosen = check_layers(model, layers)
     parts = batches(len(images), len(images) if batch is None else batch)
     largest = max(part.stop - part.start for part in parts)
+    budget_mb = budget_for(model, budget_mb)
     reference: dict[str, Tensor] = {}
     collected = {} if workspace is None else workspace
     grams: list[dict[str, Tensor]] = []
@@ -72,7 +73,7 @@ def stream_grams(
             if at.stop < size:
                 return
             product = tall_gram(held)
-        grams[-1][name] = pack(center_gram(product.double())).float().cpu()
+        grams[-1][name] = pack(center_gram(product.double())).float()
 
     with watched(model, chosen, consume):
         for part in parts:
@@ -83,7 +84,8 @@ def stream_grams(
                 at = slice(first, min(first + step, size))
                 forward(model, images[part][at])
     names = in_order(chosen, grams[0])
-    stacked = tuple(torch.stack([each[name] for name in names]) for each in grams)
+    # Fetched together: a GPU would wait for the CPU at every layer otherwise.
+    stacked = tuple(torch.stack([each[name] for name in names]).cpu() for each in grams)
     if not all(each.isfinite().all() for each in stacked):
         bad = [name for at, name in enumerate(names) if not all(each[at].isfinite().all() for each in stacked)]
         raise StudyError(f"layers {bad} give NaN, or values whose squares overflow float32; the run may have diverged")

@@ -28,6 +28,7 @@ from analysis.representations.comparison.precomputed import Prepared
 from analysis.representations.measures.catalog import MEASURES
 from analysis.representations.measures.cca import Basis, chance_correlation
 from analysis.representations.measures.cka import unbiased
+from lib.common.device import memory_budget_mb
 from lib.common.errors import StudyError
 from lib.common.progress import QUIET_SECONDS, time_text
 from lib.runs.tensor_files import read_with_metadata, write_tensors
@@ -86,7 +87,7 @@ def compare(
     measure: str = "cka_debiased",
     *,
     device: str | torch.device = "cpu",
-    budget_mb: float = BUDGET_MB,
+    budget_mb: float | None = None,
     seed: int = 0,
     cache: Path | None = None,
     report: Report | None = None,
@@ -95,7 +96,7 @@ def compare(
 
     Args:
         measure: a name in `analysis.representations.measures.catalog.MEASURES`.
-        budget_mb: what is worked on at once may take, beside the bases of CCA-type measures.
+        budget_mb: what is worked on at once may take, beside bases of CCA-type measures; None: 512, on a GPU half of what is free.
         seed: of the random pairing of samples behind the chance level of `procrustes`; the others' are computed.
         cache: folder to keep the map in, under the content of both sides; worth it for CCA-type maps of many layers.
         report: gets a line every few seconds while pairs are decomposed, with the time left.
@@ -114,7 +115,8 @@ def compare(
     if cache is not None:
         again = functools.partial(compare, a, b, measure, device=device, budget_mb=budget_mb, seed=seed, report=report)
         return _kept(sides, measure, seed, cache, again)
-    budget = int(budget_mb * 1e6)
+    own = BUDGET_MB if torch.device(device).type == "cpu" else memory_budget_mb(torch.device(device))
+    budget = int((own if budget_mb is None else budget_mb) * 1e6)
     if measure in precomputed.DECOMPOSED:
         kind = "folded" if measure == "procrustes" else "bases"
     elif measure not in precomputed.VECTORS:

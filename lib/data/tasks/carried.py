@@ -6,7 +6,7 @@ import functools
 import io
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,17 @@ import torch
 from torch import Tensor
 
 from lib.common import paths
+from lib.common.device import memory_budget_mb
 from lib.common.errors import StudyError
 
 
 @dataclass(frozen=True)
 class Data:
-    """A task at one size: images float32 (n, 1, s, s) in [0, 1], masks uint8 (n, s, s) of 0/1, group of each image.
+    """A task at one size: images (n, 1, s, s), masks uint8 (n, s, s) of 0/1, group of each image.
 
-    Where images are to be reconstructed, 1 is the top of the volume that they are slices of, and all masks are 0.
-    `folds` is the fold of each image where a card fixes it, and `notes` say what the size does to pictures.
+    Images are float32 in [0, 1], or, where they came as bytes of that size, uint8: see `intensities`. Where images are
+    to be reconstructed, 1 is the top of the volume that they are slices of, and all masks are 0. `folds` is the fold of
+    each image where a card fixes it, and `notes` say what the size does to pictures.
     """
 
     images: Tensor
@@ -33,6 +35,23 @@ class Data:
     digest: str
     folds: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    _copies: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+
+    def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """All images and masks on a device, copied there once; as they lie here where its memory is short of that."""
+        if device.type == "cpu":
+            return self.images, self.masks
+        if device not in self._copies:
+            fits = (self.images.nbytes + self.masks.nbytes) / 1e6 <= memory_budget_mb(device)
+            self._copies[device] = (
+                (self.images.to(device), self.masks.to(device)) if fits else (self.images, self.masks)
+            )
+        return self._copies[device]
+
+
+def intensities(images: Tensor) -> Tensor:
+    """Images of a task as float32 in [0, 1], whether they are kept so or as bytes."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def file_of(name: str, size: int) -> Path:

@@ -79,3 +79,6 @@ _variant("sim_sparse", "sparse scatterers", density=1.0)
 
 
 _variant("sim_compressed", "hard log compression", dynamic_range=30.0)
+
+
+BUILT_IN = dict(TASKS)  # known to every process of the study; what a user adds is known where it was added

@@ -6,6 +6,9 @@ import functools
 import hashlib
 import inspect
 import io
+import math
+import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,13 +19,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lib.common import paths
+from lib.common.device import memory_budget_mb
 from lib.common.errors import StudyError
 from lib.data.cards import find_card
-from lib.data.prepared_folder import Prepared, prepared_files, read_prepared
+from lib.data.prepared_folder import Index, prepared_files, prepared_pictures
 from lib.data.simulate import anatomy
 from lib.data.simulate.catalog import SIMULATORS, simulate
 from lib.data.tasks import carried, scans
-from lib.data.tasks.carried import Data
+from lib.data.tasks.carried import Data, intensities
 from lib.data.tasks.catalog import SLICES
 from lib.data.tasks.task import Task, get_task
 
@@ -34,7 +38,8 @@ def load_task(name: str, size: int) -> Data:
 
     Pictures that are not square are stretched to a square; images by antialiased bilinear interpolation, masks by
     area, foreground where at least half of a pixel is. Simulated sets are drawn at that size, once, and kept under
-    `data/simulated` in the study's home.
+    `data/simulated` in the study's home. What takes more than the budget of `lib.common.device.memory_budget_mb` lies
+    in a nameless file there, of which the system keeps in memory what is in use.
 
     Raises:
         StudyError: unknown task, or its prepared folder is missing or damaged.
@@ -105,7 +110,7 @@ def first_images(name: str, count: int, size: int) -> tuple[np.ndarray, np.ndarr
         images, masks = _draw(task, count, size)
         return images / np.float32(255), masks
     data = load_task(name, size)
-    return data.images[:count, 0].numpy(), data.masks[:count].numpy()
+    return intensities(data.images[:count, 0]).numpy(), data.masks[:count].numpy()
 
 
 @functools.lru_cache(maxsize=8)
@@ -118,41 +123,79 @@ def _load(name: str, size: int, data_root: str, home: str, state: tuple[Any, ...
         if task.goal == "reconstruction":
             groups = [f"{index // SLICES:02d}" for index in range(len(images))]
             ids = [f"{group}-{index % SLICES}" for index, group in enumerate(groups)]
-        image_tensor, mask_tensor = torch.from_numpy(images).float() / 255, torch.from_numpy(masks)
+        image_tensor, mask_tensor = torch.from_numpy(images), torch.from_numpy(masks)
     elif task.goal == "reconstruction":
         found = scans.load_slices(name, size)
         images = torch.from_numpy(found.images).unsqueeze(1)
         no_masks = torch.zeros(len(images), size, size, dtype=torch.uint8)
         return Data(images, no_masks, found.ids, found.groups, _digest(name, data_root, state), found.folds)
     else:
-        prepared = read_prepared(find_card(name))
-        ids, groups, digest = prepared.ids, prepared.groups, _digest(name, data_root, state)
-        image_tensor = torch.stack([_shrink(image, size) for image in prepared.images]) / 255
-        mask_tensor = torch.stack([_shrink_mask(mask, size) for mask in prepared.masks])
-        notes = _notes(name, prepared, mask_tensor)
+        index = Index.of(find_card(name))
+        image_tensor, mask_tensor, notes = _read(name, index, size)
+        ids, groups, digest = index.ids, index.groups, _digest(name, data_root, state)
     return Data(image_tensor.unsqueeze(1).contiguous(), mask_tensor.contiguous(), ids, groups, digest, notes=notes)
 
 
-def _notes(name: str, prepared: Prepared, masks: Tensor) -> tuple[str, ...]:
-    """What there is to say of prepared pictures at the size of `masks` (n, s, s)."""
-    size, count = masks.shape[-1], len(masks)
-    smaller = sum(max(image.shape) < size for image in prepared.images)
-    lost = sum(bool(whole.any() and not mask.any()) for whole, mask in zip(prepared.masks, masks, strict=True))
+def _read(name: str, index: Index, size: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """Images and masks of prepared pictures at a size, and what there is to say of them at that size.
+
+    Bytes where every picture has that size, else float32 in [0, 1].
+    """
+    count, same = len(index.ids), all(sides == (size, size) for sides in index.sizes)
+    images = _room((count, size, size), np.uint8 if same else np.float32)
+    masks = _room((count, size, size), np.uint8)
+    smaller = lost = 0
+    for at, (image, mask) in enumerate(prepared_pictures(index)):
+        images[at] = image if same else _shrink(image, size) / 255
+        masks[at] = _shrink_mask(mask, size)
+        smaller += max(image.shape) < size
+        lost += bool(mask.any() and not masks[at].any())
     notes = []
     if smaller:
         notes.append(f"{name}: {smaller} of {count} pictures are smaller than {size} pixels, and were enlarged")
     if lost:
         notes.append(f"{name}: {lost} of {count} masks lose all of their foreground at {size} pixels")
-    return tuple(notes)
+    return torch.from_numpy(images), torch.from_numpy(masks), tuple(notes)
 
 
-def _simulate(task: Task, size: int) -> tuple[np.ndarray, np.ndarray, str]:
-    """Draw a simulated set, or read it where it was drawn before by the very same code and settings."""
+def _room(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array to be filled: in memory, or beyond the budget in a file that no one else sees and nothing leaves behind.
+
+    Raises:
+        StudyError: the disk has no room for it.
+    """
+    need = math.prod(shape) * np.dtype(dtype).itemsize
+    if need / 1e6 <= memory_budget_mb(torch.device("cpu")):
+        return np.empty(shape, dtype)
+    folder = paths.home() / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if need > free:  # told now: a write into a mapped file on a full disk would end the process
+        raise StudyError(
+            f"images at this size take {need / 1e9:.1f} GB, and the disk of {folder} has {free / 1e9:.1f} GB free"
+        )
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return np.memmap(file, dtype, shape=shape)
+
+
+def is_drawn(name: str, size: int) -> bool:
+    """Whether a task's images need not be drawn: they are real, or carried here, or lie drawn."""
+    task = get_task(name)
+    return task.kind == "real" or is_carried(task, size) or _drawn_file(task, size).is_file()
+
+
+def _drawn_file(task: Task, size: int) -> Path:
+    """Where a simulated set is kept: a file named after the code and the settings that draw it."""
     drawing = anatomy if task.simulator == "anatomy" else SIMULATORS[task.simulator]
     shared = sorted(SIMULATORS_CODE.glob("*.py"))
     code = [inspect.getsource(drawing), *(file.read_text() for file in shared)]
     key = hashlib.sha256(repr((task.dials, task.images, size, code, np.__version__)).encode()).hexdigest()[:12]
-    file = paths.home() / "data" / "simulated" / f"{task.name}-{size}-{key}.npz"
+    return paths.home() / "data" / "simulated" / f"{task.name}-{size}-{key}.npz"
+
+
+def _simulate(task: Task, size: int) -> tuple[np.ndarray, np.ndarray, str]:
+    """Draw a simulated set, or read it where it was drawn before by the very same code and settings."""
+    file = _drawn_file(task, size)
     if file.is_file():
         try:
             with np.load(io.BytesIO(file.read_bytes())) as stored:
@@ -188,6 +231,7 @@ def _shrink_mask(mask: np.ndarray, size: int) -> Tensor:
 
 
 def standardize(images: Tensor) -> Tensor:
-    """Every image of (n, 1, h, w) at mean 0 and standard deviation 1; a constant image becomes 0."""
+    """Every image (n, 1, h, w) of `Data` at mean 0 and standard deviation 1; a constant image becomes 0."""
+    images = intensities(images)
     spread, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True, correction=0)
     return (images - mean) / spread.clamp_min(1e-3)

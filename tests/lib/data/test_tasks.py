@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from torch import Tensor
 
 from lib.common.errors import StudyError
 from lib.data.simulate.catalog import SIMULATORS
+from lib.data.tasks.carried import Data, intensities
 from lib.data.tasks.images import _load, first_images, load_task, standardize
 from lib.data.tasks.splits import split
 from lib.data.tasks.task import TASKS, Task, get_task
 from lib.training import batches
-from lib.training.batches import Batches, augment, batch_order
+from lib.training.batches import Batches, StackedBatches, augment, batch_order
 
 CARD = """
 name = "{name}"
@@ -92,7 +94,7 @@ def test_images_are_averaged_and_masks_follow_the_majority(data_root: Path) -> N
     assert (data.images.dtype, data.masks.dtype) == (torch.float32, torch.uint8)
     assert torch.equal(data.masks[0], torch.from_numpy(parts >= 2).to(torch.uint8))
     same_size = load_task("planted", 32)
-    torch.testing.assert_close(same_size.images[0, 0], torch.from_numpy(image).float() / 255)
+    assert torch.equal(same_size.images[0, 0], torch.from_numpy(image).to(torch.uint8))  # bytes, as they came
     assert torch.equal(same_size.masks[0], torch.from_numpy(masks[0]).to(torch.uint8))
 
 
@@ -193,8 +195,8 @@ def test_simulated_sets_are_drawn_once_and_read_afterwards(name: str, monkeypatc
     first = load_task(name, 32)
     assert first.images.shape == (6, 1, 32, 32)
     assert first.masks.shape == (6, 32, 32)
-    assert first.images.dtype == torch.float32
-    assert 0 <= first.images.min() < first.images.max() <= 1
+    assert first.images.dtype == torch.uint8
+    assert 0 <= first.images.min() < first.images.max() <= 255
     assert first.masks.unique().tolist() == [0, 1]
     assert len(set(first.ids)) == len(set(first.groups)) == 6
     _load.cache_clear()
@@ -227,7 +229,7 @@ def stored(home: Path) -> list[Path]:
 
 def test_a_simulator_of_the_users_own_makes_a_task(own: Task) -> None:
     data = load_task("own", 32)
-    torch.testing.assert_close(data.images, torch.full((5, 1, 32, 32), 51 / 255))
+    assert torch.equal(data.images, torch.full((5, 1, 32, 32), 51, dtype=torch.uint8))
     assert data.masks.float().mean() == 0.5
 
 
@@ -239,7 +241,7 @@ def test_other_settings_are_drawn_anew(own: Task, study_home: Path, monkeypatch:
         monkeypatch.setitem(TASKS, "own", dataclasses.replace(own, **change))
         load_task("own", 32)
     assert len(stored(study_home)) == 4
-    assert load_task("own", 32).images.mean() == pytest.approx(0.4)
+    assert intensities(load_task("own", 32).images).mean() == pytest.approx(0.4)
 
 
 def test_a_change_of_the_simulators_code_is_drawn_anew(
@@ -284,7 +286,7 @@ def test_a_look_at_a_simulated_set_shows_its_first_images(own: Task, study_home:
     images, masks = first_images("own", 2, 32)
     assert stored(study_home) == []
     data = load_task("own", 32)
-    np.testing.assert_allclose(images, data.images[:2, 0].numpy())
+    np.testing.assert_array_equal(images, intensities(data.images[:2, 0]).numpy())
     np.testing.assert_array_equal(masks, data.masks[:2].numpy())
 
 
@@ -292,7 +294,7 @@ def test_a_look_at_a_prepared_set_shows_its_first_images(data_root: Path) -> Non
     planted(data_root)
     images, masks = first_images("planted", 2, 16)
     data = load_task("planted", 16)
-    np.testing.assert_array_equal(images, data.images[:2, 0].numpy())
+    np.testing.assert_array_equal(images, intensities(data.images[:2, 0]).numpy())
     np.testing.assert_array_equal(masks, data.masks[:2].numpy())
 
 
@@ -402,13 +404,68 @@ def test_passes_differ_and_the_batch_size_does_not_change_the_stream() -> None:
 
 def test_batches_are_those_of_the_order_and_reproducible() -> None:
     images, masks = scene(7)
-    plain = Batches(images, masks, seed=3, batch=4, augmented=False)
-    index = torch.from_numpy(batch_order(7, seed=3, step=5, batch=4))
+    train = np.array([1, 2, 4, 5, 6])
+    labels = train[::-1].copy()
+    plain = Batches(images, masks, train, labels, 3, 4, False, torch.device("cpu"))
+    order = batch_order(5, seed=3, step=5, batch=4)
+    index, other = torch.from_numpy(train[order]), torch.from_numpy(labels[order])
     assert torch.equal(plain.at(5)[0], images[index])
-    assert torch.equal(plain.at(5)[1], masks[index])
-    moved = Batches(images, masks, seed=3, batch=4, augmented=True)
-    expected = augment(images[index], masks[index], seed=3, step=5)
+    assert torch.equal(plain.at(5)[1], masks[other])
+    moved = dataclasses.replace(plain, augmented=True)
+    expected = augment(images[index], masks[other], seed=3, step=5)
     assert all(torch.equal(a, b) for a, b in zip(moved.at(5), expected, strict=True))
+    as_bytes = dataclasses.replace(plain, images=(images * 255).round().to(torch.uint8))
+    assert torch.equal(as_bytes.at(5)[0], as_bytes.images[index].float() / 255)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("augmented", [False, True])
+def test_batches_of_a_stack_are_those_of_its_runs(
+    streamed: bool, augmented: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two tasks, one kept as bytes; three runs, of which two share a task; on the device, or fetched step by step."""
+    images, masks = scene(9)
+    brighter = ((images * 0.8 + 0.1) * 255).round().to(torch.uint8)
+    here = torch.device("cpu")
+    runs = [
+        Batches(kept, masks, np.arange(low, 9), np.arange(9 - low), seed, 4, augmented, here)
+        for kept, low, seed in [(images, 0, 0), (brighter, 2, 1), (images, 3, 2)]
+    ]
+    monkeypatch.setattr(StackedBatches, "recorded", not streamed)
+    stacked = StackedBatches(runs, 6)
+    assert len(stacked.images) == 18
+    for step in (0, 5):
+        found = stacked.at(step, torch.tensor(step))
+        for part, kind in enumerate(found):
+            torch.testing.assert_close(kind, torch.cat([each.at(step)[part] for each in runs]))
+
+
+def test_a_set_beyond_the_budget_lies_in_a_file_and_is_the_same(
+    data_root: Path, study_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted(data_root)
+    expected = load_task("planted", 16)
+    monkeypatch.setattr("lib.data.tasks.images.memory_budget_mb", lambda device: 0.001)
+    _load.cache_clear()
+    found = load_task("planted", 16)
+    assert found is not expected
+    assert torch.equal(found.images, expected.images)
+    assert torch.equal(found.masks, expected.masks)
+    assert not [each for each in (study_home / "data").rglob("*") if each.is_file()]  # the file has no name
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: types.SimpleNamespace(free=10))
+    _load.cache_clear()
+    with pytest.raises(StudyError, match=r"images at this size take .* GB, and the disk of .* has 0.0 GB free"):
+        load_task("planted", 16)
+
+
+def test_a_set_is_copied_to_a_device_once_and_not_where_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, masks = scene(3)
+    meta = torch.device("meta")
+    for budget, place in [(1.0, "meta"), (0.001, "cpu")]:
+        data = Data(images, masks, list("abc"), list("abc"), "")
+        monkeypatch.setattr("lib.data.tasks.carried.memory_budget_mb", lambda device, budget=budget: budget)
+        assert [each.device.type for each in data.on(meta)] == [place, place]
+        assert data.on(meta)[0] is data.on(meta)[0]
 
 
 # ---- augmentation -----------------------------------------------------------------------------------------------

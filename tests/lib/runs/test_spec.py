@@ -53,6 +53,7 @@ OTHER: dict[str, Any] = {
     "sampling": "gaussian",
     "coils": 2,
     "arithmetic": "bfloat16",
+    "validation": 5,
 }
 LATER = ("model", "blocks", "shared", "acceleration", "sampling", "coils")  # mean something for reconstruction only
 

@@ -72,7 +72,7 @@ def test_here_lets_a_defect_and_ctrl_c_through(monkeypatch: pytest.MonkeyPatch):
         def broken(*_: object, error: type[BaseException] = error, **__: object) -> None:
             raise error("planted")
 
-        monkeypatch.setattr(engines, "train", broken)
+        monkeypatch.setattr(engines, "train_stack", broken)
         with InProcess() as engine, pytest.raises(error, match="planted"):
             engine.submit(tiny.spec())
 
@@ -225,13 +225,13 @@ def _trains(pid: int, spec: Any) -> bool:
 def test_what_was_not_begun_is_cancelled_at_the_end(monkeypatch: pytest.MonkeyPatch):
     begun = threading.Event()
 
-    def hangs(self: LocalProcesses, spec: Any) -> str:
+    def hangs(self: LocalProcesses, line: str, what: str) -> str:
         begun.set()
         time.sleep(0.2)
         self._worker()  # too late: a process started now would be nobody's
         return "done"
 
-    monkeypatch.setattr(LocalProcesses, "_train", hangs)
+    monkeypatch.setattr(LocalProcesses, "_ask", hangs)
     with LocalProcesses(workers=1) as engine:
         futures = [engine.submit(tiny.spec(seed=seed)) for seed in range(3)]
         assert begun.wait(10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,11 +13,13 @@ import tiny
 import torch
 
 from lib.common.errors import StudyError
+from lib.data.tasks.images import load_task
+from lib.data.tasks.task import TASKS
 from lib.runs.listing import list_runs
 from lib.runs.run import open_run, run_dir
-from lib.runs.spec import run_id
+from lib.runs.spec import RunSpec, run_id
 from lib.study import engines, plan
-from lib.study.plan import finished_runs, load_suite, missing_runs, suites_dir, train_suite, tuning_runs
+from lib.study.plan import draw_ahead, finished_runs, load_suite, missing_runs, suites_dir, train_suite, tuning_runs
 from lib.study.suite import Suite
 
 SUITE = """
@@ -327,7 +330,7 @@ def test_a_suite_is_trained_whole_and_once(suite: Suite, monkeypatch: pytest.Mon
     def never(*_: object, **__: object) -> None:
         pytest.fail("something was trained")
 
-    monkeypatch.setattr(engines, "train", never)
+    monkeypatch.setattr(engines, "train_stack", never)
     lines.clear()
     assert train_suite(suite, engine="here", show=lines.append) == []
     assert lines == []
@@ -397,3 +400,19 @@ def test_on_a_gpu_runs_of_one_computation_are_trained_in_stacks(suite: Suite, mo
 def test_on_a_processor_no_run_is_in_a_stack(suite: Suite, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(plan, "stacks", None)
     assert train_suite(suite, engine="here", device="cpu", show=lambda line: None) == []
+
+
+def test_simulated_images_are_drawn_ahead_each_once(study_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the study that are not there; what a user registered is known in this process alone, and left to it."""
+    mine = dataclasses.replace(TASKS["sim_natural"], name="mine", images=3)
+    monkeypatch.setitem(TASKS, "mine", mine)
+    names = ["sim_brain_t2", "sim_knee_pd_sagittal", "mine"]
+    specs = [RunSpec(name, size=32, depth=2, seed=seed) for name in names for seed in range(2)]
+    said: list[str] = []
+    draw_ahead(specs, 2, said.append)
+    drawn = sorted(file.name for file in (study_home / "data" / "simulated").iterdir())
+    assert [name.rsplit("-", 1)[0] for name in drawn] == ["sim_brain_t2-32", "sim_knee_pd_sagittal-32"]
+    draw_ahead(specs, 2, said.append)
+    assert said == ["drawing 2 simulated sets of images"]
+    monkeypatch.setattr("lib.data.tasks.images._draw", None)  # must not be called: they are read
+    assert len(load_task("sim_brain_t2", 32).ids) == 200

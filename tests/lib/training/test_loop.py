@@ -24,7 +24,7 @@ import torch
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.data.tasks.images import Data, load_task, standardize
-from lib.data.tasks.splits import split
+from lib.data.tasks.splits import Split, split
 from lib.runs import tensor_files
 from lib.runs.run import Run, open_run, run_dir, start_model
 from lib.runs.spec import RunSpec
@@ -33,6 +33,7 @@ from lib.training import loop, segmentation
 from lib.training.batches import batch_order
 from lib.training.loop import Training, train
 from lib.training.optimizer import checkpoint_steps, learning_rate
+from lib.training.people import split_of
 from lib.training.segmentation import mean_dice, segmentation_loss
 
 
@@ -538,6 +539,26 @@ def test_the_training_loss_is_that_since_the_evaluation_before(monkeypatch: pyte
     monkeypatch.setattr(segmentation, "segmentation_loss", lambda output, truth: output.sum() * 0 + 1)
     losses = [row["train_loss"] for row in train(tiny.spec()).metrics()]
     assert losses == [None, 1, 1, 1, 1]
+
+
+def test_so_many_validation_images_are_looked_at_and_the_same_ones_of_a_fold() -> None:
+    data = load_task("blobs", 16)
+
+    def held(**changes: Any) -> Split:
+        return split_of(tiny.spec(**changes), data)
+
+    whole, few = held(), held(validation=4)
+    assert len(few.val) == 4 < len(whole.val)
+    assert set(few.val) < set(whole.val)
+    assert np.array_equal(few.val, np.sort(few.val))
+    assert np.array_equal(few.test, whole.test)
+    assert np.array_equal(few.val, held(validation=4, seed=3, strategy="shuffled_labels").val)
+    assert set(few.val) < set(held(validation=6).val)
+    assert set(few.val) != set(held(validation=4, fold=1).val)
+    assert np.array_equal(held(validation=1000).val, whole.val)
+    run = train(tiny.spec(validation=4))
+    assert run.result is not None
+    assert run.result["images"]["val"] == 4
 
 
 # ---- patience -----------------------------------------------------------------------------------------------------

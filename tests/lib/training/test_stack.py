@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -170,6 +171,37 @@ def test_a_run_in_a_stack_is_the_run_alone(in_double: None, strategy: str, optio
     check_same(list(one_by_one[0]), list(stacked[0]))
     if norm == "none" or strategy != "l2_sp":  # whose pull is felt by such biases
         check_same(one_by_one[1], stacked[1])
+
+
+@pytest.mark.parametrize(("strategy", "options"), CASES)
+@pytest.mark.parametrize("norm", ["batch", "none", "group"])
+def test_a_stack_of_one_is_the_run_alone(
+    in_double: None, strategy: str, options: dict[str, Any], norm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a GPU trains a single run; under batch normalization and none, its weights lie channels last."""
+    if (strategy, norm) == ("norm_only", "none"):
+        pytest.skip("nothing to train")
+    (spec,) = three(strategy, options, norm=norm)[1:2]
+    expected = train(spec, device="cpu"), weights([spec]), scores([spec])
+    shutil.rmtree(run_dir(spec))
+    monkeypatch.setattr(together, "_least", lambda device: 1)
+    (run,) = train_stack([spec], device="cpu")
+    assert json.loads((run.path / "provenance.json").read_text())["stack"] == 1
+    check_same(without_idle_biases((expected[1], []))[0], without_idle_biases((weights([spec]), []))[0])
+    if norm == "none" or strategy != "l2_sp":
+        check_same(expected[2], scores([spec]))
+
+
+def test_a_stack_of_one_that_is_too_large_is_trained_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(self: Stack, members: Sequence[Member]) -> None:
+        raise torch.OutOfMemoryError("planted")
+
+    monkeypatch.setattr(together, "_least", lambda device: 1)
+    monkeypatch.setattr(Stack, "__init__", too_large)
+    told = list[dict[str, Any]]()
+    (run,) = train_stack([tiny.spec()], device="cpu", report=told.append)
+    assert (run.result or {})["status"] == "done"
+    assert [event["runs"] for event in told if event["kind"] == "too large"] == [1]
 
 
 def without_idle_biases(outcome: Any) -> Any:
@@ -389,10 +421,11 @@ def test_stacks_hold_one_computation_each_and_no_more_than_fill_a_card() -> None
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("augment", [True, False])
-def test_on_a_gpu_the_recorded_step_is_the_step(augment: bool) -> None:
+def test_on_a_gpu_the_recorded_step_is_the_step(augment: bool, count: int) -> None:
     """A stack as a CUDA graph against the same runs alone, whose steps are launched one by one."""
-    specs = [tiny.spec(width=8, size=32, norm="none", seed=each, lr=1e-3, augment=augment) for each in range(3)]
+    specs = [tiny.spec(width=8, size=32, norm="none", seed=each, lr=1e-3, augment=augment) for each in range(count)]
     alone = [train(spec, device="cuda").result or {} for spec in specs]
     for spec in specs:
         shutil.rmtree(run_dir(spec))
