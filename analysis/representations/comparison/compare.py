@@ -96,7 +96,7 @@ def compare(
 
     Args:
         measure: a name in `analysis.representations.measures.catalog.MEASURES`.
-        budget_mb: what is worked on at once may take, beside bases of CCA-type measures; None: 512, on a GPU half of what is free.
+        budget_mb: what is worked on at once may take, beside bases of CCA; None: 512, on a GPU half of what is free.
         seed: of the random pairing of samples behind the chance level of `procrustes`; the others' are computed.
         cache: folder to keep the map in, under the content of both sides; worth it for CCA-type maps of many layers.
         report: gets a line every few seconds while pairs are decomposed, with the time left.
