@@ -26,7 +26,7 @@ from lib.runs.tensor_files import writing
 from lib.study.suite import Cell, Suite, result_of
 from lib.training.together import computation
 
-CODE = ("lib", "data_manifests")
+CODE = ("lib", "data_manifests", "notebooks/suites")
 START = """#!/bin/sh
 # Trains what is missing. Needs Python 3.11 or later with torch, numpy, scipy and safetensors, and no network.
 cd "$(dirname "$0")" || exit 1

@@ -8,6 +8,7 @@ a lock of the kernel, and the same command goes on.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -74,6 +75,7 @@ class OnDask:
             "distributed.scheduler.allowed-failures": LOST, "distributed.comm.timeouts.connect": "20s",
             "distributed.worker.daemon": False,
         })  # fmt: skip
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a lost scheduler is told by the runs
         self.cluster: Any = None
         if self.where == "local":
             self.cluster = self.distributed.LocalCluster(

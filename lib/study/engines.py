@@ -213,10 +213,11 @@ def _trained(specs: list[dict[str, Any]], device: str, report: Report) -> str:
 
 def work(lines: Iterable[str], *, device: str) -> None:
     """What a worker process does: train the specs of every input line, or draw its images; answers are JSON lines."""
-    channel = sys.stdout
+    channel, guard = sys.stdout, threading.Lock()  # members of a stack report side by side
 
     def tell(event: dict[str, Any]) -> None:
-        print(json.dumps(event), file=channel, flush=True)
+        with guard:
+            print(json.dumps(event), file=channel, flush=True)
 
     for line in lines:
         try:

@@ -33,6 +33,9 @@ def suites_dir() -> Path:
 def load_suite(name: str) -> Suite:
     """The suite of that name, or of that TOML file.
 
+    A file that says `extends = "NAME"`, a suite of the study, has all that it does not say from there; fields of a run
+    one by one, everything else as a whole.
+
     Raises:
         StudyError: no such suite, an unknown key or name, or a value out of range.
     """
@@ -43,9 +46,22 @@ def load_suite(name: str) -> Suite:
         raise StudyError(nearest("suite", name, [each.stem for each in suites_dir().glob("*.toml")]))
     try:
         table = tomllib.loads(file.read_text())
+        if "extends" in table:
+            table = _extended(table)
         return from_table(file, table)
     except ValueError as error:  # not text, not TOML, or a StudyError
         raise StudyError(f"{file.name}: {error}") from error
+
+
+def _extended(table: dict[str, Any]) -> dict[str, Any]:
+    name = table.pop("extends")
+    known = [each.stem for each in suites_dir().glob("*.toml")]
+    if name not in known:
+        raise StudyError(nearest("suite to extend", name, known))
+    base = tomllib.loads((suites_dir() / f"{name}.toml").read_text())
+    if "extends" in base:
+        raise StudyError(f"{name} extends {base['extends']} itself; extend that one")
+    return {**base, **table, "run": {**base.get("run", {}), **table.get("run", {})}}
 
 
 def finished_runs(suite: Suite, goal: str | None = "segmentation") -> list[Run]:

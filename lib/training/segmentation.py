@@ -19,6 +19,8 @@ from lib.training.batches import Batches, StackedBatches
 from lib.training.objective import Feed, Predict, Through
 from lib.training.segmentation_metrics import summarize
 
+AT_ONCE = 512  # test images whose outputs are in memory together
+
 
 def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """Cross-entropy plus one minus soft Dice (Milletari et al., arXiv 1606.04797, per image, smoothed by 1).
@@ -89,10 +91,13 @@ class Segmentation:
         return {"val_loss": float(segmentation_loss(output, truth)), "val_dice": mean_dice(output > 0, truth)}
 
     def test(self, predict: Predict) -> dict[str, Any]:
-        truth = self.data.masks[torch.from_numpy(self.split.test)].numpy()
-        return summarize(
-            (predict(self.split.test) > 0).cpu().numpy(), truth, [self.data.ids[each] for each in self.split.test]
-        )
+        index = self.split.test
+        parts = [index[first : first + AT_ONCE] for first in range(0, len(index), AT_ONCE)]
+        found = torch.cat(
+            [(predict(part) > 0).cpu() for part in parts]
+        )  # masks, because outputs are four times as large
+        truth = self.data.masks[torch.from_numpy(index)]
+        return summarize(found.numpy(), truth.numpy(), [self.data.ids[each] for each in index])
 
     def further(self, model: Staged, start: Mapping[str, Tensor], through: Through) -> dict[str, Any]:
         return {}

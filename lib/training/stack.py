@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -65,8 +66,8 @@ class Stack:
         self.members, first = list(members), members[0]
         self.device, self.step, self.steps = first.device, first.step, first.spec.steps
         self.network = _Output(first)
-        self.outputs: dict[int, Tensor] = {}
-        self.host: dict[str, Tensor] = {}
+        self.outputs: dict[int, Tensor] = {}  # predictions for sets of validation images, at the step `outputs_of`
+        self.host: dict[str, Tensor] = {}  # all tensors in the memory of the host, at the step `host_of`
         self.outputs_of = self.host_of = -1
         self._lay_out()
         self._make_tables()
@@ -157,7 +158,7 @@ class Stack:
     def train(self, save_every: float) -> list[Member]:
         """Train until a member ends, which is written with its end; returns those that go on, saved at this step.
 
-        Whoever goes on is in another stack from then on: how many networks lie in a stack can decide the last bits of
+        Whoever goes on is in another stack from then on: how many networks lie in one can decide the last bits of
         their numbers, and a stack that is taken up again holds only runs that have not ended.
         """
         events = set().union(*(member.evaluate_at | member.keep_at for member in self.members))
@@ -184,8 +185,8 @@ class Stack:
                 saved = time.perf_counter()
                 cost = saved - asked
             if ended:
-                for member in ended:
-                    member.end()
+                with ThreadPoolExecutor() as side_by_side:  # distances of outlines and files are the host's work
+                    list(side_by_side.map(Member.end, ended))
                 return [member for member in self.members if member not in ended]
             began = time.perf_counter()
 
@@ -217,7 +218,7 @@ class Stack:
         inputs: Tensor,
         truth: Tensor,
     ) -> Tensor:
-        state = {f"model.{name}": each for part in (moving, fixed, buffers) for name, each in part.items()}
+        state = {f"model.{name}": each for name, each in {**moving, **fixed, **buffers}.items()}
         loss = self.network.member[0].objective.loss(functional_call(self.network, state, (inputs,)), truth)
         if pull is not None and start is not None:
             loss = loss + pull / 2 * sum(((each - start[name]) ** 2).sum() for name, each in moving.items())
@@ -281,9 +282,7 @@ class Stack:
             [torch.cat([each, each[-1:].expand(most - len(each), *each.shape[1:])]) for each in inputs]
         )
         self.network.eval()
-        state = {
-            f"model.{name}": each for part in (self.moving, self.fixed, self.buffers) for name, each in part.items()
-        }
+        state = {f"model.{name}": each for name, each in {**self.moving, **self.fixed, **self.buffers}.items()}
         forward = vmap(lambda own, batch: functional_call(self.network, own, (batch,)))
         return torch.cat([forward(state, batch) for batch in filled.split(EVALUATION_BATCH, dim=1)], dim=1)
 

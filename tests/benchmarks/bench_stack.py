@@ -5,7 +5,8 @@
 For each size of network: a bare eager loop (forward, loss, backward, fused AdamW; one batch on the device), on
 a GPU the same as one CUDA graph, and this study's stacks, with all that training does but evaluations and files.
 Rates are network steps a second: a step of a stack of N counts N times. `busy` is the part of the time in which the
-device has a kernel to run, from the profiler.
+device has a kernel to run, from the profiler. Then representations of all layers against forward passes alone. What a
+whole suite takes is the clock's to say: `time python -m lib train class --device cuda` in an empty STUDY_HOME.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from typing import Any
 
 import torch
 
+from analysis.representations.capture.reduction import Reduction
+from analysis.representations.capture.represent import Probe, represent_model
 from lib.common.device import device_name, pick_device
 from lib.networks.unet import UNet
 from lib.runs.run import open_run
@@ -144,6 +147,23 @@ def measure(
             torch.cuda.reset_peak_memory_stats(device)
 
 
+def representations(device: torch.device, show: Callable[[dict[str, Any]], None]) -> None:
+    """Every convolution of a network on 256 images of 64 pixels, against its forward pass alone."""
+    model = UNet(width=8, depth=4).to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    layers = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Conv2d)]
+    images = torch.rand(256, 1, 64, 64)
+    there, probe = images.to(device), Probe(images, Reduction("flatten"))
+
+    def passes() -> None:
+        with torch.no_grad():
+            model(there)
+
+    forward = 1 / rate(passes, device, 4)
+    found = 1 / rate(lambda: represent_model(model, layers, probe), device, 4)
+    show({"what": f"representations of {len(layers)} layers", "forward s": round(forward, 4),
+          "represent s": round(found, 4), "times forward": round(found / forward, 2)})  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--device", default="auto")
@@ -167,6 +187,7 @@ def main() -> None:
         for name in options.sizes:
             for arithmetic in options.arithmetic:
                 measure(name, options.counts, device, arithmetic, show)
+        representations(device, show)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import random
 import shutil
@@ -87,28 +89,28 @@ def _threads() -> int:
     return torch.get_num_threads()
 
 
-@pytest.fixture
-def scheduler(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and one worker as processes of their own: the address, and both."""
-    file = tmp_path / "scheduler.json"
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
-    first = subprocess.Popen(
-        [*command, "--port", "0", "--no-dashboard", "--scheduler-file", str(file)], stderr=subprocess.DEVNULL
-    )
+@contextlib.contextmanager
+def started_scheduler(file: Path, workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A scheduler and workers as processes of their own: the address, and all, the scheduler first."""
+    quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    where = ["--scheduler-file", str(file), "--no-dashboard"]
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", *where]
+    processes = [subprocess.Popen(command, **quiet)]
     deadline = time.monotonic() + 60
     while not file.is_file() and time.monotonic() < deadline:
         time.sleep(0.1)
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file), "--nthreads", "1",
-         "--no-dashboard"],
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    import json
-
-    yield json.loads(file.read_text())["address"], [first, worker]
-    for each in (worker, first):
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", "--nthreads", "1", *where]
+    processes += [subprocess.Popen(command, **quiet) for _ in range(workers)]
+    yield json.loads(file.read_text())["address"], processes
+    for each in reversed(processes):
         each.kill()
         each.wait()
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    with started_scheduler(tmp_path / "scheduler.json", workers=1) as started:
+        yield started
 
 
 def test_a_scheduler_that_is_lost_is_said_and_the_next_call_goes_on(
@@ -262,3 +264,41 @@ def test_smoke_with_twenty_killed_workers(
         print(f"\n{kills[0]} workers killed, {len(expected)} results compared")
     assert {run.path.name: outcome(run) for run in finished_runs(suite, None)} == expected
     assert kills[0] >= 10
+
+
+@pytest.mark.slow
+def test_smoke_with_twenty_killed_schedulers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A scheduler that dies some seconds into every call, until twenty have; then one that lives."""
+    suite, draw, kills = load_suite("smoke"), random.Random(4), 0
+    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "local"))
+    assert train_suite(suite, device="cpu", workers=2, show=lambda line: None) == []
+    expected = {run.path.name: outcome(run) for run in finished_runs(suite, None)}
+    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "dask"))
+    (tmp_path / "dask" / "data").mkdir(parents=True)
+    (tmp_path / "dask" / "data" / "simulated").symlink_to(tmp_path / "local" / "data" / "simulated")
+    calls = 0
+    while missing_runs(suite):
+        calls += 1
+        assert calls < 60
+        with started_scheduler(tmp_path / f"scheduler-{calls}.json", workers=3) as (address, processes):
+            call = subprocess.Popen(
+                [sys.executable, "-m", "lib", "train", "smoke", "--device", "cpu",
+                 "--engine", "dask", "--cluster", address],
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            if kills < 20:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    call.wait(draw.uniform(5, 9))
+                if call.poll() is None:
+                    processes[0].kill()
+                    kills += 1
+            assert call.wait(300) in (0, 1, 2)
+            assert call.stderr is not None
+            said = call.stderr.read()
+            assert "Traceback" not in said, said
+    with capsys.disabled():
+        print(f"\n{kills} schedulers killed in {calls} calls, {len(expected)} results compared")
+    assert {run.path.name: outcome(run) for run in finished_runs(suite, None)} == expected
+    assert kills >= 5

@@ -416,3 +416,23 @@ def test_simulated_images_are_drawn_ahead_each_once(study_home: Path, monkeypatc
     assert said == ["drawing 2 simulated sets of images"]
     monkeypatch.setattr("lib.data.tasks.images._draw", None)  # must not be called: they are read
     assert len(load_task("sim_brain_t2", 32).ids) == 200
+
+
+def test_a_suite_extends_one_of_the_study(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('extends = "class"\ntitle = "Mine"\nseeds = [0, 7]\n[run]\nsteps = 20\n')
+    base = load_suite("class")
+    bare = [dataclasses.replace(cell, seeds=()) for cell in base.cells]
+    mine = load_suite(str(file))
+    assert [dataclasses.replace(cell, seeds=()) for cell in mine.cells] == bare
+    assert (mine.name, mine.title, mine.seeds, mine.rates) == ("mine", "Mine", (0, 7), base.rates)
+    assert mine.run == {**base.run, "steps": 20}
+    for text, message in [
+        ('extends = "clas"\n', "mine.toml: unknown suite to extend 'clas'; did you mean 'class'"),
+        ("extends = 3\n", "mine.toml: unknown suite to extend 3"),
+        ('extends = "full_256"\n', "mine.toml: full_256 extends full itself; extend that one"),
+        ('extends = "class"\n[runs]\nsteps = 20\n', "unknown key of a suite 'runs'"),
+    ]:
+        file.write_text(text)
+        with pytest.raises(StudyError, match=message):
+            load_suite(str(file))
