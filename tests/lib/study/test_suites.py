@@ -406,16 +406,16 @@ def test_simulated_images_are_drawn_ahead_each_once(study_home: Path, monkeypatc
     """Those of the study that are not there; what a user registered is known in this process alone, and left to it."""
     mine = dataclasses.replace(TASKS["sim_natural"], name="mine", images=3)
     monkeypatch.setitem(TASKS, "mine", mine)
-    names = ["sim_brain_t2", "sim_knee_pd_sagittal", "mine"]
+    names = ["sim_compressed", "sim_radiograph", "mine"]
     specs = [RunSpec(name, size=32, depth=2, seed=seed) for name in names for seed in range(2)]
     said: list[str] = []
     draw_ahead(specs, 2, said.append)
     drawn = sorted(file.name for file in (study_home / "data" / "simulated").iterdir())
-    assert [name.rsplit("-", 1)[0] for name in drawn] == ["sim_brain_t2-32", "sim_knee_pd_sagittal-32"]
+    assert [name.rsplit("-", 1)[0] for name in drawn] == ["sim_compressed-32", "sim_radiograph-32"]
     draw_ahead(specs, 2, said.append)
     assert said == ["drawing 2 simulated sets of images"]
     monkeypatch.setattr("lib.data.tasks.images._draw", None)  # must not be called: they are read
-    assert len(load_task("sim_brain_t2", 32).ids) == 200
+    assert len(load_task("sim_compressed", 32).ids) == 200
 
 
 def test_a_suite_extends_one_of_the_study(tmp_path: Path) -> None:
