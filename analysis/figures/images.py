@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from analysis.figures.style import study_style
+from lib.data.prepared_folder import IGNORED
 
-OUTLINE = "#E69F00"
+OUTLINES = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00")  # by label (Okabe and Ito)
 Images = Sequence[np.ndarray] | np.ndarray
 
 
@@ -22,7 +23,8 @@ def image_grid(
     """Images in a grid with their masks outlined.
 
     Args:
-        images: n arrays (h, w) or (1, h, w), uint8 or float in [0, 1]; masks: n arrays (h, w) of 0 and 1.
+        images: n arrays (h, w) or (1, h, w), uint8 or float in [0, 1]; masks: n arrays (h, w) of 0 and 1, or of
+            labels, which get a color each; what is ignored (255) gets no outline.
         captions: one line above each image, if any; "mask empty" is added where it is.
 
     Returns:
@@ -79,8 +81,9 @@ def _picture(ax: Axes, image: np.ndarray, mask: np.ndarray, caption: str) -> Non
     else:
         # A border of zeros closes the outline of a mask that touches the edge, or fills the image.
         height, width = mask.shape
-        ax.contour(
-            np.arange(-1, width + 1), np.arange(-1, height + 1), np.pad(mask, 1), [0.5], colors=OUTLINE, linewidths=1.5
-        )
+        grid = np.arange(-1, width + 1), np.arange(-1, height + 1)
+        for label in sorted(set(np.unique(mask).tolist()) - {0, IGNORED}):
+            color = OUTLINES[(label - 1) % len(OUTLINES)]
+            ax.contour(*grid, np.pad(mask == label, 1), [0.5], colors=color, linewidths=1.5)
         ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     ax.set_title(caption, loc="center", fontsize=11, fontweight="normal")

@@ -19,6 +19,7 @@ import pandas as pd
 from analysis.reports import execution, pages, parameters
 from lib.common import paths, provenance
 from lib.common.errors import StudyError
+from lib.data.tasks.task import get_task
 from lib.study import engines
 from lib.study.plan import finished_runs, load_suite
 from lib.study.suite import Suite
@@ -44,13 +45,19 @@ def report_folder(suite: Suite) -> Path:
 
 
 def write_table(suite: str) -> tuple[Path, pd.DataFrame]:
-    """Write `results.csv`, one row per finished run of a suite; returns where it is and the table."""
-    from analysis.tables.results import run_table
+    """Write `results.csv`, one row per finished run of a suite; returns where it is and the table.
+
+    Where a task names labels, `labels.csv` beside it has a row per run and label.
+    """
+    from analysis.tables.results import label_table, run_table
 
     chosen = load_suite(suite)
-    rows = run_table(finished_runs(chosen, goal=None))
+    runs = finished_runs(chosen, goal=None)
+    rows = run_table(runs)
     target = report_folder(chosen) / "results.csv"
     paths.write_atomic(target, rows.to_csv(index=False))
+    if any(len(get_task(run.spec.task).labels) > 1 for run in runs):
+        paths.write_atomic(target.with_name("labels.csv"), label_table(runs).to_csv(index=False))
     return target, rows
 
 

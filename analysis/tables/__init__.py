@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from analysis.tables.convergence import time_to_plateau
 from analysis.tables.paired_gains import difficulty, gain
-from analysis.tables.results import evaluation_table, finished_rows, run_table, summary, with_own_source
+from analysis.tables.results import evaluation_table, finished_rows, label_table, run_table, summary, with_own_source
 
 __all__ = [
-    "difficulty", "evaluation_table", "finished_rows", "gain", "run_table", "summary", "time_to_plateau",
+    "difficulty", "evaluation_table", "finished_rows", "gain", "label_table", "run_table", "summary", "time_to_plateau",
     "with_own_source",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lib.data.cards import all_cards
+from lib.data.prepared_folder import IGNORED
 from lib.data.tasks.images import load_task
 from lib.data.tasks.scans import scan_files
 from lib.data.tasks.splits import split
@@ -57,7 +58,13 @@ def fold_table(tasks: Sequence[str]) -> pd.DataFrame:
             crossing += len(train & val) + len(train & test) + len(val & test)
         row = {"task": name, "kind": get_task(name).kind, "images": len(groups), "groups": len(set(groups))}
         row |= {part: _from_to(found) for part, found in sizes.items()}
-        rows.append(row | {"foreground": round(float(data.masks.float().mean()), 3), "crossing": crossing})
+        rows.append(
+            row
+            | {
+                "foreground": round(float(((data.masks > 0) & (data.masks < IGNORED)).float().mean()), 3),
+                "crossing": crossing,
+            }
+        )
     return pd.DataFrame(rows)
 
 

@@ -15,10 +15,11 @@ import pandas as pd
 from analysis.statistics.intervals import mean_interval
 from analysis.tables.run_row import EVALUATION, IDENTITY, OUTCOMES, RECONSTRUCTION, SETTINGS, run_row
 from lib.common.errors import StudyError
-from lib.data.tasks.task import SCORE
+from lib.data.tasks.task import SCORE, get_task
 from lib.runs.listing import check_current
 from lib.runs.run import Run
 
+LABEL_SCORES = ("dice", "hd95", "misses", "empty")
 CELL = ["task", "volume_label", "arm", "source"]
 
 
@@ -44,6 +45,23 @@ def run_table(runs: Iterable[Run]) -> pd.DataFrame:
     numbers += ["source_before", "source_after", "val_dice", "val_psnr", "score", "val_score"]
     frame = frame.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(numbers, "float64"))
     return frame.sort_values(["task", "volume", "strategy", "arm", "source", "lr", "fold", "seed"], ignore_index=True)
+
+
+def label_table(runs: Iterable[Run]) -> pd.DataFrame:
+    """Test scores by label, one row per finished run and label: IDENTITY, label, dice, hd95 (pixels), misses, empty.
+
+    Of a task with one label that row says what `run_table` says. Reconstructions have no labels and no rows.
+    """
+    rows = []
+    for run in runs:
+        test = (run.result or {}).get("test") or {}
+        if "dice" in test:
+            row = run_row(run)
+            named = test.get("labels") or {get_task(run.spec.task).labels[0]: test}
+            for label, found in named.items():
+                scores = {name: found[name] for name in LABEL_SCORES}
+                rows.append({**{key: row[key] for key in IDENTITY}, "label": label, **scores})
+    return pd.DataFrame(rows, columns=[*IDENTITY, "label", *LABEL_SCORES])
 
 
 def evaluation_table(runs: Iterable[Run]) -> pd.DataFrame:

@@ -66,6 +66,9 @@ class Card:
     them and why), or "none" (nothing to fetch). An address of an original is `address`, with the row's
     repository and commit filled in, followed by the row's path.
 
+    `labels` names what masks hold: value 1 is the first of them, 2 the second, 0 background, and 255 is ignored. None
+    are named where masks are binary.
+
     `goal` is what the set is for: "segmentation" (images and masks), "reconstruction" (volumes: then `region` of the
     body, `directions` in which they may be sliced, `contrasts` and `subjects` say more, `pairs` counts volumes and
     `groups` persons) or "measured" (k-space as it was measured, to look at).
@@ -82,6 +85,7 @@ class Card:
     pairs: int
     groups: int
     target: str = "foreground"
+    labels: tuple[str, ...] = ()
     folder: str = ""
     address: str = ""
     parts: tuple[Part, ...] = ()

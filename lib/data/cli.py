@@ -178,6 +178,9 @@ def _add_card(actions: Any) -> None:
     parser.add_argument(
         "--foreground", type=_values, metavar="1,2", help="mask values that are foreground, if masks are not binary"
     )
+    parser.add_argument(
+        "--labels", type=_labels, metavar='"1=front, 2=back"', help="names of mask values; the name ignore for no label"
+    )
     parser.set_defaults(run=_card)
 
 
@@ -186,6 +189,16 @@ def _values(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"whole numbers with commas between them, got {text!r}") from None
+
+
+def _labels(text: str) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for part in text.split(","):
+        value, equals, name = part.partition("=")
+        if not equals or not value.strip().isdecimal() or not name.strip() or int(value) in found:
+            raise argparse.ArgumentTypeError(f'VALUE=NAME with commas between them, such as "1=front", got {text!r}')
+        found[int(value)] = name.strip()
+    return found
 
 
 def _card(options: argparse.Namespace) -> int:
@@ -199,6 +212,7 @@ def _card(options: argparse.Namespace) -> int:
             licence=options.licence,
             modality=options.modality,
             foreground=options.foreground,
+            labels=options.labels,
             step=line,
         )
     finally:

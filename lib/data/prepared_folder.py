@@ -12,6 +12,7 @@ import numpy as np
 from lib.common.errors import StudyError
 from lib.data.cards import Card, root_note
 
+IGNORED = 255  # value of pixels that count neither in training nor in scores, where labels are named
 INDEX_COLUMNS = ("id", "source", "group", "cls", "width", "height", "fg_fraction")
 
 
@@ -19,7 +20,7 @@ INDEX_COLUMNS = ("id", "source", "group", "cls", "width", "height", "fg_fraction
 class Prepared:
     """A prepared dataset in memory, in the order of its index.
 
-    Images are uint8 (h, w) gray, masks uint8 (h, w) of 0/1; sizes differ between images.
+    Images are uint8 (h, w) gray, masks uint8 (h, w) as `Data` holds them; sizes differ between images.
     """
 
     images: list[np.ndarray]
@@ -86,6 +87,7 @@ class Index:
     ids: list[str]
     groups: list[str]
     sizes: list[tuple[int, int]]
+    labels: tuple[str, ...]
 
     @staticmethod
     def of(card: Card) -> Index:
@@ -102,11 +104,11 @@ class Index:
             sizes = [(int(row["height"]), int(row["width"])) for row in rows]
         except ValueError as error:
             raise StudyError(f"{folder / 'index.csv'}: height and width must be whole numbers: {error}") from None
-        return Index(folder, [row["id"] for row in rows], [row["group"] for row in rows], sizes)
+        return Index(folder, [row["id"] for row in rows], [row["group"] for row in rows], sizes, card.labels)
 
 
 def prepared_pictures(index: Index) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Image uint8 (h, w) and mask uint8 (h, w) of 0/1 of each row of an index, one after another.
+    """Image and mask, uint8 (h, w), of each row of an index, one after another; masks as `Data` holds them.
 
     Raises:
         StudyError: a file is missing, not 8-bit gray, not of the size that the index says, or a mask is not binary; the
@@ -125,12 +127,12 @@ def prepared_pictures(index: Index) -> Iterator[tuple[np.ndarray, np.ndarray]]:
                 f"{index.folder}: image {name} is {image.shape} (height, width), and its index says {size}; "
                 f"prepare the folder anew; {root_note()}"
             )
-        if not is_binary(mask):
+        if not fits_labels(mask, index.labels):
             raise StudyError(
-                f"{index.folder / 'masks' / name}.png: a mask must hold 0 and one of 1 or 255, got the "
+                f"{index.folder / 'masks' / name}.png: a mask must hold {mask_rule(index.labels)}, got the "
                 f"values {np.unique(mask)[:8].tolist()}; {root_note()}"
             )
-        yield image, (mask > 0).astype(np.uint8)
+        yield image, mask if index.labels else (mask > 0).astype(np.uint8)
 
 
 def read_prepared(card: Card) -> Prepared:
@@ -144,10 +146,17 @@ def read_prepared(card: Card) -> Prepared:
     return Prepared(list(images), list(masks), index.ids, index.groups)
 
 
-def is_binary(mask: np.ndarray) -> bool:
-    """Whether a uint8 mask holds nothing but 0 and one foreground value, 1 or 255."""
+def fits_labels(mask: np.ndarray, labels: Sequence[str]) -> bool:
+    """Whether a uint8 mask holds nothing but what `mask_rule` says."""
     values = set(np.unique(mask).tolist())
+    if labels:
+        return values <= {*range(len(labels) + 1), IGNORED}
     return values <= {0, 255} or values <= {0, 1}
+
+
+def mask_rule(labels: Sequence[str]) -> str:
+    """What a mask of these labels must hold, in words; none are named where masks are binary."""
+    return f"0 to {len(labels)} ({', '.join(labels)}) or {IGNORED}, ignored" if labels else "0 and one of 1 or 255"
 
 
 def read_gray(file: Path) -> np.ndarray:

@@ -234,7 +234,8 @@ def start_model(spec: RunSpec) -> Staged:
 
 
 def _frozen(model: Staged, spec: RunSpec) -> Staged:
-    freeze(model, spec.strategy, spec.options, generator(spec.seed, 0x10A0))
+    head = spec.source is not None and spec.source.outputs != spec.outputs
+    freeze(model, spec.strategy, spec.options, generator(spec.seed, 0x10A0), head=head)
     return model
 
 

@@ -179,7 +179,12 @@ class RunSpec:
     @property
     def network_key(self) -> tuple[Any, ...]:
         """What `build_network` makes the network from: equal for specs of the same network."""
-        return tuple(getattr(self, name) for name in _SHAPE)
+        return (*(getattr(self, name) for name in _SHAPE), self.outputs)
+
+    @property
+    def outputs(self) -> int:
+        """Channels that the network gives, as the task's labels ask for."""
+        return get_task(self.task).outputs
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain JSON values, sources nested; later fields only where they are not at their default.
@@ -226,12 +231,14 @@ def _check_marks(strategy: str, options: str, *shape: Any) -> None:
     freeze(model, strategy, json.loads(options), generator(0))
 
 
-def build_network(goal: str, width: int, depth: int, norm: str, model: str, blocks: int, shared: bool) -> Staged:
+def build_network(
+    goal: str, width: int, depth: int, norm: str, model: str, blocks: int, shared: bool, outputs: int
+) -> Staged:
     """A network with weights that mean nothing yet; the arguments are fields of a spec."""
     if model == "cascade":
         return Cascade(blocks=blocks, width=width, depth=depth, norm=norm, shared=shared)
-    channels = 2 if goal == "reconstruction" else 1  # real and imaginary part
-    return UNet(channels, channels, width=width, depth=depth, norm=norm)
+    inputs = 2 if goal == "reconstruction" else 1  # real and imaginary part
+    return UNet(inputs, outputs, width=width, depth=depth, norm=norm)
 
 
 def spec_from_dict(values: Mapping[str, Any]) -> RunSpec:

@@ -75,7 +75,8 @@ def load_start(
 ) -> list[LoadedTensor]:
     """Give a freshly initialized model those weights of the source that the strategy starts from.
 
-    Factors that the source was trained with are multiplied and added into its weights first.
+    A head of another shape than the source's, as other labels need, stays as it was drawn. Factors that the source was
+    trained with are multiplied and added into its weights first.
 
     Returns:
         What happened to every tensor that was to be loaded; none when the strategy starts at random.
@@ -90,20 +91,30 @@ def load_start(
         redraw_kernels(model, model.encoder, options["law"])
     if source is None:
         return []
-    source = adapters.merged(source)
+    own = model.state_dict()
+    source = {key: own[key] if own_head(own, source, key) else value for key, value in adapters.merged(source).items()}
     if strategy.start == "source":
-        return load_weights(model, source)
+        return [row for row in load_weights(model, source) if source[row.name] is not own.get(row.name)]
     wanted = model.encoder if strategy.start == "encoder" else check_stages(model, options["stages"])
     chosen = {key: value for key, value in source.items() if stage_of(key) in wanted}
-    elsewhere = {key: value for key, value in model.state_dict().items() if stage_of(key) not in wanted}
+    elsewhere = {key: value for key, value in own.items() if stage_of(key) not in wanted}
     return [row for row in load_weights(model, {**chosen, **elsewhere}) if row.name in chosen]
 
 
-def freeze(model: Staged, name: str, options: Mapping[str, Any], draw: torch.Generator) -> None:
+def own_head(own: Mapping[str, Tensor], source: Mapping[str, Tensor], key: str) -> bool:
+    """Whether a tensor belongs to a head that has another shape than the source's."""
+    return stage_of(key) == "head" and any(
+        stage_of(name) == "head" and name in own and own[name].shape != each.shape for name, each in source.items()
+    )
+
+
+def freeze(model: Staged, name: str, options: Mapping[str, Any], draw: torch.Generator, *, head: bool = False) -> None:
     """Add the strategy's parameters, and freeze every tensor that it does not mark.
 
     Args:
         draw: where parameters that start at random come from.
+        head: the head was not taken from the source, and moves whatever the strategy says: nobody can use a head that
+            was never trained.
 
     Raises:
         StudyError: an option is wrong, or nothing is left to train.
@@ -111,6 +122,8 @@ def freeze(model: Staged, name: str, options: Mapping[str, Any], draw: torch.Gen
     strategy, options = STRATEGIES[name], check_options(name, options)
     marked = strategy.mark(model, options, draw)
     parameters = dict(model.named_parameters())
+    if head:
+        marked = marked | {key for key in parameters if stage_of(key) == "head"}
     unknown = marked - model.state_dict().keys()
     if unknown:
         raise StudyError(f"strategy {name!r} marks {sorted(unknown)}, which the model does not have")

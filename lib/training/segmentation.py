@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lib.data.prepared_folder import IGNORED
 from lib.data.tasks.images import Data, standardize
 from lib.data.tasks.splits import Split
+from lib.data.tasks.task import get_task
 from lib.networks.stages import Staged
 from lib.runs.spec import RunSpec
 from lib.strategies.strategy import training_masks
 from lib.training.batches import Batches, StackedBatches
 from lib.training.objective import Feed, Predict, Through
-from lib.training.segmentation_metrics import summarize
+from lib.training.segmentation_metrics import summarize, summarize_labels
 
 AT_ONCE = 512  # test images whose outputs are in memory together
 
@@ -26,12 +28,37 @@ def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """Cross-entropy plus one minus soft Dice (Milletari et al., arXiv 1606.04797, per image, smoothed by 1).
 
     Args:
-        logits: float32 (n, h, w). masks: uint8 (n, h, w) of 0/1.
+        logits: float32 (n, h, w) of one label, or (n, 1 + labels, h, w), background first; then Dice is the mean over
+            labels. masks: uint8 (n, h, w) of 0/1, or of labels and 255, which is ignored.
     """
+    if logits.ndim > masks.ndim:
+        return _labels_loss(logits, masks)
     truth = masks.to(logits.dtype)
     chance = logits.sigmoid()
     overlap, total = (chance * truth).sum(dim=(1, 2)), chance.sum(dim=(1, 2)) + truth.sum(dim=(1, 2))
     return F.binary_cross_entropy_with_logits(logits, truth) + 1 - ((2 * overlap + 1) / (total + 1)).mean()
+
+
+def _labels_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    masks, known = masks.unsqueeze(1), (masks != IGNORED).unsqueeze(1)
+    number = torch.arange(logits.shape[1], device=masks.device).view(-1, *[1] * (masks.ndim - 2))
+    truth, log = (masks == number).to(logits.dtype), logits.log_softmax(dim=1)
+    space = tuple(range(2, logits.ndim))
+    chance = log.exp() * known
+    overlap, total = (chance * truth).sum(space), chance.sum(space) + truth.sum(space)
+    dice = ((2 * overlap + 1) / (total + 1))[:, 1:].mean()
+    return -(log * truth).sum() / known.sum().clamp_min(1) + 1 - dice
+
+
+def network_output(model: Staged, inputs: Tensor) -> Tensor:
+    """Logits of a network as `segmentation_loss` takes them: (n, h, w) where it has one output, else all of them."""
+    logits = model(inputs).float()
+    return logits[:, 0] if logits.shape[1] == 1 else logits
+
+
+def masks_of(output: Tensor) -> Tensor:
+    """The masks (n, h, w) that logits stand for: 0 and 1, or labels by number."""
+    return (output > 0).to(torch.uint8) if output.ndim == 3 else output.argmax(1).to(torch.uint8)
 
 
 def mean_dice(prediction: Tensor, truth: Tensor) -> float:
@@ -58,7 +85,7 @@ class Segmentation:
 
     def __init__(self, spec: RunSpec, data: Data, parts: Split, device: torch.device) -> None:
         self.data, self.split, self.device = data, parts, device
-        self.validated = (parts.val,)
+        self.validated, self.labels = (parts.val,), get_task(spec.task).labels
         self.images, self.masks = data.on(device)
         labels = training_masks(spec.strategy, parts.train, spec.seed)
         self.batches = Batches(
@@ -80,7 +107,7 @@ class Segmentation:
         return kept[torch.from_numpy(index).to(kept.device)].to(self.device)
 
     def output(self, model: Staged, inputs: Tensor) -> Tensor:
-        return model(inputs)[:, 0].float()
+        return network_output(model, inputs)
 
     def loss(self, output: Tensor, truth: Tensor) -> Tensor:
         return segmentation_loss(output, truth)
@@ -88,16 +115,25 @@ class Segmentation:
     def validate(self, predict: Predict) -> dict[str, float]:
         output = predict(self.split.val)
         truth = self._these(self.masks, self.split.val)
-        return {"val_loss": float(segmentation_loss(output, truth)), "val_dice": mean_dice(output > 0, truth)}
+        loss, found = float(segmentation_loss(output, truth)), masks_of(output)
+        if len(self.labels) == 1:
+            return {"val_loss": loss, "val_dice": mean_dice(found, truth)}
+        known = truth != IGNORED
+        dice = {
+            name: mean_dice((found == number) & known, truth == number)
+            for number, name in enumerate(self.labels, start=1)
+        }
+        each = {f"val_dice_{name}": value for name, value in dice.items()}
+        return {"val_loss": loss, "val_dice": sum(dice.values()) / len(dice), **each}
 
     def test(self, predict: Predict) -> dict[str, Any]:
         index = self.split.test
         parts = [index[first : first + AT_ONCE] for first in range(0, len(index), AT_ONCE)]
-        found = torch.cat(
-            [(predict(part) > 0).cpu() for part in parts]
-        )  # masks, because outputs are four times as large
-        truth = self.data.masks[torch.from_numpy(index)]
-        return summarize(found.numpy(), truth.numpy(), [self.data.ids[each] for each in index])
+        found = torch.cat([masks_of(predict(part)).cpu() for part in parts]).numpy()  # outputs are far larger
+        truth, ids = self.data.masks[torch.from_numpy(index)].numpy(), [self.data.ids[each] for each in index]
+        return (
+            summarize(found, truth, ids) if len(self.labels) == 1 else summarize_labels(found, truth, ids, self.labels)
+        )
 
     def further(self, model: Staged, start: Mapping[str, Tensor], through: Through) -> dict[str, Any]:
         return {}

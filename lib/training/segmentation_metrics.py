@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.data.prepared_folder import IGNORED
+
 Mask = NDArray[np.bool_] | NDArray[np.uint8]
+SCORES = ("dice", "hd95")
 
 
 def dice(prediction: Mask, truth: Mask) -> float:
@@ -56,6 +59,31 @@ def summarize(predictions: Mask, truths: Mask, ids: Sequence[str]) -> dict[str, 
         "empty": int(np.count_nonzero(~filled)),
         "images": len(truths),
         "per_image": {"id": list(ids), **scores},
+    }
+
+
+def summarize_labels(predictions: Mask, truths: Mask, ids: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
+    """What `summarize` says, of masks (n, h, w) of labels: the mean over labels, and all of it for each by its name.
+
+    Label 1 is the first of `labels`. Pixels whose truth is 255 count as background in both. A miss is counted for
+    every label; `empty` counts images without any label.
+    """
+    known = truths != IGNORED
+    each = {
+        name: summarize((predictions == number) & known, truths == number, ids)
+        for number, name in enumerate(labels, start=1)
+    }
+    parts = list(each.values())
+    per_image = {score: np.mean([part["per_image"][score] for part in parts], axis=0).tolist() for score in SCORES}
+    return {
+        **{score: float(np.mean([part[score] for part in parts])) for score in SCORES},
+        "misses": sum(part["misses"] for part in parts),
+        "empty": int(np.count_nonzero(~((truths > 0) & known).any(axis=(1, 2)))),
+        "images": len(truths),
+        "per_image": {"id": list(ids), **per_image},
+        "labels": {
+            name: {**part, "per_image": {s: part["per_image"][s] for s in SCORES}} for name, part in each.items()
+        },
     }
 
 

@@ -28,7 +28,7 @@ from lib.networks.unet import UNet
 from lib.runs.run import Run, run_dir
 from lib.strategies.catalog import subset_stages
 from lib.strategies.strategy import check_options
-from lib.training.segmentation import segmentation_loss
+from lib.training.segmentation import network_output, segmentation_loss
 
 SIGNALS = ("gain", "gradient", "shift")
 HALVES = 4  # random halvings of the target images
@@ -111,7 +111,7 @@ def _gradients(model: UNet, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
     kept = {name: value.clone() for name, value in model.state_dict().items()}
     model.train()
     parameters = dict(model.named_parameters())
-    loss = segmentation_loss(model(images)[:, 0], masks)
+    loss = segmentation_loss(network_output(model, images), masks)
     found = torch.autograd.grad(loss, list(parameters.values()))
     model.load_state_dict(kept)  # a pass in training mode moved the running statistics
     return dict(zip(parameters, found, strict=True))

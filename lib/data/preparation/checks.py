@@ -14,7 +14,15 @@ from lib.common import paths
 from lib.common.errors import StudyError
 from lib.data.cards import Card, Part, root_note
 from lib.data.preparation.near_duplicates import alike, reduced
-from lib.data.prepared_folder import INDEX_COLUMNS, is_binary, read_gray, read_table, require_folder
+from lib.data.prepared_folder import (
+    IGNORED,
+    INDEX_COLUMNS,
+    fits_labels,
+    mask_rule,
+    read_gray,
+    read_table,
+    require_folder,
+)
 from lib.data.tasks.folds import assign_folds, shared_folds
 from lib.data.tasks.scans import scan_files
 from lib.imaging.kspace import read_kspace
@@ -48,7 +56,7 @@ def check_prepared(card: Card) -> list[Finding]:
     findings = _index(rows) + _files(rows, folder)
     hashes: dict[str, str] = {}
     small: dict[str, np.ndarray] = {}
-    findings += _pictures(rows, folder, hashes, small)
+    findings += _pictures(rows, folder, card.labels, hashes, small)
     findings += _checksums(folder, card.folder)
     findings += _counts(card, rows)
     findings += _leaks(card, rows, hashes) + _near_duplicates(rows, hashes, small)
@@ -112,9 +120,13 @@ def _files(rows: list[dict[str, str]], folder: Path) -> list[Finding]:
 
 
 def _pictures(
-    rows: list[dict[str, str]], folder: Path, hashes: dict[str, str], small: dict[str, np.ndarray]
+    rows: list[dict[str, str]],
+    folder: Path,
+    labels: Sequence[str],
+    hashes: dict[str, str],
+    small: dict[str, np.ndarray],
 ) -> list[Finding]:
-    """Both pictures of a pair are 8-bit gray, agree in size with each other and the index, and the mask is binary.
+    """Both pictures of a pair are 8-bit gray, agree in size with each other and the index; the mask holds its labels.
 
     Fills `hashes` with a hash of each image's pixels and `small` with the image as near-duplicates are found, by id.
     """
@@ -136,12 +148,13 @@ def _pictures(
             faults.append(f"image {name} is {_size(image)} and its mask {_size(mask)} (width x height)")
         if _size(image) != f"{row['width']} x {row['height']}":
             faults.append(f"image {name} is {_size(image)}, index.csv says {row['width']} x {row['height']}")
-        if not is_binary(mask):
-            faults.append(f"mask {name} must hold 0 and one of 1 or 255, got {_some(np.unique(mask).tolist())}")
-        elif not mask.any():
+        filled = (mask > 0) & (mask < IGNORED) if labels else mask > 0
+        if not fits_labels(mask, labels):
+            faults.append(f"mask {name} must hold {mask_rule(labels)}, got {_some(np.unique(mask).tolist())}")
+        elif not filled.any():
             empty.append(name)
-        elif abs(_number(row["fg_fraction"]) - (mask > 0).mean()) > 0.001:
-            faults.append(f"mask {name} has foreground {(mask > 0).mean():.4f}, index.csv says {row['fg_fraction']}")
+        elif abs(_number(row["fg_fraction"]) - filled.mean()) > 0.001:
+            faults.append(f"mask {name} has foreground {filled.mean():.4f}, index.csv says {row['fg_fraction']}")
     findings = [Finding("error", text) for text in faults[:FEW]]
     if len(faults) > FEW:
         findings.append(Finding("error", f"and {len(faults) - FEW} more faults of this kind in images and masks"))

@@ -17,7 +17,7 @@ import numpy as np
 from lib.common.errors import StudyError
 from lib.data.cards import root_note
 from lib.data.preparation.pictures import open_picture
-from lib.data.prepared_folder import INDEX_COLUMNS
+from lib.data.prepared_folder import IGNORED, INDEX_COLUMNS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,7 +27,10 @@ LONGER_SIDE = 256  # pixels; prepared pictures are at most this long
 
 @dataclass(frozen=True)
 class Item:
-    """One pair as it goes into a prepared folder: image uint8 (h, w), mask bool (h, w), and its cells in the index."""
+    """One pair as it goes into a prepared folder: image uint8 (h, w), mask, and its cells in the index.
+
+    The mask (h, w) is bool, or uint8 where it holds labels as `lib.data.tasks.carried.Data` does.
+    """
 
     source: str
     group: str
@@ -64,6 +67,23 @@ def shrink_mask(mask: np.ndarray) -> np.ndarray:
     size, _ = _reduced((mask.shape[1], mask.shape[0]))
     cover = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
     return np.asarray(cover) > 127
+
+
+def shrink_labels(mask: np.ndarray) -> np.ndarray:
+    """A uint8 (h, w) mask of labels reduced as `shrink` reduces its image: the label that covers most of a pixel."""
+    from PIL import Image
+
+    size, _ = _reduced((mask.shape[1], mask.shape[0]))
+    values = np.unique(mask)
+    covers = [
+        Image.fromarray((mask == value).astype(np.float32)).resize(size, Image.Resampling.BOX) for value in values
+    ]
+    return values[np.stack([np.asarray(cover) for cover in covers]).argmax(0)]
+
+
+def filled(mask: np.ndarray) -> np.ndarray:
+    """Where a mask is foreground, whatever the label, bool (h, w)."""
+    return mask if mask.dtype == bool else (mask > 0) & (mask < IGNORED)
 
 
 def _reduced(size: tuple[int, int]) -> tuple[tuple[int, int], float]:
@@ -128,8 +148,10 @@ def _write_items(items: Iterable[Item], folder: Path) -> tuple[int, int]:
                 f"{item.source}: image {item.image.shape} and mask {item.mask.shape} (height, width) must agree"
             )
         (folder / "images" / f"{name}.png").write_bytes(_png(item.image))
-        (folder / "masks" / f"{name}.png").write_bytes(_png(item.mask.astype(np.uint8) * 255))
-        fixed = (name, item.source, item.group, item.cls, width, height, f"{item.mask.mean():.4f}")
+        (folder / "masks" / f"{name}.png").write_bytes(
+            _png(item.mask if item.mask.dtype == np.uint8 else item.mask.astype(np.uint8) * 255)
+        )
+        fixed = (name, item.source, item.group, item.cls, width, height, f"{filled(item.mask).mean():.4f}")
         rows.append(dict(zip(INDEX_COLUMNS, fixed, strict=True)) | item.extra)
         groups.add(item.group)
     if not rows:

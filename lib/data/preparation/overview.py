@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data.preparation.conversion import Item
+from lib.data.preparation.conversion import Item, filled
 from lib.data.preparation.near_duplicates import alike, reduced
 from lib.data.preparation.pictures import of_transparency, own_range
 
@@ -36,10 +36,11 @@ class Overview:
         self.groups.append(item.group)
         self.small.append(reduced(item.image))
         self.transparent += [each.name for each in masks if of_transparency(each)]
-        self.covered.append(float(item.mask.mean()))
+        inside, mask = filled(item.mask), filled(mask)
+        self.covered.append(float(inside.mean()))
         rim = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
         self.at_border.append(float(rim.mean()))
-        if mask.any() and not item.mask.any():
+        if mask.any() and not inside.any():
             self.lost.append(item.source)
         span = own_range(file)
         if span:
@@ -113,7 +114,7 @@ def _outlined(item: Item) -> np.ndarray:
         return np.asarray(canvas)
 
     gray = square(item.image, Image.Resampling.BILINEAR)
-    mask = square(item.mask.astype(np.uint8) * 255, Image.Resampling.NEAREST) > 0
+    mask = square(filled(item.mask).astype(np.uint8) * 255, Image.Resampling.NEAREST) > 0
     inside = mask.copy()
     for axis, by in ((0, 1), (0, -1), (1, 1), (1, -1)):
         inside &= np.roll(mask, by, axis)

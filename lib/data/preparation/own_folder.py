@@ -11,11 +11,13 @@ import numpy as np
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.data.cards import all_cards, root_note
-from lib.data.preparation.conversion import Item, merged_masks, shrink, shrink_mask, write_folder
+from lib.data.preparation.conversion import Item, merged_masks, shrink, shrink_labels, shrink_mask, write_folder
 from lib.data.preparation.overview import Overview
 from lib.data.preparation.pairing import Pair, pairs_in
 from lib.data.preparation.pictures import Palette, mask_values, to_gray
+from lib.data.prepared_folder import IGNORED
 
+IGNORE = "ignore"  # the name of what is no label
 EDGES = 16  # how far from its ends a lossy or smoothed mask of 0 and 255 strays
 
 
@@ -42,6 +44,46 @@ def foreground_values(pairs: Sequence[Pair], chosen: Sequence[int] | None) -> li
     return besides
 
 
+def label_values(pairs: Sequence[Pair], labels: Mapping[int, str]) -> list[int]:
+    """The values of the masks in the order of their numbers, every one of them named.
+
+    Raises:
+        StudyError: two labels of one name or none of any, a value that is named and in no mask, or one in the masks
+            that is not named.
+    """
+    names = [name for name in labels.values() if name != IGNORE]
+    if not names or len(set(labels.values())) < len(labels) or not all(labels.values()) or 0 in labels:
+        raise StudyError(f"labels must be different names of values other than 0, which is background, got {labels}")
+    palette: Palette = {}
+    found = sorted({int(v) for pair in pairs for file in pair.masks for v in np.unique(mask_values(file, palette))})
+    odd = [value for value in found if value and value not in labels]
+    absent = [value for value in labels if value not in found]
+    if odd or absent:
+        what = f"masks hold the value {odd[0]}, which has no name" if odd else f"no mask holds the value {absent[0]}"
+        raise StudyError(f"{what}; the values found are {', '.join(map(str, found))}, those named are {dict(labels)}")
+    return sorted(labels)
+
+
+def _numbered(values: np.ndarray, chosen: Sequence[int], labels: Mapping[int, str]) -> np.ndarray:
+    """Labels by number, in the order of their values, and `IGNORED`."""
+    mask = np.zeros(values.shape, np.uint8)
+    number = 0
+    for value in chosen:
+        number += labels[value] != IGNORE
+        mask[values == value] = IGNORED if labels[value] == IGNORE else number
+    return mask
+
+
+def _one_label(masks: Sequence[np.ndarray], pair: Pair) -> np.ndarray:
+    """The masks of a picture as one, where no pixel has two labels."""
+    whole = masks[0]
+    for mask in masks[1:]:
+        if ((whole > 0) & (mask > 0) & (whole != mask)).any():
+            raise StudyError(f"{pair.image.name}: its masks give a pixel two labels; save one mask with one value each")
+        whole = np.maximum(whole, mask)
+    return whole
+
+
 def _advice(of_file: Mapping[Path, set[int]]) -> str:
     """What to do about masks that are not binary, by what their values look like."""
     found = sorted(set().union(*of_file.values()))
@@ -60,7 +102,8 @@ def _advice(of_file: Mapping[Path, set[int]]) -> str:
         return (
             "they look like a photograph, or like edges that were smoothed; save masks as PNG with one value per label"
         )
-    return "--foreground takes those that are foreground, with commas between (a rim that is to be ignored is none)"
+    named = ", ".join(f"{value}=NAME" for value in found[:4] if value)
+    return f'name them with --labels "{named}" (the name ignore for a rim), or choose with --foreground'
 
 
 def add_own_folder(
@@ -70,6 +113,7 @@ def add_own_folder(
     licence: str = "",
     modality: str = "",
     foreground: Sequence[int] | None = None,
+    labels: Mapping[int, str] | None = None,
     show: Callable[[str], None] = print,
     step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
@@ -79,6 +123,8 @@ def add_own_folder(
         name: the task's name; by default the folder's, in lowercase letters, digits and "_".
         licence: as it should stand in reports.
         foreground: mask values that count as foreground; needed when masks are not binary.
+        labels: instead, a name for each mask value but 0, which is background; the name "ignore" is for pixels that
+            are to count neither in training nor in scores.
         show: told what was done, and what is doubtful.
         step: told (done, of how many).
 
@@ -101,14 +147,17 @@ def add_own_folder(
             "choose another name with --name"
         )
     pairs, told = pairs_in(folder)
-    chosen = foreground_values(pairs, foreground)
+    if foreground and labels:
+        raise StudyError("masks have labels or a foreground, not both; leave out --foreground or --labels")
+    chosen = foreground_values(pairs, foreground) if labels is None else label_values(pairs, labels)
     grouped = bool(pairs[0].group)
     groups = {pair.group or pair.name for pair in pairs}
     if len(groups) < 3:
         raise StudyError(f"{len(groups)} groups are too few to divide into training, validation and test; 3 are needed")
-    card = _card(name, title, len(pairs), len(groups), licence, modality, chosen, grouped)
+    named = [] if labels is None else [labels[value] for value in chosen if labels[value] != IGNORE]
+    card = _card(name, title, len(pairs), len(groups), licence, modality, chosen, named, grouped)
     overview = Overview()
-    count, _ = write_folder(_items(pairs, chosen, step, overview), target, {"card.toml": card})
+    count, _ = write_folder(_items(pairs, chosen, labels, step, overview), target, {"card.toml": card})
     overview.save(target / "overview.png")
     for line in told + overview.notes():
         show(f"note: {line}")
@@ -119,27 +168,34 @@ def add_own_folder(
         )
     if licence == "":
         show("note: no licence was given; reports will say 'not stated' (--licence)")
-    show(f"{count} pairs in {len(groups)} groups, mask values {', '.join(map(str, chosen))} as foreground: {target}")
+    what = f"labels {', '.join(named)}" if named else f"mask values {', '.join(map(str, chosen))} as foreground"
+    show(f"{count} pairs in {len(groups)} groups, {what}: {target}")
     show(f"{overview.summary()}; look at {target / 'overview.png'}")
     show(f"the task {name!r} can be used now; the card is {target / 'card.toml'}")
     return target
 
 
 def _items(
-    pairs: Sequence[Pair], chosen: Sequence[int], step: Callable[[int, int], None], overview: Overview
+    pairs: Sequence[Pair],
+    chosen: Sequence[int],
+    labels: Mapping[int, str] | None,
+    step: Callable[[int, int], None],
+    overview: Overview,
 ) -> Iterator[Item]:
     palette: Palette = {}
     for done, pair in enumerate(pairs):
         step(done, len(pairs))
-        picture, masks = to_gray(pair.image), [np.isin(mask_values(file, palette), chosen) for file in pair.masks]
+        picture, found = to_gray(pair.image), [mask_values(file, palette) for file in pair.masks]
+        masks = [np.isin(values, chosen) if labels is None else _numbered(values, chosen, labels) for values in found]
         for file, mask in zip(pair.masks, masks, strict=True):
             if mask.shape != picture.size[::-1]:
                 raise StudyError(
                     f"{pair.image.name} is {picture.size[0]} x {picture.size[1]} and its mask {file.name} "
                     f"{mask.shape[1]} x {mask.shape[0]} (width x height); they must agree"
                 )
-        whole = merged_masks(masks)
-        item = Item(pair.name, pair.group or pair.name, "own", shrink(picture), shrink_mask(whole))
+        whole = merged_masks(masks) if labels is None else _one_label(masks, pair)
+        small = shrink_mask(whole) if labels is None else shrink_labels(whole)
+        item = Item(pair.name, pair.group or pair.name, "own", shrink(picture), small)
         overview.add(pair.image, pair.masks, item, whole)
         yield item
 
@@ -152,6 +208,7 @@ def _card(
     licence: str,
     modality: str,
     chosen: Sequence[int],
+    named: Sequence[str],
     grouped: bool,
 ) -> str:
     rule = "by the groups that came with the folder" if grouped else "by image: no groups were given"
@@ -160,9 +217,11 @@ def _card(
         "modality": modality or "not stated", "licence": licence or "not stated", "citation": "not stated",
         "preparation": "Gray; longer side at most 256 px (images: area average where at least halved, Lanczos "
         "otherwise; more than 8 bits are scaled by each picture's own range; masks: area average, threshold 0.5). "
-        f"Foreground is mask value {', '.join(map(str, chosen))}.",
+        + (f"Labels are mask values {', '.join(map(str, chosen))}." if named else
+           f"Foreground is mask value {', '.join(map(str, chosen))}."),
     }  # fmt: skip
     text = "".join(f"{key} = {_quoted(value)}\n" for key, value in lines.items())
+    text += f"labels = [{', '.join(map(_quoted, named))}]\n" if named else ""
     return (
         f"{text}pairs = {pairs}\ngroups = {groups}\n\n[split]\nfolds = {min(5, groups)}\nrule = {_quoted(rule)}\n"
         + ("" if grouped else "groups_known = false\n")

@@ -21,11 +21,12 @@ from lib.common.errors import StudyError
 
 @dataclass(frozen=True)
 class Data:
-    """A task at one size: images (n, 1, s, s), masks uint8 (n, s, s) of 0/1, group of each image.
+    """A task at one size: images (n, 1, s, s), masks uint8 (n, s, s), group of each image.
 
-    Images are float32 in [0, 1], or, where they came as bytes of that size, uint8: see `intensities`. Where images are
-    to be reconstructed, 1 is the top of the volume that they are slices of, and all masks are 0. `folds` is the fold of
-    each image where a card fixes it, and `notes` say what the size does to pictures.
+    Masks hold 0 and 1; where a task names labels, 0 to their number, and 255 where a pixel is to be ignored. Images are
+    float32 in [0, 1], or, where they came as bytes of that size, uint8: see `intensities`. Where images are to be
+    reconstructed, 1 is the top of the volume that they are slices of, and all masks are 0. `folds` is the fold of each
+    image where a card fixes it, and `notes` say what the size does to pictures.
     """
 
     images: Tensor

@@ -22,7 +22,7 @@ from lib.common import paths
 from lib.common.device import memory_budget_mb
 from lib.common.errors import StudyError
 from lib.data.cards import find_card
-from lib.data.prepared_folder import Index, prepared_files, prepared_pictures
+from lib.data.prepared_folder import IGNORED, Index, prepared_files, prepared_pictures
 from lib.data.simulate import anatomy
 from lib.data.simulate.catalog import SIMULATORS, simulate
 from lib.data.tasks import carried, scans
@@ -80,7 +80,8 @@ def data_digest(name: str, size: int) -> str | None:
 def _files(task: Task) -> tuple[list[Path], str]:
     """The files that a real task is read from, in order, and what its card says about the split."""
     if task.goal == "segmentation":
-        return prepared_files(find_card(task.name)), f"{task.folds}"
+        named = f" {task.labels}" if len(task.labels) > 1 else ""
+        return prepared_files(find_card(task.name)), f"{task.folds}{named}"
     found = scans.present_task(task.name).scans()
     return [scan.file for scan in found], f"{task.folds} {[(scan.subject, scan.fold) for scan in found]}"
 
@@ -147,14 +148,15 @@ def _read(name: str, index: Index, size: int) -> tuple[Tensor, Tensor, tuple[str
     smaller = lost = 0
     for at, (image, mask) in enumerate(prepared_pictures(index)):
         images[at] = image if same else _shrink(image, size) / 255
-        masks[at] = _shrink_mask(mask, size)
+        masks[at] = shrink_labels(mask, size) if index.labels else _shrink_mask(mask, size)
         smaller += max(image.shape) < size
-        lost += bool(mask.any() and not masks[at].any())
+        lost += len(set(np.unique(mask)) - set(np.unique(masks[at])) - {0, IGNORED}) > 0
     notes = []
     if smaller:
         notes.append(f"{name}: {smaller} of {count} pictures are smaller than {size} pixels, and were enlarged")
     if lost:
-        notes.append(f"{name}: {lost} of {count} masks lose all of their foreground at {size} pixels")
+        what = "a label" if index.labels else "all of their foreground"
+        notes.append(f"{name}: {lost} of {count} masks lose {what} at {size} pixels")
     return torch.from_numpy(images), torch.from_numpy(masks), tuple(notes)
 
 
@@ -225,9 +227,20 @@ def _shrink(image: np.ndarray, size: int) -> Tensor:
     return F.interpolate(whole, (size, size), mode="bilinear", antialias=True, align_corners=False)[0, 0]
 
 
-def _shrink_mask(mask: np.ndarray, size: int) -> Tensor:
+def shrink_labels(mask: np.ndarray, size: int) -> np.ndarray:
+    """A mask of labels at `size`: of every pixel the label, or the ignored, that covers most of it."""
+    values = np.unique(mask)
+    cover = np.stack([_area((mask == value).astype(np.uint8), size) for value in values])
+    return values[cover.argmax(0)]
+
+
+def _area(mask: np.ndarray, size: int) -> Tensor:
     whole = torch.from_numpy(mask.copy()).float()[None, None]
-    return (F.interpolate(whole, (size, size), mode="area")[0, 0] >= 0.5).to(torch.uint8)
+    return F.interpolate(whole, (size, size), mode="area")[0, 0]
+
+
+def _shrink_mask(mask: np.ndarray, size: int) -> Tensor:
+    return (_area(mask, size) >= 0.5).to(torch.uint8)
 
 
 def standardize(images: Tensor) -> Tensor:

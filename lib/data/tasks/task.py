@@ -31,6 +31,7 @@ class Task:
         people: whose images these are; tasks of the same people have the same folds, so that a subject who is a test
             subject of one is never a training subject of another. Default: nobody else's.
         groups_known: whether it is known which images show one person.
+        labels: of a segmentation task, what masks hold: value 1 is the first of them, 0 is background.
     """
 
     name: str
@@ -45,9 +46,17 @@ class Task:
     goal: str = "segmentation"
     people: str = ""
     groups_known: bool = True
+    labels: tuple[str, ...] = ("foreground",)
     anatomy: str = ""
     contrast: str = ""
     direction: str = ""
+
+    @property
+    def outputs(self) -> int:
+        """Channels of what a network makes of an image: one logit for one label, else one for each and background."""
+        if self.goal == "reconstruction":
+            return 2  # real and imaginary part
+        return 1 if len(self.labels) == 1 else 1 + len(self.labels)
 
 
 TASKS: Registry[Task] = Registry("task")
@@ -80,6 +89,7 @@ def _carded_tasks(theirs: tuple[tuple[str, int], ...]) -> dict[str, Task]:
             card.split.folds,
             people=card.split.people,
             groups_known=card.split.groups_known,
+            labels=card.labels or ("foreground",),
         )
         for card in all_cards().values()
         if card.kind == "real" and card.goal == "segmentation"

@@ -97,7 +97,9 @@ def test_masks_that_are_not_binary_need_a_choice(tmp_path: Path):
     labels = np.zeros((160, 260), np.uint8)
     labels[25:50], labels[50:75], labels[75:100] = 1, 2, 7
     folder = own_folder(tmp_path, apart=True, mask=labels)
-    with pytest.raises(StudyError, match=r"the values found are 0, 1, 2, 7; --foreground takes those that are"):
+    with pytest.raises(
+        StudyError, match='the values found are 0, 1, 2, 7; name them with --labels "1=NAME, 2=NAME, 7=NAME"'
+    ):
         call("card", folder)
     with pytest.raises(StudyError, match="no mask holds the value 3; the values found are 0, 1, 2, 7"):
         call("card", folder, "--foreground", "1,3")

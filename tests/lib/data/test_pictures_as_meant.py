@@ -381,8 +381,8 @@ def test_an_image_without_mask_is_named_with_a_mask_without_image(tmp_path: Path
     [
         ((0, 1, 254, 255), "saved with loss"),
         ((0, 2, 5, 250, 255), "saved with loss"),
-        ((0, 1, 255), "--foreground takes those"),
-        ((0, 1, 2, 3, 4, 5, 6), "--foreground takes those"),
+        ((0, 1, 255), 'name them with --labels "1=NAME, 255=NAME"'),
+        ((0, 1, 2, 3, 4, 5, 6), 'name them with --labels "1=NAME, 2=NAME, 3=NAME"'),
         (tuple(range(256)), "edges that were smoothed"),
     ],
 )
