@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lib.data.cards import Card, all_cards, find_card, root_note
 from lib.data.preparation import own_folder
 from lib.data.preparation.checks import check_prepared
 from lib.data.preparation.fetch import MovingLine, fetch
+from lib.data.preparation.pictures import COLOR
 from lib.data.preparation.prepare import prepare
 from lib.data.prepared_folder import read_table
 from lib.data.tasks.scans import scan_files
@@ -179,7 +181,10 @@ def _add_card(actions: Any) -> None:
         "--foreground", type=_values, metavar="1,2", help="mask values that are foreground, if masks are not binary"
     )
     parser.add_argument(
-        "--labels", type=_labels, metavar='"1=front, 2=back"', help="names of mask values; the name ignore for no label"
+        "--labels",
+        type=_labels,
+        metavar='"1=front, 2=back"',
+        help="names of mask values or colors; the name ignore for no label",
     )
     parser.set_defaults(run=_card)
 
@@ -194,10 +199,14 @@ def _values(text: str) -> list[int]:
 def _labels(text: str) -> dict[int, str]:
     found: dict[int, str] = {}
     for part in text.split(","):
-        value, equals, name = part.partition("=")
-        if not equals or not value.strip().isdecimal() or not name.strip() or int(value) in found:
-            raise argparse.ArgumentTypeError(f'VALUE=NAME with commas between them, such as "1=front", got {text!r}')
-        found[int(value)] = name.strip()
+        value, _, name = (each.strip() for each in part.partition("="))
+        color = re.fullmatch("#[0-9a-fA-F]{6}", value)
+        number = COLOR + int(value[1:], 16) if color else int(value) if value.isdecimal() else -1
+        if number < 0 or not name or number in found:
+            raise argparse.ArgumentTypeError(
+                f'VALUE=NAME with commas between them, such as "1=front" or "#ff0000=front", got {text!r}'
+            )
+        found[number] = name
     return found
 
 

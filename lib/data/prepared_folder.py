@@ -146,9 +146,14 @@ def read_prepared(card: Card) -> Prepared:
     return Prepared(list(images), list(masks), index.ids, index.groups)
 
 
+def values_of(mask: np.ndarray) -> set[int]:
+    """The values that a uint8 mask holds; counted, which is far faster than sorting them."""
+    return set(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist())
+
+
 def fits_labels(mask: np.ndarray, labels: Sequence[str]) -> bool:
     """Whether a uint8 mask holds nothing but what `mask_rule` says."""
-    values = set(np.unique(mask).tolist())
+    values = values_of(mask)
     if labels:
         return values <= {*range(len(labels) + 1), IGNORED}
     return values <= {0, 255} or values <= {0, 1}

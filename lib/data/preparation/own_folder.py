@@ -14,7 +14,7 @@ from lib.data.cards import all_cards, root_note
 from lib.data.preparation.conversion import Item, merged_masks, shrink, shrink_labels, shrink_mask, write_folder
 from lib.data.preparation.overview import Overview
 from lib.data.preparation.pairing import Pair, pairs_in
-from lib.data.preparation.pictures import Palette, mask_values, to_gray
+from lib.data.preparation.pictures import COLOR, Palette, color_values, mask_values, shown_value, to_gray
 from lib.data.prepared_folder import IGNORED
 
 IGNORE = "ignore"  # the name of what is no label
@@ -45,7 +45,7 @@ def foreground_values(pairs: Sequence[Pair], chosen: Sequence[int] | None) -> li
 
 
 def label_values(pairs: Sequence[Pair], labels: Mapping[int, str]) -> list[int]:
-    """The values of the masks in the order of their numbers, every one of them named.
+    """The values of the masks in the order in which they were named, which numbers them; every one has a name.
 
     Raises:
         StudyError: two labels of one name or none of any, a value that is named and in no mask, or one in the masks
@@ -54,18 +54,29 @@ def label_values(pairs: Sequence[Pair], labels: Mapping[int, str]) -> list[int]:
     names = [name for name in labels.values() if name != IGNORE]
     if not names or len(set(labels.values())) < len(labels) or not all(labels.values()) or 0 in labels:
         raise StudyError(f"labels must be different names of values other than 0, which is background, got {labels}")
-    palette: Palette = {}
-    found = sorted({int(v) for pair in pairs for file in pair.masks for v in np.unique(mask_values(file, palette))})
+    read = _reader(labels)
+    found = sorted({int(v) for pair in pairs for file in pair.masks for v in np.unique(read(file))})
     odd = [value for value in found if value and value not in labels]
     absent = [value for value in labels if value not in found]
     if odd or absent:
-        what = f"masks hold the value {odd[0]}, which has no name" if odd else f"no mask holds the value {absent[0]}"
-        raise StudyError(f"{what}; the values found are {', '.join(map(str, found))}, those named are {dict(labels)}")
-    return sorted(labels)
+        value = shown_value((odd or absent)[0])
+        what = f"masks hold the value {value}, which has no name" if odd else f"no mask holds the value {value}"
+        some = ", ".join(map(shown_value, found[:12])) + (f" and {len(found) - 12} more" if len(found) > 12 else "")
+        named = ", ".join(map(shown_value, labels))
+        raise StudyError(f"{what}; the values found are {some}, those named are {named}")
+    return list(labels)
+
+
+def _reader(labels: Mapping[int, str] | None) -> Callable[[Path], np.ndarray]:
+    """How the masks of a set are read: as colors where colors are named, else as gray values."""
+    if labels and max(labels) >= COLOR:
+        return color_values
+    palette: Palette = {}
+    return lambda file: mask_values(file, palette)
 
 
 def _numbered(values: np.ndarray, chosen: Sequence[int], labels: Mapping[int, str]) -> np.ndarray:
-    """Labels by number, in the order of their values, and `IGNORED`."""
+    """Labels by number, in the order in which they were named, and `IGNORED`."""
     mask = np.zeros(values.shape, np.uint8)
     number = 0
     for value in chosen:
@@ -182,10 +193,10 @@ def _items(
     step: Callable[[int, int], None],
     overview: Overview,
 ) -> Iterator[Item]:
-    palette: Palette = {}
+    read = _reader(labels)
     for done, pair in enumerate(pairs):
         step(done, len(pairs))
-        picture, found = to_gray(pair.image), [mask_values(file, palette) for file in pair.masks]
+        picture, found = to_gray(pair.image), [read(file) for file in pair.masks]
         masks = [np.isin(values, chosen) if labels is None else _numbered(values, chosen, labels) for values in found]
         for file, mask in zip(pair.masks, masks, strict=True):
             if mask.shape != picture.size[::-1]:
@@ -217,7 +228,7 @@ def _card(
         "modality": modality or "not stated", "licence": licence or "not stated", "citation": "not stated",
         "preparation": "Gray; longer side at most 256 px (images: area average where at least halved, Lanczos "
         "otherwise; more than 8 bits are scaled by each picture's own range; masks: area average, threshold 0.5). "
-        + (f"Labels are mask values {', '.join(map(str, chosen))}." if named else
+        + (f"Labels are mask values {', '.join(map(shown_value, chosen))}." if named else
            f"Foreground is mask value {', '.join(map(str, chosen))}."),
     }  # fmt: skip
     text = "".join(f"{key} = {_quoted(value)}\n" for key, value in lines.items())

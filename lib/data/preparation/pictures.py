@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a TIFF tag, and its value where large numbers are dark
 MODELS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # besides "I..." and "F"
+COLOR = 1 << 24  # more than any gray: what a color's number begins at
 Palette = dict[int, tuple[int, ...]]  # color by label
 
 
@@ -116,7 +117,7 @@ def mask_values(file: Path, palette: Palette | None = None) -> np.ndarray:
             colors = len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0))
             raise StudyError(
                 f"{file}: a mask must be gray, one value per label, got a color picture with {colors} "
-                f"colors; save its labels as gray values first"
+                f'colors; name them with --labels "#ff0000=NAME", or save its labels as gray values first'
             )
         pixels = pixels[:, :, 0]
     if pixels.dtype.kind == "f" and (pixels != np.round(pixels)).any():
@@ -125,6 +126,25 @@ def mask_values(file: Path, palette: Palette | None = None) -> np.ndarray:
             f"{file}: mask values must be whole numbers, one per label, got {odd:.6g}; save them as 0 and 255"
         )
     return pixels
+
+
+def color_values(file: Path) -> np.ndarray:
+    """The colors of a mask file as numbers, (h, w): `COLOR` plus red, green and blue in 24 bits, and 0 where black.
+
+    Raises:
+        StudyError: it cannot be decoded, or has transparent parts.
+    """
+    picture = open_picture(file)
+    if of_transparency(file):
+        raise StudyError(f"{file}: has transparent parts; save its labels as colors without them")
+    red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB")).astype(np.int32), 2, 0)
+    color = (red << 16) + (green << 8) + blue
+    return np.where(color > 0, COLOR + color, 0)
+
+
+def shown_value(value: int) -> str:
+    """A mask value as a person writes it: a number, or a color such as #ff0000."""
+    return f"#{value - COLOR:06x}" if value >= COLOR else str(value)
 
 
 def _of_palette(picture: Image, palette: Palette, file: Path) -> np.ndarray:

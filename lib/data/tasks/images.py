@@ -22,7 +22,7 @@ from lib.common import paths
 from lib.common.device import memory_budget_mb
 from lib.common.errors import StudyError
 from lib.data.cards import find_card
-from lib.data.prepared_folder import IGNORED, Index, prepared_files, prepared_pictures
+from lib.data.prepared_folder import IGNORED, Index, prepared_files, prepared_pictures, values_of
 from lib.data.simulate import anatomy
 from lib.data.simulate.catalog import SIMULATORS, simulate
 from lib.data.tasks import carried, scans
@@ -148,9 +148,12 @@ def _read(name: str, index: Index, size: int) -> tuple[Tensor, Tensor, tuple[str
     smaller = lost = 0
     for at, (image, mask) in enumerate(prepared_pictures(index)):
         images[at] = image if same else _shrink(image, size) / 255
-        masks[at] = shrink_labels(mask, size) if index.labels else _shrink_mask(mask, size)
+        if same:
+            masks[at] = mask
+        else:
+            masks[at] = shrink_labels(mask, size) if index.labels else _shrink_mask(mask, size)
         smaller += max(image.shape) < size
-        lost += len(set(np.unique(mask)) - set(np.unique(masks[at])) - {0, IGNORED}) > 0
+        lost += not same and bool(values_of(mask) - values_of(masks[at]) - {0, IGNORED})
     notes = []
     if smaller:
         notes.append(f"{name}: {smaller} of {count} pictures are smaller than {size} pixels, and were enlarged")

@@ -65,19 +65,21 @@ def spec(**changes: Any) -> RunSpec:
     return RunSpec(**{"task": "cells", "checkpoints": "ends", **few, **changes})
 
 
-def test_labels_get_numbers_in_the_order_of_their_values(cells: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_get_numbers_in_the_order_in_which_they_are_named(
+    cells: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call("card", cells, "--labels", NAMES) == 0
-    assert "labels cell, nucleus" in capsys.readouterr().out
+    assert "labels nucleus, cell" in capsys.readouterr().out
     card = find_card("cells")
-    assert card.labels == get_task("cells").labels == ("cell", "nucleus")
+    assert card.labels == get_task("cells").labels == ("nucleus", "cell")
     expected = picture(0)[1]
-    expected = np.select([expected == 3, expected == 7, expected == 255], [1, 2, IGNORED], 0)
+    expected = np.select([expected == 7, expected == 3, expected == 255], [1, 2, IGNORED], 0)
     np.testing.assert_array_equal(read_prepared(card).masks[0], expected)
     assert call("check", "cells") == 0
     np.testing.assert_array_equal(load_task("cells", 32).masks[0].numpy(), expected)
     before = load_task("cells", 32).digest
     text = card.file.read_text()
-    card.file.write_text(text.replace('"cell", "nucleus"', '"nucleus", "cell"'))
+    card.file.write_text(text.replace('"nucleus", "cell"', '"cell", "nucleus"'))
     assert load_task("cells", 32).digest != before  # what a result is of changed, though no picture did
 
 
@@ -100,7 +102,32 @@ def test_labels_that_do_not_fit(cells: Path, arguments: list[str], message: str)
         call("card", cells, *arguments)
 
 
-@pytest.mark.parametrize("text", ["front", "1:front", "a=front", "1=", "1=a,1=b"])
+COLORS = {0: (0, 0, 0), 3: (255, 0, 0), 7: (0, 128, 255), 255: (255, 255, 255)}
+
+
+def test_colors_are_labels_too(cells: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call("card", cells, "--name", "gray", "--labels", NAMES)
+    for file in (cells / "masks").iterdir():
+        values = np.asarray(Image.open(file))
+        colored = np.stack(
+            [np.select([values == v for v in COLORS], [c[part] for c in COLORS.values()]) for part in range(3)], 2
+        )
+        Image.fromarray(colored.astype(np.uint8)).save(file)
+    with pytest.raises(StudyError, match='got a color picture with 4 colors; name them with --labels "#ff0000=NAME"'):
+        call("card", cells)
+    with pytest.raises(
+        StudyError, match="masks hold the value #0080ff, which has no name; the values found are 0, #0080ff"
+    ):
+        call("card", cells, "--labels", "#ff0000=nucleus, #ffffff=ignore")
+    call("card", cells, "--labels", "#FF0000=cell, #0080ff=nucleus, #ffffff=ignore")
+    assert find_card("cells").labels == ("cell", "nucleus")
+    number = np.zeros(256, np.uint8)
+    number[[1, 2, 255]] = [2, 1, 255]
+    gray, colored = (read_prepared(find_card(name)).masks[4] for name in ("gray", "cells"))
+    np.testing.assert_array_equal(colored, number[gray])
+
+
+@pytest.mark.parametrize("text", ["#ff00=a", "front", "1:front", "a=front", "1=", "1=a,1=b"])
 def test_labels_that_cannot_be_read(cells: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         call("card", cells, "--labels", text)
@@ -113,10 +140,10 @@ def test_a_foreign_value_in_a_prepared_mask_is_refused(cells: Path, capsys: pyte
     mask = np.asarray(Image.open(file)).copy()
     mask[5, 5] = 3
     Image.fromarray(mask).save(file)
-    with pytest.raises(StudyError, match=r"0003.png: a mask must hold 0 to 2 \(cell, nucleus\) or 255, ignored, got"):
+    with pytest.raises(StudyError, match=r"0003.png: a mask must hold 0 to 2 \(nucleus, cell\) or 255, ignored, got"):
         load_task("cells", 32)
     assert call("check", "cells") == 1
-    assert "mask 0003 must hold 0 to 2 (cell, nucleus)" in capsys.readouterr().out
+    assert "mask 0003 must hold 0 to 2 (nucleus, cell)" in capsys.readouterr().out
 
 
 def test_a_reduced_mask_holds_the_label_that_covers_most() -> None:
@@ -177,7 +204,7 @@ def test_labels_are_learned_and_told_one_by_one(known: None) -> None:
     assert {"val_dice", "val_dice_cell", "val_dice_nucleus"} < run.metrics()[-1].keys()
     assert run.model().head.weight.shape[0] == 3
     rows = label_table([run])
-    assert rows.label.tolist() == ["cell", "nucleus"]
+    assert rows.label.tolist() == ["nucleus", "cell"]
     assert rows.dice.mean() == pytest.approx(run_table([run]).dice[0])
     assert label_table([train(tiny.spec())]).label.tolist() == ["foreground"]
 
