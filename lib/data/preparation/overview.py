@@ -9,7 +9,7 @@ import numpy as np
 
 from lib.data.preparation.conversion import Item, filled
 from lib.data.preparation.near_duplicates import alike, reduced
-from lib.data.preparation.pictures import of_transparency, own_range
+from lib.data.preparation.pictures import in_color, of_transparency, own_range
 
 SHOWN, SIDE = 12, 160  # pairs in the picture, and pixels of each
 MOSTLY = 0.5  # of a picture: masks that cover more are unusual
@@ -28,6 +28,7 @@ class Overview:
         self.groups: list[str] = []
         self.small: list[np.ndarray] = []
         self.transparent: list[str] = []
+        self.colored: list[str] = []
         self.tiles: list[np.ndarray] = []
 
     def add(self, file: Path, masks: Sequence[Path], item: Item, mask: np.ndarray) -> None:
@@ -35,6 +36,7 @@ class Overview:
         self.names.append(item.source)
         self.groups.append(item.group)
         self.small.append(reduced(item.image))
+        self.colored += [file.name] * in_color(file)
         self.transparent += [each.name for each in masks if of_transparency(each)]
         inside, mask = filled(item.mask), filled(mask)
         self.covered.append(float(inside.mean()))
@@ -79,6 +81,12 @@ class Overview:
             more = f" and {len(twins) - 3} more pairs" if len(twins) > 3 else ""
             found.append(
                 f"nearly the same picture in two groups, which may cross a split: {', '.join(twins[:3])}{more}"
+            )
+        if self.colored:
+            some = ", ".join(self.colored[:3])
+            found.append(
+                f"{len(self.colored)} of {len(self.names)} pictures are in color, of which brightness is kept: what "
+                f"differs in color alone cannot be learned ({some})"
             )
         if self.transparent:
             some = ", ".join(self.transparent[:3])

@@ -400,3 +400,21 @@ def test_masks_of_one_number_each_are_told_apart_from_loss(tmp_path: Path, study
 
     with pytest.raises(StudyError, match="each mask is binary, but they differ: 1, 2, 3, 4, 5, 6"):
         prepared_masks(folder_of(tmp_path, mask=save))
+
+
+@pytest.mark.parametrize(("tint", "said"), [(0, False), (4, False), (60, True)])
+def test_color_that_is_dropped_is_told(
+    tint: int, said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tinted"
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+    for number in range(4):
+        gray = np.random.default_rng(number).integers(60, 180, (20, 24)).astype(np.uint8)
+        Image.fromarray(np.stack([gray + tint, gray, gray], axis=2).astype(np.uint8)).save(
+            folder / "images" / f"{number}.png"
+        )
+        Image.fromarray((gray > 120).astype(np.uint8)).save(folder / "masks" / f"{number}.png")
+    assert call("card", folder) == 0
+    told = "note: 4 of 4 pictures are in color, of which brightness is kept" in capsys.readouterr().out
+    assert told is said
