@@ -23,8 +23,8 @@ def image_grid(
     """Images in a grid with their masks outlined.
 
     Args:
-        images: n arrays (h, w) or (1, h, w), uint8 or float in [0, 1]; masks: n arrays (h, w) of 0 and 1, or of
-            labels, which get a color each; what is ignored (255) gets no outline.
+        images: n arrays (h, w), (1, h, w) or in color (h, w, 3), uint8 or float in [0, 1].
+        masks: n arrays (h, w) of 0 and 1, or of labels, which get a color each; what is ignored (255) has no outline.
         captions: one line above each image, if any; "mask empty" is added where it is.
 
     Returns:

@@ -56,7 +56,7 @@ def write_table(suite: str) -> tuple[Path, pd.DataFrame]:
     rows = run_table(runs)
     target = report_folder(chosen) / "results.csv"
     paths.write_atomic(target, rows.to_csv(index=False))
-    if any(len(get_task(run.spec.task).labels) > 1 for run in runs):
+    if any(get_task(run.spec.task).labels for run in runs):
         paths.write_atomic(target.with_name("labels.csv"), label_table(runs).to_csv(index=False))
     return target, rows
 

@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.statistics.intervals import mean_interval
 from analysis.tables.run_row import EVALUATION, IDENTITY, OUTCOMES, RECONSTRUCTION, SETTINGS, run_row
 from lib.common.errors import StudyError
-from lib.data.tasks.task import SCORE, get_task
+from lib.data.tasks.task import SCORE
 from lib.runs.listing import check_current
 from lib.runs.run import Run
 
@@ -57,7 +57,7 @@ def label_table(runs: Iterable[Run]) -> pd.DataFrame:
         test = (run.result or {}).get("test") or {}
         if "dice" in test:
             row = run_row(run)
-            named = test.get("labels") or {get_task(run.spec.task).labels[0]: test}
+            named = test.get("labels") or {"foreground": test}
             for label, found in named.items():
                 scores = {name: found[name] for name in LABEL_SCORES}
                 rows.append({**{key: row[key] for key in IDENTITY}, "label": label, **scores})

@@ -67,7 +67,7 @@ class Card:
     repository and commit filled in, followed by the row's path.
 
     `labels` names what masks hold: value 1 is the first of them, 2 the second, 0 background, and 255 is ignored. None
-    are named where masks are binary.
+    are named where masks are binary. `channels` of the images: 1, gray, or 3, red, green and blue.
 
     `goal` is what the set is for: "segmentation" (images and masks), "reconstruction" (volumes: then `region` of the
     body, `directions` in which they may be sliced, `contrasts` and `subjects` say more, `pairs` counts volumes and
@@ -86,6 +86,7 @@ class Card:
     groups: int
     target: str = "foreground"
     labels: tuple[str, ...] = ()
+    channels: int = 1
     folder: str = ""
     address: str = ""
     parts: tuple[Part, ...] = ()
@@ -145,6 +146,10 @@ def _check_card(card: Card) -> None:
         problems.append('goal = "reconstruction" needs region, directions, contrasts and subjects')
     if any(subject.fold >= card.split.folds for subject in card.subjects):
         problems.append(f"a subject's fold must be below split.folds, {card.split.folds}")
+    if len(set(card.labels)) < len(card.labels) or not all(card.labels) or len(card.labels) > 254:
+        problems.append(f"labels must be different names, at most 254, got {list(card.labels)}")
+    if card.channels not in (1, 3):
+        problems.append(f"channels must be 1 (gray) or 3 (red, green, blue), got {card.channels}")
     if card.split.folds < 3:
         problems.append(f"split.folds must be at least 3 (training, validation, test), got {card.split.folds}")
     if card.fetch == "table" and not card.address:

@@ -186,6 +186,7 @@ def _add_card(actions: Any) -> None:
         metavar='"1=front, 2=back"',
         help="names of mask values or colors; the name ignore for no label",
     )
+    parser.add_argument("--color", action="store_true", help="keep red, green and blue, where color tells labels apart")
     parser.set_defaults(run=_card)
 
 
@@ -222,6 +223,7 @@ def _card(options: argparse.Namespace) -> int:
             modality=options.modality,
             foreground=options.foreground,
             labels=options.labels,
+            color=options.color,
             step=line,
         )
     finally:

@@ -20,7 +20,7 @@ INDEX_COLUMNS = ("id", "source", "group", "cls", "width", "height", "fg_fraction
 class Prepared:
     """A prepared dataset in memory, in the order of its index.
 
-    Images are uint8 (h, w) gray, masks uint8 (h, w) as `Data` holds them; sizes differ between images.
+    Images are uint8 (h, w) gray or (h, w, 3) in color, masks uint8 (h, w) as `Data` holds them; sizes differ.
     """
 
     images: list[np.ndarray]
@@ -88,6 +88,7 @@ class Index:
     groups: list[str]
     sizes: list[tuple[int, int]]
     labels: tuple[str, ...]
+    channels: int
 
     @staticmethod
     def of(card: Card) -> Index:
@@ -104,27 +105,29 @@ class Index:
             sizes = [(int(row["height"]), int(row["width"])) for row in rows]
         except ValueError as error:
             raise StudyError(f"{folder / 'index.csv'}: height and width must be whole numbers: {error}") from None
-        return Index(folder, [row["id"] for row in rows], [row["group"] for row in rows], sizes, card.labels)
+        return Index(
+            folder, [row["id"] for row in rows], [row["group"] for row in rows], sizes, card.labels, card.channels
+        )
 
 
 def prepared_pictures(index: Index) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Image and mask, uint8 (h, w), of each row of an index, one after another; masks as `Data` holds them.
+    """Image, uint8 (h, w) or (h, w, 3), and mask (h, w) of each row of an index; masks as `Data` holds them.
 
     Raises:
         StudyError: a file is missing, not 8-bit gray, not of the size that the index says, or a mask is not binary; the
             message names the file, the data root and its origin.
     """
     for name, size in zip(index.ids, index.sizes, strict=True):
-        image = read_gray(index.folder / "images" / f"{name}.png")
+        image = read_picture(index.folder / "images" / f"{name}.png", index.channels)
         mask = read_gray(index.folder / "masks" / f"{name}.png")
-        if image.shape != mask.shape:
+        if image.shape[:2] != mask.shape:
             raise StudyError(
-                f"{index.folder}: image {name} is {image.shape} and its mask {mask.shape} (height, width); "
+                f"{index.folder}: image {name} is {image.shape[:2]} and its mask {mask.shape} (height, width); "
                 f"they must agree; {root_note()}"
             )
-        if image.shape != size:
+        if image.shape[:2] != size:
             raise StudyError(
-                f"{index.folder}: image {name} is {image.shape} (height, width), and its index says {size}; "
+                f"{index.folder}: image {name} is {image.shape[:2]} (height, width), and its index says {size}; "
                 f"prepare the folder anew; {root_note()}"
             )
         if not fits_labels(mask, index.labels):
@@ -165,10 +168,15 @@ def mask_rule(labels: Sequence[str]) -> str:
 
 
 def read_gray(file: Path) -> np.ndarray:
-    """An 8-bit gray picture as uint8 (h, w).
+    """An 8-bit gray picture as uint8 (h, w); see `read_picture`."""
+    return read_picture(file, 1)
+
+
+def read_picture(file: Path, channels: int) -> np.ndarray:
+    """An 8-bit picture as uint8 (h, w), or of 3 channels (h, w, 3).
 
     Raises:
-        StudyError: the file is missing, unreadable or not 8-bit gray.
+        StudyError: the file is missing, unreadable, or not of 8 bits and so many channels.
     """
     import io
 
@@ -180,8 +188,9 @@ def read_gray(file: Path) -> np.ndarray:
         raise StudyError(f"{file} is listed in the index but missing; {root_note()}") from None
     try:
         with Image.open(io.BytesIO(content)) as picture:
-            if picture.mode != "L":
-                raise StudyError(f"{file}: must be 8-bit gray (mode L), got mode {picture.mode}; {root_note()}")
+            mode, what = ("L", "8-bit gray (mode L)") if channels == 1 else ("RGB", "8-bit color (mode RGB)")
+            if picture.mode != mode:
+                raise StudyError(f"{file}: must be {what}, got mode {picture.mode}; {root_note()}")
             return np.asarray(picture)
     except (OSError, SyntaxError) as error:  # what pillow raises for a damaged file, with the address of the buffer
         raise StudyError(f"{file}: not a readable picture, or cut off; {root_note()}") from error

@@ -112,7 +112,7 @@ class RunSpec:
                 if theirs != ours:
                     raise StudyError(
                         f"{name} must be that of the source, {theirs!r} on {self.source.task!r}, got {ours!r} on "
-                        f"{self.task!r}; choose another source, or another {'task' if name == 'goal' else name}"
+                        f"{self.task!r}; choose another source, or another {name if name in _FIELDS else 'task'}"
                     )
             people = get_task(self.task).people
             if people and people == get_task(self.source.task).people and self.source.fold != self.fold:
@@ -182,6 +182,11 @@ class RunSpec:
         return (*(getattr(self, name) for name in _SHAPE), self.outputs)
 
     @property
+    def inputs(self) -> int:
+        """Channels that the network is given, those of the task's images."""
+        return get_task(self.task).inputs
+
+    @property
     def outputs(self) -> int:
         """Channels that the network gives, as the task's labels ask for."""
         return get_task(self.task).outputs
@@ -204,7 +209,8 @@ _RECONSTRUCTION = {
     name: getattr(RunSpec, name) for name in ("model", "blocks", "shared", "acceleration", "sampling", "coils")
 }
 _LATER = {**_RECONSTRUCTION, "arithmetic": RunSpec.arithmetic, "validation": None}
-_SHAPE = ("goal", "width", "depth", "norm", "model", "blocks", "shared")
+_SHAPE = ("goal", "inputs", "width", "depth", "norm", "model", "blocks", "shared")
+_FIELDS = tuple(each.name for each in fields(RunSpec))
 _REAL = ("lr", "weight_decay", "acceleration")
 _MOST = dict.fromkeys(("size", "volume", "validation", "seed", "fold", "steps", "batch", "coils"), 2**31 - 1)
 _MOST |= {"width": 4096, "depth": 10, "blocks": 100}  # far beyond what trains, and small enough to count parameters
@@ -232,12 +238,11 @@ def _check_marks(strategy: str, options: str, *shape: Any) -> None:
 
 
 def build_network(
-    goal: str, width: int, depth: int, norm: str, model: str, blocks: int, shared: bool, outputs: int
+    goal: str, inputs: int, width: int, depth: int, norm: str, model: str, blocks: int, shared: bool, outputs: int
 ) -> Staged:
     """A network with weights that mean nothing yet; the arguments are fields of a spec."""
     if model == "cascade":
         return Cascade(blocks=blocks, width=width, depth=depth, norm=norm, shared=shared)
-    inputs = 2 if goal == "reconstruction" else 1  # real and imaginary part
     return UNet(inputs, outputs, width=width, depth=depth, norm=norm)
 
 

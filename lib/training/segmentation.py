@@ -116,7 +116,7 @@ class Segmentation:
         output = predict(self.split.val)
         truth = self._these(self.masks, self.split.val)
         loss, found = float(segmentation_loss(output, truth)), masks_of(output)
-        if len(self.labels) == 1:
+        if not self.labels:
             return {"val_loss": loss, "val_dice": mean_dice(found, truth)}
         known = truth != IGNORED
         dice = {
@@ -131,9 +131,7 @@ class Segmentation:
         parts = [index[first : first + AT_ONCE] for first in range(0, len(index), AT_ONCE)]
         found = torch.cat([masks_of(predict(part)).cpu() for part in parts]).numpy()  # outputs are far larger
         truth, ids = self.data.masks[torch.from_numpy(index)].numpy(), [self.data.ids[each] for each in index]
-        return (
-            summarize(found, truth, ids) if len(self.labels) == 1 else summarize_labels(found, truth, ids, self.labels)
-        )
+        return summarize_labels(found, truth, ids, self.labels) if self.labels else summarize(found, truth, ids)
 
     def further(self, model: Staged, start: Mapping[str, Tensor], through: Through) -> dict[str, Any]:
         return {}

@@ -20,6 +20,7 @@ from lib.data.prepared_folder import (
     fits_labels,
     mask_rule,
     read_gray,
+    read_picture,
     read_table,
     require_folder,
 )
@@ -56,7 +57,7 @@ def check_prepared(card: Card) -> list[Finding]:
     findings = _index(rows) + _files(rows, folder)
     hashes: dict[str, str] = {}
     small: dict[str, np.ndarray] = {}
-    findings += _pictures(rows, folder, card.labels, hashes, small)
+    findings += _pictures(rows, folder, card.labels, card.channels, hashes, small)
     findings += _checksums(folder, card.folder)
     findings += _counts(card, rows)
     findings += _leaks(card, rows, hashes) + _near_duplicates(rows, hashes, small)
@@ -123,6 +124,7 @@ def _pictures(
     rows: list[dict[str, str]],
     folder: Path,
     labels: Sequence[str],
+    channels: int,
     hashes: dict[str, str],
     small: dict[str, np.ndarray],
 ) -> list[Finding]:
@@ -138,13 +140,13 @@ def _pictures(
         if not all(file.is_file() for file in files):
             continue  # said already
         try:
-            image, mask = (read_gray(file) for file in files)
+            image, mask = read_picture(files[0], channels), read_gray(files[1])
         except StudyError as error:
             faults.append(str(error))
             continue
         hashes[name] = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
         small[name] = reduced(image)
-        if image.shape != mask.shape:
+        if image.shape[:2] != mask.shape:
             faults.append(f"image {name} is {_size(image)} and its mask {_size(mask)} (width x height)")
         if _size(image) != f"{row['width']} x {row['height']}":
             faults.append(f"image {name} is {_size(image)}, index.csv says {row['width']} x {row['height']}")

@@ -27,7 +27,7 @@ LONGER_SIDE = 256  # pixels; prepared pictures are at most this long
 
 @dataclass(frozen=True)
 class Item:
-    """One pair as it goes into a prepared folder: image uint8 (h, w), mask, and its cells in the index.
+    """One pair as it goes into a prepared folder: image uint8 (h, w) or (h, w, 3), mask, and its cells in the index.
 
     The mask (h, w) is bool, or uint8 where it holds labels as `lib.data.tasks.carried.Data` does.
     """
@@ -46,7 +46,7 @@ def white(file: Path) -> np.ndarray:
 
 
 def shrink(picture: Image) -> np.ndarray:
-    """An 8-bit gray picture with its longer side at most `LONGER_SIDE`, as uint8 (h, w); never enlarged.
+    """An 8-bit picture with its longer side at most `LONGER_SIDE`, uint8 (h, w), RGB (h, w, 3); never enlarged.
 
     Area average when at least halved, Lanczos otherwise (an area average over less than two pixels gives uneven
     weights from pixel to pixel).
@@ -143,9 +143,9 @@ def _write_items(items: Iterable[Item], folder: Path) -> tuple[int, int]:
     for number, item in enumerate(items):
         name = f"{number:04d}"
         height, width = item.mask.shape
-        if item.image.shape != item.mask.shape:
+        if item.image.shape[:2] != item.mask.shape:
             raise StudyError(
-                f"{item.source}: image {item.image.shape} and mask {item.mask.shape} (height, width) must agree"
+                f"{item.source}: image {item.image.shape[:2]} and mask {item.mask.shape} (height, width) must agree"
             )
         (folder / "images" / f"{name}.png").write_bytes(_png(item.image))
         (folder / "masks" / f"{name}.png").write_bytes(

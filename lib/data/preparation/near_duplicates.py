@@ -16,10 +16,10 @@ ROWS = 1024  # pictures that are held against all others at once
 
 
 def reduced(image: np.ndarray) -> np.ndarray:
-    """A gray picture, uint8 (h, w), as `alike` compares it: float32 (SIDE, SIDE), by area average."""
+    """A picture, uint8 (h, w) or (h, w, 3), as `alike` compares it: gray, float32 (SIDE, SIDE), by area average."""
     from PIL import Image
 
-    small = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX)
+    small = Image.fromarray(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float32)
 
 

@@ -36,7 +36,7 @@ class Overview:
         self.names.append(item.source)
         self.groups.append(item.group)
         self.small.append(reduced(item.image))
-        self.colored += [file.name] * in_color(file)
+        self.colored += [file.name] * (item.image.ndim == 2 and in_color(file))
         self.transparent += [each.name for each in masks if of_transparency(each)]
         inside, mask = filled(item.mask), filled(mask)
         self.covered.append(float(inside.mean()))
@@ -86,7 +86,7 @@ class Overview:
             some = ", ".join(self.colored[:3])
             found.append(
                 f"{len(self.colored)} of {len(self.names)} pictures are in color, of which brightness is kept: what "
-                f"differs in color alone cannot be learned ({some})"
+                f"differs in color alone cannot be learned; --color keeps it ({some})"
             )
         if self.transparent:
             some = ", ".join(self.transparent[:3])
@@ -121,7 +121,7 @@ def _outlined(item: Item) -> np.ndarray:
         canvas.paste(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))
         return np.asarray(canvas)
 
-    gray = square(item.image, Image.Resampling.BILINEAR)
+    gray = square(np.asarray(Image.fromarray(item.image).convert("L")), Image.Resampling.BILINEAR)
     mask = square(filled(item.mask).astype(np.uint8) * 255, Image.Resampling.NEAREST) > 0
     inside = mask.copy()
     for axis, by in ((0, 1), (0, -1), (1, 1), (1, -1)):

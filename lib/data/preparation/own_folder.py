@@ -14,7 +14,7 @@ from lib.data.cards import all_cards, root_note
 from lib.data.preparation.conversion import Item, merged_masks, shrink, shrink_labels, shrink_mask, write_folder
 from lib.data.preparation.overview import Overview
 from lib.data.preparation.pairing import Pair, pairs_in
-from lib.data.preparation.pictures import COLOR, Palette, color_values, mask_values, shown_value, to_gray
+from lib.data.preparation.pictures import COLOR, Palette, color_values, mask_values, shown_value, to_color, to_gray
 from lib.data.prepared_folder import IGNORED
 
 IGNORE = "ignore"  # the name of what is no label
@@ -125,6 +125,7 @@ def add_own_folder(
     modality: str = "",
     foreground: Sequence[int] | None = None,
     labels: Mapping[int, str] | None = None,
+    color: bool = False,
     show: Callable[[str], None] = print,
     step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
@@ -136,6 +137,7 @@ def add_own_folder(
         foreground: mask values that count as foreground; needed when masks are not binary.
         labels: instead, a name for each mask value but 0, which is background; the name "ignore" is for pixels that
             are to count neither in training nor in scores.
+        color: keep red, green and blue; networks then have three input channels.
         show: told what was done, and what is doubtful.
         step: told (done, of how many).
 
@@ -166,9 +168,9 @@ def add_own_folder(
     if len(groups) < 3:
         raise StudyError(f"{len(groups)} groups are too few to divide into training, validation and test; 3 are needed")
     named = [] if labels is None else [labels[value] for value in chosen if labels[value] != IGNORE]
-    card = _card(name, title, len(pairs), len(groups), licence, modality, chosen, named, grouped)
+    card = _card(name, title, len(pairs), len(groups), licence, modality, chosen, named, color, grouped)
     overview = Overview()
-    count, _ = write_folder(_items(pairs, chosen, labels, step, overview), target, {"card.toml": card})
+    count, _ = write_folder(_items(pairs, chosen, labels, color, step, overview), target, {"card.toml": card})
     overview.save(target / "overview.png")
     for line in told + overview.notes():
         show(f"note: {line}")
@@ -190,13 +192,14 @@ def _items(
     pairs: Sequence[Pair],
     chosen: Sequence[int],
     labels: Mapping[int, str] | None,
+    color: bool,
     step: Callable[[int, int], None],
     overview: Overview,
 ) -> Iterator[Item]:
     read = _reader(labels)
     for done, pair in enumerate(pairs):
         step(done, len(pairs))
-        picture, found = to_gray(pair.image), [read(file) for file in pair.masks]
+        picture, found = (to_color if color else to_gray)(pair.image), [read(file) for file in pair.masks]
         masks = [np.isin(values, chosen) if labels is None else _numbered(values, chosen, labels) for values in found]
         for file, mask in zip(pair.masks, masks, strict=True):
             if mask.shape != picture.size[::-1]:
@@ -220,19 +223,22 @@ def _card(
     modality: str,
     chosen: Sequence[int],
     named: Sequence[str],
+    color: bool,
     grouped: bool,
 ) -> str:
     rule = "by the groups that came with the folder" if grouped else "by image: no groups were given"
     lines = {
         "name": name, "title": title, "what": "a user's own images and masks", "kind": "real",
         "modality": modality or "not stated", "licence": licence or "not stated", "citation": "not stated",
-        "preparation": "Gray; longer side at most 256 px (images: area average where at least halved, Lanczos "
-        "otherwise; more than 8 bits are scaled by each picture's own range; masks: area average, threshold 0.5). "
+        "preparation": ("Color" if color else "Gray")
+        + "; longer side at most 256 px (images: area average where at least halved, Lanczos otherwise; more than 8 "
+        + "bits are scaled by each picture's own range; masks: the label that covers most of a pixel). "
         + (f"Labels are mask values {', '.join(map(shown_value, chosen))}." if named else
            f"Foreground is mask value {', '.join(map(str, chosen))}."),
     }  # fmt: skip
     text = "".join(f"{key} = {_quoted(value)}\n" for key, value in lines.items())
     text += f"labels = [{', '.join(map(_quoted, named))}]\n" if named else ""
+    text += "channels = 3\n" if color else ""
     return (
         f"{text}pairs = {pairs}\ngroups = {groups}\n\n[split]\nfolds = {min(5, groups)}\nrule = {_quoted(rule)}\n"
         + ("" if grouped else "groups_known = false\n")

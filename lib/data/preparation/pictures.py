@@ -78,6 +78,22 @@ def own_range(file: Path) -> float | None:
     return float(np.ptp(np.asarray(picture).astype(np.float64))) if picture.mode.startswith(("I", "F")) else None
 
 
+def to_color(file: Path) -> Image:
+    """An 8-bit picture in red, green and blue.
+
+    Raises:
+        StudyError: the picture cannot be decoded, has transparent parts, or more than 8 bits a channel.
+    """
+    picture = open_picture(file)
+    if picture.mode.startswith(("I", "F")):
+        raise StudyError(f"{file}: has more than 8 bits and no color; make the card without --color")
+    if of_transparency(file):
+        raise StudyError(
+            f"{file}: has transparent parts, which look different on every background; save it without them"
+        )
+    return picture.convert("RGB")
+
+
 def in_color(file: Path) -> bool:
     """Whether a picture shows colors, of which `to_gray` keeps the brightness: 2 % between channels, on average."""
     picture = open_picture(file)

@@ -21,7 +21,7 @@ from lib.common.errors import StudyError
 
 @dataclass(frozen=True)
 class Data:
-    """A task at one size: images (n, 1, s, s), masks uint8 (n, s, s), group of each image.
+    """A task at one size: images (n, c, s, s), gray or in color, masks uint8 (n, s, s), group of each image.
 
     Masks hold 0 and 1; where a task names labels, 0 to their number, and 255 where a pixel is to be ignored. Images are
     float32 in [0, 1], or, where they came as bytes of that size, uint8: see `intensities`. Where images are to be

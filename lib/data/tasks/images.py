@@ -80,7 +80,7 @@ def data_digest(name: str, size: int) -> str | None:
 def _files(task: Task) -> tuple[list[Path], str]:
     """The files that a real task is read from, in order, and what its card says about the split."""
     if task.goal == "segmentation":
-        named = f" {task.labels}" if len(task.labels) > 1 else ""
+        named = f" {task.labels}" if task.labels else ""
         return prepared_files(find_card(task.name)), f"{task.folds}{named}"
     found = scans.present_task(task.name).scans()
     return [scan.file for scan in found], f"{task.folds} {[(scan.subject, scan.fold) for scan in found]}"
@@ -105,13 +105,17 @@ def _digest(name: str, data_root: str, state: tuple[Any, ...]) -> str:
 
 
 def first_images(name: str, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first images (n, s, s) in [0, 1] and masks (n, s, s) of a task, for looking at; draws no more than those."""
+    """The first images, (n, s, s) or in color (n, s, s, 3), in [0, 1], and masks (n, s, s) of a task, for looking at.
+
+    Draws no more than those.
+    """
     task = get_task(name)
     if task.kind == "simulated" and not is_carried(task, size):
         images, masks = _draw(task, count, size)
         return images / np.float32(255), masks
     data = load_task(name, size)
-    return intensities(data.images[:count, 0]).numpy(), data.masks[:count].numpy()
+    images = intensities(data.images[:count]).movedim(1, -1).squeeze(-1)
+    return images.numpy(), data.masks[:count].numpy()
 
 
 @functools.lru_cache(maxsize=8)
@@ -134,7 +138,9 @@ def _load(name: str, size: int, data_root: str, home: str, state: tuple[Any, ...
         index = Index.of(find_card(name))
         image_tensor, mask_tensor, notes = _read(name, index, size)
         ids, groups, digest = index.ids, index.groups, _digest(name, data_root, state)
-    return Data(image_tensor.unsqueeze(1).contiguous(), mask_tensor.contiguous(), ids, groups, digest, notes=notes)
+    if image_tensor.ndim == 3:
+        image_tensor = image_tensor.unsqueeze(1)
+    return Data(image_tensor.contiguous(), mask_tensor.contiguous(), ids, groups, digest, notes=notes)
 
 
 def _read(name: str, index: Index, size: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
@@ -143,11 +149,12 @@ def _read(name: str, index: Index, size: int) -> tuple[Tensor, Tensor, tuple[str
     Bytes where every picture has that size, else float32 in [0, 1].
     """
     count, same = len(index.ids), all(sides == (size, size) for sides in index.sizes)
-    images = _room((count, size, size), np.uint8 if same else np.float32)
+    images = _room((count, index.channels, size, size), np.uint8 if same else np.float32)
     masks = _room((count, size, size), np.uint8)
     smaller = lost = 0
     for at, (image, mask) in enumerate(prepared_pictures(index)):
-        images[at] = image if same else _shrink(image, size) / 255
+        planes = np.moveaxis(image, 2, 0) if image.ndim == 3 else image[None]
+        images[at] = planes if same else _shrink(planes, size) / 255
         if same:
             masks[at] = mask
         else:
@@ -225,9 +232,9 @@ def _draw(task: Task, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return images, np.zeros_like(images)
 
 
-def _shrink(image: np.ndarray, size: int) -> Tensor:
-    whole = torch.from_numpy(image.copy()).float()[None, None]
-    return F.interpolate(whole, (size, size), mode="bilinear", antialias=True, align_corners=False)[0, 0]
+def _shrink(image: np.ndarray, size: int) -> Tensor:  # (c, h, w) -> (c, size, size)
+    whole = torch.from_numpy(image.copy()).float()[None]
+    return F.interpolate(whole, (size, size), mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 def shrink_labels(mask: np.ndarray, size: int) -> np.ndarray:
@@ -247,7 +254,7 @@ def _shrink_mask(mask: np.ndarray, size: int) -> Tensor:
 
 
 def standardize(images: Tensor) -> Tensor:
-    """Every image (n, 1, h, w) of `Data` at mean 0 and standard deviation 1; a constant image becomes 0."""
+    """Every image (n, c, h, w) of `Data` at mean 0 and standard deviation 1; a constant image becomes 0."""
     images = intensities(images)
     spread, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True, correction=0)
     return (images - mean) / spread.clamp_min(1e-3)

@@ -31,7 +31,8 @@ class Task:
         people: whose images these are; tasks of the same people have the same folds, so that a subject who is a test
             subject of one is never a training subject of another. Default: nobody else's.
         groups_known: whether it is known which images show one person.
-        labels: of a segmentation task, what masks hold: value 1 is the first of them, 0 is background.
+        labels: what masks hold, where it is named: value 1 is the first of them, 0 background, 255 ignored. None: masks
+            are binary. channels: of an image: 1, gray, or 3, red, green and blue.
     """
 
     name: str
@@ -46,17 +47,23 @@ class Task:
     goal: str = "segmentation"
     people: str = ""
     groups_known: bool = True
-    labels: tuple[str, ...] = ("foreground",)
+    labels: tuple[str, ...] = ()
+    channels: int = 1
     anatomy: str = ""
     contrast: str = ""
     direction: str = ""
 
     @property
     def outputs(self) -> int:
-        """Channels of what a network makes of an image: one logit for one label, else one for each and background."""
+        """Logits a pixel that a network gives: one where masks are binary, else background's and one a label."""
         if self.goal == "reconstruction":
             return 2  # real and imaginary part
-        return 1 if len(self.labels) == 1 else 1 + len(self.labels)
+        return 1 + len(self.labels) if self.labels else 1
+
+    @property
+    def inputs(self) -> int:
+        """Channels of what a network is given."""
+        return 2 if self.goal == "reconstruction" else self.channels
 
 
 TASKS: Registry[Task] = Registry("task")
@@ -89,7 +96,8 @@ def _carded_tasks(theirs: tuple[tuple[str, int], ...]) -> dict[str, Task]:
             card.split.folds,
             people=card.split.people,
             groups_known=card.split.groups_known,
-            labels=card.labels or ("foreground",),
+            labels=card.labels,
+            channels=card.channels,
         )
         for card in all_cards().values()
         if card.kind == "real" and card.goal == "segmentation"

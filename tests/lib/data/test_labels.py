@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import tiny
@@ -15,12 +16,13 @@ from PIL import Image
 from prepared_sets import call
 from torch.nn import functional as F
 
+from analysis.figures.images import image_grid
 from analysis.tables.results import label_table, run_table
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.data.cards import find_card
 from lib.data.prepared_folder import IGNORED, read_prepared
-from lib.data.tasks.images import load_task, shrink_labels
+from lib.data.tasks.images import first_images, load_task, shrink_labels
 from lib.data.tasks.task import get_task
 from lib.runs.run import Run, run_dir
 from lib.runs.spec import RunSpec
@@ -233,3 +235,68 @@ def test_runs_of_several_labels_train_in_a_stack(known: None) -> None:
     stacked = [(run.result or {})["test"] for run in train_stack(specs, device="cpu")]
     for one, other in zip(alone, stacked, strict=True):
         assert other["dice"] == pytest.approx(one["dice"], abs=0.02)
+
+
+# ---- images in color ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stains(tmp_path: Path) -> Path:
+    """A blue disk and a red one of the same brightness on gray: nothing but color tells them apart."""
+    folder = tmp_path / "stains"
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+    y, x = np.mgrid[:32, :32]
+    for number in range(15):
+        red, blue = np.hypot(y - 8 - number % 5, x - 9) < 6, np.hypot(y - 23, x - 20 - number % 3) < 6
+        if number % 2:
+            red, blue = blue, red
+        image = np.full((32, 32, 3), 60, np.uint8)
+        image[red], image[blue] = (180, 60, 60), (73, 73, 255)
+        Image.fromarray(image).save(folder / "images" / f"{number}.png")
+        Image.fromarray((red + 2 * blue).astype(np.uint8)).save(folder / "masks" / f"{number}.png")
+    return folder
+
+
+def test_color_is_kept_where_it_is_asked_for(stains: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call("card", stains, "--labels", "1=red, 2=blue")
+    assert "15 of 15 pictures are in color" in capsys.readouterr().out
+    call("card", stains, "--name", "colored", "--labels", "1=red, 2=blue", "--color")
+    assert "in color" not in capsys.readouterr().out
+    assert call("check", "colored") == 0
+    data = load_task("colored", 32)
+    assert data.images.shape == (15, 3, 32, 32)
+    assert load_task("colored", 16).images.dtype == torch.float32
+    whole = np.asarray(Image.open(stains / "images" / "0.png"))
+    np.testing.assert_array_equal(data.images[0].movedim(0, 2).numpy(), whole)
+    images, masks = first_images("colored", 2, 32)
+    assert images.shape == (2, 32, 32, 3)
+    image_grid(images, masks, "Stains")
+    plt.close("all")
+    few: dict[str, Any] = {"width": 8, "depth": 2, "steps": 80, "lr": 0.01}
+    dices = {}
+    for name in ("colored", "stains"):
+        run = train(spec(task=name, **few))
+        assert run.result is not None
+        dices[name] = run.result["test"]["dice"]
+        assert run.model().enc0.conv1.weight.shape[1] == (3 if name == "colored" else 1)
+    assert dices["colored"] > 0.9 > 0.75 > dices["stains"]
+
+
+def test_what_does_not_fit_color_is_refused(stains: Path, known: None) -> None:
+    call("card", stains, "--labels", "1=red, 2=blue", "--color")
+    with pytest.raises(
+        StudyError, match=r"inputs must be that of the source, 1 on 'blobs', got 3 on 'stains'; .* another task"
+    ):
+        spec(task="stains", strategy="full_finetuning", source=spec(task="blobs"))
+    card = find_card("stains")
+    card.file.write_text(card.file.read_text().replace("channels = 3", "channels = 2"))
+    with pytest.raises(StudyError, match=r"channels must be 1 \(gray\) or 3 \(red, green, blue\), got 2"):
+        find_card("stains")
+    card.file.write_text(card.file.read_text().replace("channels = 2\n", ""))
+    with pytest.raises(StudyError, match="must be 8-bit gray"):
+        load_task("stains", 32)
+    deep = np.linspace(0, 60000, 32 * 32).reshape(32, 32).astype(np.uint16)
+    Image.fromarray(deep).save(stains / "images" / "3.png")
+    with pytest.raises(StudyError, match=r"3.png: has more than 8 bits and no color; make the card without --color"):
+        call("card", stains, "--name", "deep", "--labels", "1=red, 2=blue", "--color")
