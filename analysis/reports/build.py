@@ -184,19 +184,15 @@ def build_report(
     # In threads even when there is one at a time: an interrupt then reaches this one, which can stop the kernels.
     with ThreadPoolExecutor(max(1, jobs)) as pool:
         try:
-            groups = [list(group) for _, group in groupby(planned, lambda job: job.path if job.alone else None)]
-            for group in groups:
-                if group is groups[-1] and not group[0].alone:
-                    tables = pool.submit(_write_tables, suite)  # beside notebooks that train nothing of the suite
+            for _, group in groupby(planned, lambda job: job.path if job.alone else None):
                 statuses += pool.map(reporter.run, group)
-            if groups[-1][0].alone:
-                tables = pool.submit(_write_tables, suite)
         except KeyboardInterrupt:
             reporter.stop()
             raise
     rows = None
     try:
-        rows = tables.result()
+        rows = write_table(suite)[1]
+        write_claims(suite)
     finally:  # a run that cannot be read is an error, but the pages there are should be seen
         finished = f"{datetime.now():%Y-%m-%d %H:%M}"
         index = pages.write_gallery(
@@ -205,12 +201,6 @@ def build_report(
     broken = sum(status != "ok" for status in statuses)
     reporter.say(f"{len(statuses) - broken} ok, {broken} not; open {_shown(index)}")
     return int(broken > 0)
-
-
-def _write_tables(suite: str) -> pd.DataFrame:
-    rows = write_table(suite)[1]
-    write_claims(suite)
-    return rows
 
 
 def _shown(path: Path) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lib.data.cards import all_cards
-from lib.data.prepared_folder import IGNORED
+from lib.data.prepared_folder import labeled
 from lib.data.tasks.images import load_task
 from lib.data.tasks.scans import scan_files
 from lib.data.tasks.splits import split
@@ -61,7 +61,7 @@ def fold_table(tasks: Sequence[str]) -> pd.DataFrame:
         rows.append(
             row
             | {
-                "foreground": round(float(((data.masks > 0) & (data.masks < IGNORED)).float().mean()), 3),
+                "foreground": round(float(labeled(data.masks).float().mean()), 3),
                 "crossing": crossing,
             }
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -114,8 +115,8 @@ def prepared_pictures(index: Index) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Image, uint8 (h, w) or (h, w, 3), and mask (h, w) of each row of an index; masks as `Data` holds them.
 
     Raises:
-        StudyError: a file is missing, not 8-bit gray, not of the size that the index says, or a mask is not binary; the
-            message names the file, the data root and its origin.
+        StudyError: a file is missing, not of the kind and size that card and index say, or a mask holds other values;
+            the message names the file, the data root and its origin.
     """
     for name, size in zip(index.ids, index.sizes, strict=True):
         image = read_picture(index.folder / "images" / f"{name}.png", index.channels)
@@ -152,6 +153,22 @@ def read_prepared(card: Card) -> Prepared:
 def values_of(mask: np.ndarray) -> set[int]:
     """The values that a uint8 mask holds; counted, which is far faster than sorting them."""
     return set(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist())
+
+
+def labeled(mask: Any) -> Any:
+    """Where a mask of labels, an array or a tensor, has one: neither background nor ignored."""
+    return (mask > 0) & (mask < IGNORED)
+
+
+def majority(mask: np.ndarray, cover: Callable[[np.ndarray], Any]) -> np.ndarray:
+    """A mask of labels at another size: of every pixel the value that covers most of it.
+
+    Args:
+        cover: how much of each pixel of that size a bool mask covers.
+    """
+    values = sorted(values_of(mask))
+    covers = np.stack([np.asarray(cover(mask == value)) for value in values])
+    return np.array(values, np.uint8)[covers.argmax(0)]
 
 
 def fits_labels(mask: np.ndarray, labels: Sequence[str]) -> bool:

@@ -112,7 +112,7 @@ class RunSpec:
                 if theirs != ours:
                     raise StudyError(
                         f"{name} must be that of the source, {theirs!r} on {self.source.task!r}, got {ours!r} on "
-                        f"{self.task!r}; choose another source, or another {name if name in _FIELDS else 'task'}"
+                        f"{self.task!r}; choose another source, or another {name if name in FIELDS else 'task'}"
                     )
             people = get_task(self.task).people
             if people and people == get_task(self.source.task).people and self.source.fold != self.fold:
@@ -210,7 +210,7 @@ _RECONSTRUCTION = {
 }
 _LATER = {**_RECONSTRUCTION, "arithmetic": RunSpec.arithmetic, "validation": None}
 _SHAPE = ("goal", "inputs", "width", "depth", "norm", "model", "blocks", "shared")
-_FIELDS = tuple(each.name for each in fields(RunSpec))
+FIELDS = tuple(each.name for each in fields(RunSpec))
 _REAL = ("lr", "weight_decay", "acceleration")
 _MOST = dict.fromkeys(("size", "volume", "validation", "seed", "fold", "steps", "batch", "coils"), 2**31 - 1)
 _MOST |= {"width": 4096, "depth": 10, "blocks": 100}  # far beyond what trains, and small enough to count parameters
@@ -254,10 +254,9 @@ def spec_from_dict(values: Mapping[str, Any]) -> RunSpec:
     """
     if not isinstance(values, Mapping):
         raise StudyError(f"a run spec must be a table of fields, got {values!r}")
-    known = [each.name for each in fields(RunSpec)]
     for name in values:
-        if name not in known:
-            raise StudyError(nearest("field of a run spec", name, known))
+        if name not in FIELDS:
+            raise StudyError(nearest("field of a run spec", name, FIELDS))
     if "task" not in values:
         raise StudyError("a run spec needs a task")
     source = values.get("source")

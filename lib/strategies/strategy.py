@@ -91,21 +91,16 @@ def load_start(
         redraw_kernels(model, model.encoder, options["law"])
     if source is None:
         return []
-    own = model.state_dict()
-    source = {key: own[key] if own_head(own, source, key) else value for key, value in adapters.merged(source).items()}
-    if strategy.start == "source":
-        return [row for row in load_weights(model, source) if source[row.name] is not own.get(row.name)]
-    wanted = model.encoder if strategy.start == "encoder" else check_stages(model, options["stages"])
-    chosen = {key: value for key, value in source.items() if stage_of(key) in wanted}
-    elsewhere = {key: value for key, value in own.items() if stage_of(key) not in wanted}
-    return [row for row in load_weights(model, {**chosen, **elsewhere}) if row.name in chosen]
-
-
-def own_head(own: Mapping[str, Tensor], source: Mapping[str, Tensor], key: str) -> bool:
-    """Whether a tensor belongs to a head that has another shape than the source's."""
-    return stage_of(key) == "head" and any(
-        stage_of(name) == "head" and name in own and own[name].shape != each.shape for name, each in source.items()
-    )
+    own, source = model.state_dict(), adapters.merged(source)
+    heads = [key for key in own if stage_of(key) == "head" and key in source]
+    other_head = any(own[key].shape != source[key].shape for key in heads)
+    wanted = {stage_of(key) for key in (*own, *source)}  # all there are: what only one of the two has does not fit
+    if strategy.start != "source":
+        wanted = set(model.encoder if strategy.start == "encoder" else check_stages(model, options["stages"]))
+    wanted -= {"head"} if other_head else set()
+    taken = {key: value for key, value in source.items() if stage_of(key) in wanted}
+    stays = {key: value for key, value in own.items() if stage_of(key) not in wanted}
+    return [row for row in load_weights(model, {**taken, **stays}) if row.name in taken]
 
 
 def freeze(model: Staged, name: str, options: Mapping[str, Any], draw: torch.Generator, *, head: bool = False) -> None:

@@ -138,14 +138,14 @@ def train_suite(
             is trained.
     """
     first = missing_runs(suite)
-    steps = {run_id(spec): spec.steps for phase in phases(suite) for spec in phase}
-    if not steps:
+    ahead = [spec for phase in phases(suite) for spec in phase]
+    if not ahead:
         return []
     for note in _check_data(first):
         show(f"note: {note}")
     if engine != "here":
-        draw_ahead((spec for phase in phases(suite) for spec in phase), workers or cores(), show)
-    progress = Progress(steps, show)
+        draw_ahead(ahead, workers or cores(), show)
+    progress = Progress({run_id(spec): spec.steps for spec in ahead}, show)
     options: dict[str, Any] = {} if engine == "here" else {"workers": workers}
     if cluster is not None:
         if engine != "dask":

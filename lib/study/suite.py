@@ -12,13 +12,12 @@ from typing import Any
 from lib.common.errors import StudyError, check_keys, nearest
 from lib.data.tasks.task import SCORE, get_task
 from lib.runs.run import Run, run_dir
-from lib.runs.spec import RunSpec, run_id
+from lib.runs.spec import FIELDS, RunSpec, run_id
 from lib.strategies.strategy import STRATEGIES
 
 _KEYS = ("title", "seeds", "run", "tuning", "sources", "grid", "notebooks")
 _GRID_KEYS = ("tasks", "volumes", "strategies", "seeds", "rates", "source", "source_seed", "run")
-_FIELDS = tuple(each.name for each in dataclasses.fields(RunSpec))
-_SOURCE_KEYS = tuple(name for name in _FIELDS if name not in ("source", "seed", "fold"))
+_SOURCE_KEYS = tuple(name for name in FIELDS if name not in ("source", "seed", "fold"))
 _RUN_KEYS = tuple(name for name in _SOURCE_KEYS if name not in ("task", "strategy", "options", "volume", "lr"))
 
 

@@ -15,9 +15,9 @@ from lib.common.errors import StudyError
 from lib.data.cards import Card, Part, root_note
 from lib.data.preparation.near_duplicates import alike, reduced
 from lib.data.prepared_folder import (
-    IGNORED,
     INDEX_COLUMNS,
     fits_labels,
+    labeled,
     mask_rule,
     read_gray,
     read_picture,
@@ -150,7 +150,7 @@ def _pictures(
             faults.append(f"image {name} is {_size(image)} and its mask {_size(mask)} (width x height)")
         if _size(image) != f"{row['width']} x {row['height']}":
             faults.append(f"image {name} is {_size(image)}, index.csv says {row['width']} x {row['height']}")
-        filled = (mask > 0) & (mask < IGNORED) if labels else mask > 0
+        filled = labeled(mask) if labels else mask > 0
         if not fits_labels(mask, labels):
             faults.append(f"mask {name} must hold {mask_rule(labels)}, got {_some(np.unique(mask).tolist())}")
         elif not filled.any():

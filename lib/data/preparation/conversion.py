@@ -17,7 +17,7 @@ import numpy as np
 from lib.common.errors import StudyError
 from lib.data.cards import root_note
 from lib.data.preparation.pictures import open_picture
-from lib.data.prepared_folder import IGNORED, INDEX_COLUMNS
+from lib.data.prepared_folder import INDEX_COLUMNS, labeled, majority
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,16 +74,12 @@ def shrink_labels(mask: np.ndarray) -> np.ndarray:
     from PIL import Image
 
     size, _ = _reduced((mask.shape[1], mask.shape[0]))
-    values = np.unique(mask)
-    covers = [
-        Image.fromarray((mask == value).astype(np.float32)).resize(size, Image.Resampling.BOX) for value in values
-    ]
-    return values[np.stack([np.asarray(cover) for cover in covers]).argmax(0)]
+    return majority(mask, lambda part: Image.fromarray(part.astype(np.float32)).resize(size, Image.Resampling.BOX))
 
 
 def filled(mask: np.ndarray) -> np.ndarray:
     """Where a mask is foreground, whatever the label, bool (h, w)."""
-    return mask if mask.dtype == bool else (mask > 0) & (mask < IGNORED)
+    return mask if mask.dtype == bool else labeled(mask)
 
 
 def _reduced(size: tuple[int, int]) -> tuple[tuple[int, int], float]:

@@ -65,11 +65,19 @@ def to_gray(file: Path) -> Image:
         span = np.ptp(values)
         scaled = (values - values.min()) / (span if span > 0 else 1) * 255
         return Image.fromarray(np.round(scaled).astype(np.uint8))
-    if picture.mode in ("LA", "PA", "RGBA") and np.ptp(np.asarray(picture.getchannel("A"))):
+    _check_opaque(picture, file)
+    return picture.convert("L")
+
+
+def _check_opaque(picture: Image, file: Path) -> None:
+    if _in_parts_transparent(picture):
         raise StudyError(
             f"{file}: has transparent parts, which look different on every background; save it without them"
         )
-    return picture.convert("L")
+
+
+def _in_parts_transparent(picture: Image) -> bool:
+    return picture.mode in ("LA", "PA", "RGBA") and bool(np.ptp(np.asarray(picture.getchannel("A"))))
 
 
 def own_range(file: Path) -> float | None:
@@ -87,10 +95,7 @@ def to_color(file: Path) -> Image:
     picture = open_picture(file)
     if picture.mode.startswith(("I", "F")):
         raise StudyError(f"{file}: has more than 8 bits and no color; make the card without --color")
-    if of_transparency(file):
-        raise StudyError(
-            f"{file}: has transparent parts, which look different on every background; save it without them"
-        )
+    _check_opaque(picture, file)
     return picture.convert("RGB")
 
 
@@ -104,8 +109,7 @@ def in_color(file: Path) -> bool:
 
 def of_transparency(file: Path) -> bool:
     """Whether the labels of a mask file are its transparency, which `mask_values` takes where color tells nothing."""
-    picture = open_picture(file)
-    return picture.mode in ("LA", "PA", "RGBA") and bool(np.ptp(np.asarray(picture.getchannel("A"))))
+    return _in_parts_transparent(open_picture(file))
 
 
 def mask_values(file: Path, palette: Palette | None = None) -> np.ndarray:
@@ -160,8 +164,7 @@ def color_values(file: Path) -> np.ndarray:
         StudyError: it cannot be decoded, or has transparent parts.
     """
     picture = open_picture(file)
-    if of_transparency(file):
-        raise StudyError(f"{file}: has transparent parts; save its labels as colors without them")
+    _check_opaque(picture, file)
     red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB")).astype(np.int32), 2, 0)
     color = (red << 16) + (green << 8) + blue
     return np.where(color > 0, COLOR + color, 0)

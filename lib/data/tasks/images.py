@@ -22,7 +22,7 @@ from lib.common import paths
 from lib.common.device import memory_budget_mb
 from lib.common.errors import StudyError
 from lib.data.cards import find_card
-from lib.data.prepared_folder import IGNORED, Index, prepared_files, prepared_pictures, values_of
+from lib.data.prepared_folder import IGNORED, Index, majority, prepared_files, prepared_pictures, values_of
 from lib.data.simulate import anatomy
 from lib.data.simulate.catalog import SIMULATORS, simulate
 from lib.data.tasks import carried, scans
@@ -128,7 +128,7 @@ def _load(name: str, size: int, data_root: str, home: str, state: tuple[Any, ...
         if task.goal == "reconstruction":
             groups = [f"{index // SLICES:02d}" for index in range(len(images))]
             ids = [f"{group}-{index % SLICES}" for index, group in enumerate(groups)]
-        image_tensor, mask_tensor = torch.from_numpy(images), torch.from_numpy(masks)
+        image_tensor, mask_tensor = torch.from_numpy(images).unsqueeze(1), torch.from_numpy(masks)
     elif task.goal == "reconstruction":
         found = scans.load_slices(name, size)
         images = torch.from_numpy(found.images).unsqueeze(1)
@@ -138,8 +138,6 @@ def _load(name: str, size: int, data_root: str, home: str, state: tuple[Any, ...
         index = Index.of(find_card(name))
         image_tensor, mask_tensor, notes = _read(name, index, size)
         ids, groups, digest = index.ids, index.groups, _digest(name, data_root, state)
-    if image_tensor.ndim == 3:
-        image_tensor = image_tensor.unsqueeze(1)
     return Data(image_tensor.contiguous(), mask_tensor.contiguous(), ids, groups, digest, notes=notes)
 
 
@@ -158,7 +156,7 @@ def _read(name: str, index: Index, size: int) -> tuple[Tensor, Tensor, tuple[str
         if same:
             masks[at] = mask
         else:
-            masks[at] = shrink_labels(mask, size) if index.labels else _shrink_mask(mask, size)
+            masks[at] = majority(mask, lambda part: _area(part, size)) if index.labels else _shrink_mask(mask, size)
         smaller += max(image.shape) < size
         lost += not same and bool(values_of(mask) - values_of(masks[at]) - {0, IGNORED})
     notes = []
@@ -235,13 +233,6 @@ def _draw(task: Task, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 def _shrink(image: np.ndarray, size: int) -> Tensor:  # (c, h, w) -> (c, size, size)
     whole = torch.from_numpy(image.copy()).float()[None]
     return F.interpolate(whole, (size, size), mode="bilinear", antialias=True, align_corners=False)[0]
-
-
-def shrink_labels(mask: np.ndarray, size: int) -> np.ndarray:
-    """A mask of labels at `size`: of every pixel the label, or the ignored, that covers most of it."""
-    values = np.unique(mask)
-    cover = np.stack([_area((mask == value).astype(np.uint8), size) for value in values])
-    return values[cover.argmax(0)]
 
 
 def _area(mask: np.ndarray, size: int) -> Tensor:

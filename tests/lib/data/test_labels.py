@@ -21,8 +21,8 @@ from analysis.tables.results import label_table, run_table
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.data.cards import find_card
-from lib.data.prepared_folder import IGNORED, read_prepared
-from lib.data.tasks.images import first_images, load_task, shrink_labels
+from lib.data.prepared_folder import IGNORED, majority, read_prepared
+from lib.data.tasks.images import _area, first_images, load_task
 from lib.data.tasks.task import get_task
 from lib.runs.run import Run, run_dir
 from lib.runs.spec import RunSpec
@@ -136,6 +136,23 @@ def test_labels_that_cannot_be_read(cells: Path, text: str, capsys: pytest.Captu
     assert "VALUE=NAME with commas between them" in capsys.readouterr().err
 
 
+def test_several_masks_of_one_picture_give_a_pixel_one_label(cells: Path) -> None:
+    folder = cells.parent / "beside"
+    folder.mkdir()
+    for number in range(15):
+        image, mask = picture(number)
+        Image.fromarray(image).save(folder / f"{number}.png")
+        for ending, value in (("_mask", 3), ("_mask_1", 7), ("_mask_2", 255)):
+            Image.fromarray(np.where(mask == value, value, 0).astype(np.uint8)).save(folder / f"{number}{ending}.png")
+    call("card", folder, "--labels", NAMES)
+    call("card", cells, "--labels", NAMES)
+    several, one = (read_prepared(find_card(name)).masks for name in ("beside", "cells"))
+    assert all(map(np.array_equal, several, one))
+    Image.fromarray(np.full((32, 32), 3, np.uint8)).save(folder / "4_mask.png")
+    with pytest.raises(StudyError, match=r"4.png: its masks give a pixel two labels"):
+        call("card", folder, "--name", "again", "--labels", NAMES)
+
+
 def test_a_foreign_value_in_a_prepared_mask_is_refused(cells: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call("card", cells, "--labels", NAMES)
     file = find_card("cells").path / "masks" / "0003.png"
@@ -154,7 +171,8 @@ def test_a_reduced_mask_holds_the_label_that_covers_most() -> None:
     mask[:2, 2:4] = [[2, 2], [0, 1]]
     mask[2:, 6:] = IGNORED
     np.testing.assert_array_equal(
-        shrink_labels(np.repeat(mask, 2, axis=0), 4), [[1, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 255], [0, 0, 0, 255]]
+        majority(np.repeat(mask, 2, axis=0), lambda part: _area(part, 4)),
+        [[1, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 255], [0, 0, 0, 255]],
     )
 
 

@@ -26,6 +26,7 @@ from lib.runs.spec import run_id
 from lib.study.dask_engine import OnDask, batch_system
 from lib.study.engines import TOGETHER, RunFailed
 from lib.study.plan import finished_runs, load_suite, missing_runs, train_suite
+from lib.study.suite import Suite
 from lib.training.loop import train
 
 pytest.importorskip("distributed")
@@ -229,18 +230,24 @@ def test_mistakes_in_the_file_of_a_cluster(tmp_path: Path, change: tuple[str, st
 # ---- many kills ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_smoke_with_twenty_killed_workers(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Four workers, of which one is killed every second: every run is there, and is what `local` makes of it."""
-    suite, draw, kills = load_suite("smoke"), random.Random(3), [0]
+def trained_by_local(suite: Suite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """What the engine `local` makes of a suite, by run; leaves an empty home that has its drawn images."""
     monkeypatch.setenv("STUDY_HOME", str(tmp_path / "local"))
     assert train_suite(suite, device="cpu", workers=2, show=lambda line: None) == []
     expected = {run.path.name: outcome(run) for run in finished_runs(suite, None)}
     monkeypatch.setenv("STUDY_HOME", str(tmp_path / "dask"))
     (tmp_path / "dask" / "data").mkdir(parents=True)
     (tmp_path / "dask" / "data" / "simulated").symlink_to(tmp_path / "local" / "data" / "simulated")
+    return expected
+
+
+@pytest.mark.slow
+def test_smoke_with_twenty_killed_workers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Four workers, of which one is killed every second: every run is there, and is what `local` makes of it."""
+    suite, draw, kills = load_suite("smoke"), random.Random(3), [0]
+    expected = trained_by_local(suite, monkeypatch, tmp_path)
     original = OnDask.__enter__
 
     def endangered(self: OnDask) -> OnDask:
@@ -272,12 +279,7 @@ def test_smoke_with_twenty_killed_schedulers(
 ) -> None:
     """A scheduler that dies some seconds into every call, until twenty have; then one that lives."""
     suite, draw, kills = load_suite("smoke"), random.Random(4), 0
-    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "local"))
-    assert train_suite(suite, device="cpu", workers=2, show=lambda line: None) == []
-    expected = {run.path.name: outcome(run) for run in finished_runs(suite, None)}
-    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "dask"))
-    (tmp_path / "dask" / "data").mkdir(parents=True)
-    (tmp_path / "dask" / "data" / "simulated").symlink_to(tmp_path / "local" / "data" / "simulated")
+    expected = trained_by_local(suite, monkeypatch, tmp_path)
     calls = 0
     while missing_runs(suite):
         calls += 1
