@@ -42,6 +42,14 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Region:
+    """A part that is made of labels, such as a whole tumor of its parts: a name, and the values of those labels."""
+
+    name: str
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contrast:
     """A contrast of a set of volumes, and how the names of its files end: `<subject>_<ending>.nii.gz`."""
 
@@ -67,7 +75,11 @@ class Card:
     repository and commit filled in, followed by the row's path.
 
     `labels` names what masks hold: value 1 is the first of them, 2 the second, 0 background, and 255 is ignored. None
-    are named where masks are binary. `channels` of the images: 1, gray, or 3, red, green and blue.
+    are named where masks are binary. `regions` are what is learned and judged in their place, where some are stated.
+    `channels` of the images: 1, gray, or 3, red, green and blue; of volumes any number, which `channel_names` name.
+
+    `dim` is 3 where images are volumes; then `spacing` is that of all prepared volumes in millimeters, to the right,
+    front and up, and `shape` the median of their voxels along these axes.
 
     `goal` is what the set is for: "segmentation" (images and masks), "reconstruction" (volumes: then `region` of the
     body, `directions` in which they may be sliced, `contrasts` and `subjects` say more, `pairs` counts volumes and
@@ -86,7 +98,12 @@ class Card:
     groups: int
     target: str = "foreground"
     labels: tuple[str, ...] = ()
+    regions: tuple[Region, ...] = ()
     channels: int = 1
+    channel_names: tuple[str, ...] = ()
+    dim: int = 2
+    spacing: tuple[float, ...] = ()
+    shape: tuple[int, ...] = ()
     folder: str = ""
     address: str = ""
     parts: tuple[Part, ...] = ()
@@ -148,7 +165,14 @@ def _check_card(card: Card) -> None:
         problems.append(f"a subject's fold must be below split.folds, {card.split.folds}")
     if len(set(card.labels)) < len(card.labels) or not all(card.labels) or len(card.labels) > 254:
         problems.append(f"labels must be different names, at most 254, got {list(card.labels)}")
-    if card.channels not in (1, 3):
+    names = [region.name for region in card.regions]
+    if len(set(names)) < len(names) or not all(names):
+        problems.append(f"regions must have different names, got {names}")
+    for region in card.regions:
+        if not region.labels or not all(0 < each <= len(card.labels) for each in region.labels):
+            problems.append(f"region {region.name!r} must be made of 1 to {len(card.labels)}, got {list(region.labels)}")
+    problems += _volume_problems(card) if card.dim != 2 else []
+    if card.dim == 2 and card.channels not in (1, 3):
         problems.append(f"channels must be 1 (gray) or 3 (red, green, blue), got {card.channels}")
     if card.split.folds < 3:
         problems.append(f"split.folds must be at least 3 (training, validation, test), got {card.split.folds}")
@@ -158,6 +182,19 @@ def _check_card(card: Card) -> None:
         problems.append("fetch = \"manual\" needs a text under 'manual': why, and where to get the files")
     if problems:
         raise StudyError(f"{card.file}: {'; '.join(problems)}")
+
+
+def _volume_problems(card: Card) -> list[str]:
+    problems = []
+    if card.dim != 3 or card.goal != "segmentation":
+        problems.append(f"dim must be 2, or 3 for the segmentation of volumes, got {card.dim}")
+    if len(card.spacing) != 3 or not all(0 < each < 1000 for each in card.spacing):
+        problems.append(f"spacing must be three distances in millimeters, got {list(card.spacing)}")
+    if len(card.shape) != 3 or not all(card.shape):
+        problems.append(f"shape must be three numbers of voxels, got {list(card.shape)}")
+    if card.channels < 1 or (card.channel_names and len(card.channel_names) != card.channels):
+        problems.append(f"channels must be at least 1 and as many as channel_names, got {card.channels}")
+    return problems
 
 
 def _fields(cls: type) -> list[str]:
@@ -188,10 +225,12 @@ def _typed(value: object, hint: typing.Any, where: str) -> object:
         if not isinstance(value, dict):
             raise StudyError(f"{where} must be a table, got {value!r}")
         return _strict(typing.cast(type, hint), value, where)
+    if hint is float and type(value) is int:
+        value = float(value)
     if type(value) is not hint:  # not isinstance: true is no number here
-        kind = {str: "a text", int: "a whole number", bool: "true or false"}[hint]
+        kind = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}[hint]
         raise StudyError(f"{where} must be {kind}, got {value!r}")
-    if isinstance(value, int) and not isinstance(value, bool) and value < 0:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
         raise StudyError(f"{where} must not be negative, got {value}")
     return value
 
