@@ -170,7 +170,9 @@ def _check_card(card: Card) -> None:
         problems.append(f"regions must have different names, got {names}")
     for region in card.regions:
         if not region.labels or not all(0 < each <= len(card.labels) for each in region.labels):
-            problems.append(f"region {region.name!r} must be made of 1 to {len(card.labels)}, got {list(region.labels)}")
+            problems.append(
+                f"region {region.name!r} must be made of 1 to {len(card.labels)}, got {list(region.labels)}"
+            )
     problems += _volume_problems(card) if card.dim != 2 else []
     if card.dim == 2 and card.channels not in (1, 3):
         problems.append(f"channels must be 1 (gray) or 3 (red, green, blue), got {card.channels}")

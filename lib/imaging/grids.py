@@ -89,7 +89,9 @@ def decoded(content: bytes, name: str) -> Grid:
         voxels += np.float32(shift)
     if not np.isfinite(voxels).all():
         raise StudyError(f"{name}: holds values that are not finite")
-    return Grid(np.moveaxis(voxels.astype(voxels.dtype.newbyteorder("="), copy=False), 3, 0), _affine(data, order, name))
+    return Grid(
+        np.moveaxis(voxels.astype(voxels.dtype.newbyteorder("="), copy=False), 3, 0), _affine(data, order, name)
+    )
 
 
 def _affine(data: bytes, order: str, name: str) -> np.ndarray:

@@ -86,10 +86,20 @@ class Anatomy:
     spans: dict[str, tuple[float, float]]
 
 
+# What is outlined in a region, by name: the tissues that make it up.
+LABELS = {
+    "brain": {
+        "fluid": ("fluid",), "gray matter": ("gray",), "white matter": ("white", "stem"),
+        "deep nuclei": ("nuclei", "pallidum"),
+    },
+    "knee": {"bone": ("bone", "marrow"), "cartilage": ("cartilage",), "muscle": ("muscle",)},
+}  # fmt: skip
+LABELS["deep brain"] = LABELS["brain"]
 _BRAIN_SPANS = {"sagittal": (0.26, 0.74), "coronal": (0.20, 0.78), "axial": (0.38, 0.82)}
 _KNEE_SPANS = {"sagittal": (0.32, 0.68), "coronal": (0.36, 0.62), "axial": (0.30, 0.74)}
 ANATOMIES = {
     "brain": Anatomy(brain.paint, brain.FIELD, brain.CENTER, _BRAIN_SPANS),
+    "deep brain": Anatomy(brain.paint, 96.0, (0.0, 0.0, -4.0), _BRAIN_SPANS),
     "knee": Anatomy(knee.paint, knee.FIELD, knee.CENTER, _KNEE_SPANS),
 }
 
@@ -159,6 +169,21 @@ def volume(anatomy: str, subject: int, contrast: str, *, size: int) -> np.ndarra
     image /= np.percentile(image, 99.9)
     noise = 0.008 * rng.standard_normal((2, *image.shape), dtype=np.float32)
     return np.clip(np.hypot(image + noise[0], noise[1]), 0, 1)
+
+
+def labeled_volume(anatomy: str, subject: int, contrast: str, *, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A magnitude volume of a simulated subject, and what is outlined in it, both uint8 (size, size, size).
+
+    The mask numbers the labels of `LABELS` from 1; a voxel has the label, or none, of what fills most of it.
+
+    Raises:
+        StudyError: see `volume`.
+    """
+    image = volume(anatomy, subject, contrast, size=size)
+    maps, names = tissue_maps(anatomy, subject, size), list(TISSUES)
+    fractions = [maps[[names.index(each) for each in tissues]].sum(0) for tissues in LABELS[anatomy].values()]
+    fractions.insert(0, 1 - np.sum(fractions, axis=0))
+    return np.rint(image * 255).astype(np.uint8), np.argmax(fractions, axis=0).astype(np.uint8)
 
 
 def slices(anatomy: str, subject: int, contrast: str, direction: str, count: int, *, size: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lib.data.simulate.anatomy import LABELS
 from lib.data.tasks.task import FOLDS, TASKS, Task
 
 SUBJECTS, SLICES = 25, 8  # of a simulated reconstruction task: volumes, and slices of each
@@ -52,6 +53,26 @@ _scanned("brain", "T1", "coronal")
 
 
 _scanned("knee", "PD", "sagittal")
+
+
+def _outlined(region: str, contrast: str) -> None:
+    """Labeled volumes of simulated subjects, the same ones as in the reconstruction tasks of the region."""
+    name = f"sim_{region.replace(' ', '_')}_{contrast.lower()}_3d"
+    TASKS.add(
+        name,
+        Task(
+            name, f"{region} {contrast}, volumes (simulated)", "simulated", "MRI", FOLDS, "anatomy", images=SUBJECTS,
+            people=f"sim_{region.split()[-1]}", labels=tuple(LABELS[region]), dim=3, anatomy=region, contrast=contrast,
+        ),
+    )  # fmt: skip
+
+
+for _contrast in ("T1", "T2"):
+    _outlined("brain", _contrast)
+    _outlined("deep brain", _contrast)
+
+
+_outlined("knee", "PD")
 
 
 # Where does a set of layers pay? Sources, and targets that differ from the first source in their texture alone, in the

@@ -6,9 +6,6 @@ import functools
 import hashlib
 import inspect
 import io
-import math
-import shutil
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,16 +16,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lib.common import paths
-from lib.common.device import memory_budget_mb
 from lib.common.errors import StudyError
 from lib.data.cards import find_card
 from lib.data.prepared_folder import IGNORED, Index, majority, prepared_files, prepared_pictures, values_of
+from lib.data.prepared_volumes import volume_files
 from lib.data.simulate import anatomy
 from lib.data.simulate.catalog import SIMULATORS, simulate
 from lib.data.tasks import carried, scans
 from lib.data.tasks.carried import Data, intensities
 from lib.data.tasks.catalog import SLICES
+from lib.data.tasks.room import room
 from lib.data.tasks.task import Task, get_task
+from lib.data.tasks.volumes import VolumeData, drawn_volumes, read_volumes
 
 SIMULATORS_CODE = Path(anatomy.__file__).parent  # where a change means that stored simulated images are drawn anew
 
@@ -45,9 +44,35 @@ def load_task(name: str, size: int) -> Data:
         StudyError: unknown task, or its prepared folder is missing or damaged.
     """
     task = get_task(name)
+    if task.dim == 3:
+        raise StudyError(f"{name!r} shows volumes, and images of {size} x {size} pixels were asked for")
     if is_carried(task, size):
         return carried.read(name, size, carried.state(name, size))
     return _load(task.name, size, str(paths.data_root()), str(paths.home()), _state(task))
+
+
+def load_volumes(name: str, size: int) -> VolumeData:
+    """The volumes of a task, kept in memory for the next call; simulated ones are drawn with `size` voxels a side.
+
+    Raises:
+        StudyError: see `load_task`.
+    """
+    task = get_task(name)
+    drawn = size if task.kind == "simulated" else 0
+    return _load_volumes(task.name, drawn, str(paths.data_root()), str(paths.home()), _state(task))
+
+
+def load_data(name: str, size: int) -> Data | VolumeData:
+    """What a task is learned from: see `load_task` and `load_volumes`."""
+    return load_volumes(name, size) if get_task(name).dim == 3 else load_task(name, size)
+
+
+@functools.lru_cache(maxsize=4)
+def _load_volumes(name: str, size: int, data_root: str, home: str, state: tuple[Any, ...]) -> VolumeData:
+    task = get_task(name)
+    if task.kind == "simulated":
+        return drawn_volumes(task, *_simulate(task, size))
+    return read_volumes(task, _digest(name, data_root, state))
 
 
 def is_carried(task: Task, size: int) -> bool:
@@ -69,7 +94,7 @@ def data_digest(name: str, size: int) -> str | None:
     """
     task = get_task(name)
     if task.kind == "simulated" or is_carried(task, size):
-        return load_task(name, size).digest
+        return load_data(name, size).digest
     try:
         state = _state(task)
     except StudyError:
@@ -81,6 +106,8 @@ def _files(task: Task) -> tuple[list[Path], str]:
     """The files that a real task is read from, in order, and what its card says about the split."""
     if task.goal == "segmentation":
         named = f" {task.labels}" if task.labels else ""
+        if task.dim == 3:
+            return volume_files(find_card(task.name)), f"{task.folds}{named} {task.regions} {task.spacing} {task.shape}"
         return prepared_files(find_card(task.name)), f"{task.folds}{named}"
     found = scans.present_task(task.name).scans()
     return [scan.file for scan in found], f"{task.folds} {[(scan.subject, scan.fold) for scan in found]}"
@@ -147,8 +174,8 @@ def _read(name: str, index: Index, size: int) -> tuple[Tensor, Tensor, tuple[str
     Bytes where every picture has that size, else float32 in [0, 1].
     """
     count, same = len(index.ids), all(sides == (size, size) for sides in index.sizes)
-    images = _room((count, index.channels, size, size), np.uint8 if same else np.float32)
-    masks = _room((count, size, size), np.uint8)
+    images = room((count, index.channels, size, size), np.uint8 if same else np.float32)
+    masks = room((count, size, size), np.uint8)
     smaller = lost = 0
     for at, (image, mask) in enumerate(prepared_pictures(index)):
         planes = np.moveaxis(image, 2, 0) if image.ndim == 3 else image[None]
@@ -166,26 +193,6 @@ def _read(name: str, index: Index, size: int) -> tuple[Tensor, Tensor, tuple[str
         what = "a label" if index.labels else "all of their foreground"
         notes.append(f"{name}: {lost} of {count} masks lose {what} at {size} pixels")
     return torch.from_numpy(images), torch.from_numpy(masks), tuple(notes)
-
-
-def _room(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array to be filled: in memory, or beyond the budget in a file that no one else sees and nothing leaves behind.
-
-    Raises:
-        StudyError: the disk has no room for it.
-    """
-    need = math.prod(shape) * np.dtype(dtype).itemsize
-    if need / 1e6 <= memory_budget_mb(torch.device("cpu")):
-        return np.empty(shape, dtype)
-    folder = paths.home() / "data"
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if need > free:  # told now: a write into a mapped file on a full disk would end the process
-        raise StudyError(
-            f"images at this size take {need / 1e9:.1f} GB, and the disk of {folder} has {free / 1e9:.1f} GB free"
-        )
-    with tempfile.TemporaryFile(dir=folder) as file:
-        return np.memmap(file, dtype, shape=shape)
 
 
 def is_drawn(name: str, size: int) -> bool:
@@ -222,8 +229,11 @@ def _simulate(task: Task, size: int) -> tuple[np.ndarray, np.ndarray, str]:
 
 def _draw(task: Task, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The first `count` images and masks of a simulated task, uint8 (n, size, size)."""
-    if task.goal == "segmentation":
+    if task.goal == "segmentation" and task.dim == 2:
         return simulate(task.simulator, count, size=size, **task.dials)
+    if task.dim == 3:
+        drawn = [anatomy.labeled_volume(task.anatomy, subject, task.contrast, size=size) for subject in range(count)]
+        return np.stack([image for image, _ in drawn]), np.stack([mask for _, mask in drawn])
     view = (task.contrast, task.direction, SLICES)
     volumes = [anatomy.slices(task.anatomy, subject, *view, size=size) for subject in range(-(-count // SLICES))]
     images = np.rint(np.concatenate(volumes)[:count] * 255).astype(np.uint8)
