@@ -23,7 +23,7 @@ from lib.common.errors import StudyError
 from lib.common.progress import Progress, time_text
 from lib.common.provenance import stamp
 from lib.data import cli
-from lib.data.tasks.images import data_digest, load_task
+from lib.data.tasks.images import data_digest, load_data
 from lib.data.tasks.task import SCORE
 from lib.networks.stages import parameters_by_stage
 from lib.runs.listing import find_run, list_runs
@@ -87,7 +87,7 @@ def _train(options: argparse.Namespace) -> int:
         print(f"suite {target}: {f'{len(failures)} runs failed' if failures else 'complete'}")
         return 1 if failures else 0
     spec = _one_spec(options.target)
-    for note in load_task(spec.task, spec.size).notes:
+    for note in load_data(spec.task, spec.size).notes:
         print(f"note: {note}", flush=True)
     progress = Progress({run_id(spec): spec.steps}, every_evaluation=True)
     (run,) = train_stack([spec], device=options.device, report=progress)

@@ -157,13 +157,13 @@ def write_grid(file: Path, grid: Grid) -> None:
     paths.write_atomic(file, encoded(grid, compress=file.suffix == ".gz"))
 
 
-def turns(affine: np.ndarray) -> tuple[list[int], list[int]]:
+def turns(affine: np.ndarray) -> tuple[list[int], tuple[int, ...]]:
     """How axes become those nearest to right, front and up: the axis that comes in each place, and places to flip."""
     from scipy.optimize import linear_sum_assignment
 
     direction = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     places, source = linear_sum_assignment(-np.abs(direction))
-    return source.tolist(), [int(place) for place in places if direction[place, source[place]] < 0]
+    return source.tolist(), tuple(int(place) for place in places if direction[place, source[place]] < 0)
 
 
 def canonical(grid: Grid) -> Grid:
@@ -176,7 +176,7 @@ def canonical(grid: Grid) -> Grid:
         flipped = place in flips
         change[axis, place] = -1 if flipped else 1
         change[axis, 3] = grid.shape[axis] - 1 if flipped else 0
-    return Grid(np.flip(voxels, [place + 1 for place in flips]), grid.affine @ change)
+    return Grid(np.flip(voxels, tuple(place + 1 for place in flips)), grid.affine @ change)
 
 
 def as_in_file(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -193,8 +193,7 @@ def aligned(grid: Grid, affine: np.ndarray, shape: Sequence[int], *, order: int)
     """
     from scipy import ndimage
 
-    there = np.linalg.solve(grid.affine, affine)
-    steps, first = np.diag(there)[:3], there[:3, 3]
+    steps, first = _steps(grid.affine, affine)
     if np.allclose(steps, 1, atol=1e-4) and np.allclose(first, 0, atol=1e-3) and tuple(shape) == grid.shape:
         return grid.voxels.astype(np.float32)
     return np.stack(
@@ -205,3 +204,18 @@ def aligned(grid: Grid, affine: np.ndarray, shape: Sequence[int], *, order: int)
             for each in grid.voxels
         ]
     )
+
+
+def covered(grid: Grid, other: Grid) -> np.ndarray:
+    """Which voxels of another canonical grid lie within one, to half a voxel: bool, of the other's shape."""
+    lines = []
+    for step, first, side, count in zip(*_steps(grid.affine, other.affine), grid.shape, other.shape, strict=True):
+        place = np.arange(count) * step + first
+        lines.append((place > -0.5 - 1e-3) & (place < side - 0.5 + 1e-3))
+    return lines[0][:, None, None] & lines[1][:, None] & lines[2]
+
+
+def _steps(affine: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Along each axis: how many voxels of a grid lie between neighbors of another, and where the other begins."""
+    there = np.linalg.solve(affine, other)
+    return np.diag(there)[:3], there[:3, 3]

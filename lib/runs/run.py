@@ -180,14 +180,15 @@ class Run:
         """The masks that the network of a checkpoint (None: the last) draws, in float32 on the CPU.
 
         Args:
-            images: float32 (n, 1, h, w) in [0, 1].
+            images: float32 (n, c, h, w) in [0, 1]; of volumes windows (n, c, x, y, z) as `VolumeData` holds them.
 
         Returns:
-            uint8 (n, h, w) of 0 and 1.
+            uint8 (n, h, w), or (n, x, y, z), of 0 and 1, or of labels by number where the task names them.
         """
-        model = self.model(step)
-        logits = [model(standardize(part))[:, 0] for part in images.split(64)]
-        return (torch.cat(logits) > 0).to(torch.uint8).numpy()
+        model, volumes = self.model(step), self.spec.dim == 3
+        logits = [model(part if volumes else standardize(part)) for part in images.split(1 if volumes else 64)]
+        masks = [each.argmax(1) if each.shape[1] > 1 else each[:, 0] > 0 for each in logits]
+        return torch.cat(masks).to(torch.uint8).numpy()
 
 
 def spec_text(spec: RunSpec) -> str:

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import copy
-import functools
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-import torch
-
 from lib.common.errors import StudyError, nearest
-from lib.common.seeding import generator
 from lib.data.tasks.task import get_task
 from lib.imaging.mri import SAMPLING
-from lib.networks.cascade import Cascade
 from lib.networks.stages import Staged
-from lib.networks.unet import NORMS, UNet
-from lib.strategies.strategy import STRATEGIES, check_options, freeze
+from lib.networks.unet import NORMS
+from lib.runs.building import build_network, check_marks
+from lib.strategies.strategy import STRATEGIES, check_options
 
 CHECKPOINTS = ("log", "ends")
 MODELS = ("unet", "cascade")
 ARITHMETICS = ("float32", "bfloat16")
+_set = object.__setattr__  # of a spec that is being made
+FITTING: Any = None  # stands for what fits the task, and is replaced by it
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,15 @@ class RunSpec:
         strategy: name of the transfer strategy; `scratch` for a first training.
         options: options of the strategy; completed by its defaults.
         source: the run whose final weights the strategy starts from, if it needs one.
-        width, depth, norm: the network (see `lib.networks.unet.UNet` and `lib.networks.cascade.Cascade`).
-        size: side in pixels to which images are resized.
+        width, depth, norm: the network (see `lib.networks.unet.UNet` and `lib.networks.cascade.Cascade`). Depth
+            is 4 where it is left out; in 3-D at most that, and patches are halved to sides of 4 voxels or more.
+        size: side in pixels to which images are resized. In 3-D the network sees patches of about as many voxels as a
+            cube of that side (see `patch`); simulated volumes are drawn with that side.
         volume: number of training images, chosen by seed among those of the fold; None for all. In a
             reconstruction task it counts 3-D volumes, one per subject, of which all slices are taken.
         seed: initialization, choice and order of the images, augmentation.
         fold: which fold of groups is the test split; the next one is the validation split.
-        steps: optimizer steps. batch: images a step.
+        steps: optimizer steps. batch: images a step: 16 where it is left out, in 3-D 2.
         lr: peak learning rate (linear warm-up over the first 5 %, then cosine to 0). weight_decay: of AdamW.
         augment: whether training images are flipped, moved, scaled, rotated and re-lit at random; in a reconstruction
             task, whether sampled lines and noise are drawn anew at every visit.
@@ -54,6 +55,9 @@ class RunSpec:
         validation: at most so many validation images are looked at, the same ones for all runs of a fold; None for all.
         arithmetic: of the network, on every device: `float32` (true float32; no TF32 on GPUs), or `bfloat16` under
             autocast. The two give different numbers, so that it belongs to what is trained and not to the machine.
+        flat: in 3-D, levels from the top whose kernels and pooling leave the axis of the longest voxels alone (see
+            `lib.networks.unet.UNet`); None: what the task's spacing asks for.
+        foreground: in 3-D, the share of patches that are laid around a labeled voxel; None: a third.
 
     Raises:
         StudyError: a name is unknown or a value is out of range; nothing is trained.
@@ -64,14 +68,14 @@ class RunSpec:
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     source: RunSpec | None = None
     width: int = 16
-    depth: int = 4
+    depth: int = FITTING
     norm: str = "batch"
     size: int = 64
     volume: int | None = None
     seed: int = 0
     fold: int = 0
     steps: int = 400
-    batch: int = 16
+    batch: int = FITTING
     lr: float = 1e-3
     weight_decay: float = 1e-2
     augment: bool = True
@@ -86,6 +90,8 @@ class RunSpec:
     coils: int = 1
     arithmetic: str = "float32"
     validation: int | None = None
+    flat: int | None = None
+    foreground: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("task", "strategy", "norm", "checkpoints", "model", "sampling", "arithmetic"):
@@ -95,13 +101,14 @@ class RunSpec:
             if not isinstance(getattr(self, name), bool):
                 raise StudyError(f"{name} must be true or false, got {getattr(self, name)!r}")
         self._check_numbers()
+        self._fit_dimension()
         self._check_goal()
         if self.norm not in NORMS:
             raise StudyError(nearest("normalization", self.norm, NORMS))
         if self.checkpoints not in CHECKPOINTS:
             raise StudyError(nearest("checkpoints", self.checkpoints, CHECKPOINTS))
-        object.__setattr__(self, "options", _plain(check_options(self.strategy, self.options)))
-        _check_marks(self.strategy, json.dumps(self.options), *self.network_key)
+        _set(self, "options", _plain(check_options(self.strategy, self.options)))
+        check_marks(self.strategy, json.dumps(self.options), *self.network_key)
         strategy = STRATEGIES[self.strategy]
         if strategy.needs_source != (self.source is not None) or not isinstance(self.source, RunSpec | None):
             wants = "needs a source run" if strategy.needs_source else "starts at random and takes no source"
@@ -124,7 +131,7 @@ class RunSpec:
 
     def _check_numbers(self) -> None:
         for name, least in _LEAST.items():
-            if name in ("volume", "patience", "validation") and getattr(self, name) is None:
+            if name in _OPTIONAL and getattr(self, name) is None:
                 continue
             value = getattr(self, name)
             whole = name not in _REAL
@@ -136,16 +143,32 @@ class RunSpec:
         for name, most in _MOST.items():
             if (getattr(self, name) or 0) > most:
                 raise StudyError(f"{name} must be at most {most}, got {getattr(self, name)!r}")
-        for name in _REAL:
-            object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0 are one run
+        for name in ("lr", "weight_decay", "acceleration"):
+            _set(self, name, float(getattr(self, name)))  # 1 and 1.0 are one run
         if not self.lr > 0:
             raise StudyError(f"lr must be a positive number, got {self.lr!r}")
         if self.evaluations > self.steps:
             raise StudyError(
                 f"evaluations must be at most steps ({self.steps}), got {self.evaluations}; set evaluations too"
             )
+
+    def _fit_dimension(self) -> None:
+        """Fill in what was left to the task, and refuse what has no meaning in its dimension, or leaves no room."""
+        volumes = self.dim == 3
+        if not volumes and (self.flat is not None or self.foreground is not None):
+            raise StudyError(f"flat and foreground have no meaning for {self.task!r}, whose images are 2-D")
+        if volumes:
+            _set(self, "flat", get_task(self.task).flat if self.flat is None else self.flat)
+            _set(self, "foreground", 1 / 3 if self.foreground is None else float(self.foreground))
+        unhalved = [0] * (self.dim - 1) + [self.flat or 0]  # levels that leave an axis as it is
+        sides = list(zip(self.patch, unhalved, strict=True))
+        fitting = min(4, *(int(math.log2(max(1, side / 4))) + kept for side, kept in sides)) if volumes else 4
+        _set(self, "depth", self.depth or max(1, fitting, self.flat or 0))
+        _set(self, "batch", self.batch or (2 if volumes else 16))
+        if (self.flat or 0) > self.depth:
+            raise StudyError(f"flat must be at most depth, {self.depth}, got {self.flat}")
         one_value = self.model == "unet" and (self.norm == "instance" or (self.norm == "batch" and self.batch == 1))
-        if one_value and self.size <= 2**self.depth:
+        if one_value and all(side <= 2 ** (self.depth - kept) for side, kept in sides):
             raise StudyError(
                 f"size must be more than 2**depth ({2**self.depth}) under norm {self.norm!r}, so that the bottleneck "
                 f"has more than one value to normalize over, got {self.size}"
@@ -182,6 +205,16 @@ class RunSpec:
         return (*(getattr(self, name) for name in _SHAPE), self.outputs)
 
     @property
+    def dim(self) -> int:
+        """2, or 3 where images are volumes: that of the task."""
+        return get_task(self.task).dim
+
+    @property
+    def patch(self) -> tuple[int, ...]:
+        """Sides of what the network sees of an image: all of it; of a volume see `lib.data.tasks.task.Task.patch`."""
+        return get_task(self.task).patch(self.size) if self.dim == 3 else (self.size, self.size)
+
+    @property
     def inputs(self) -> int:
         """Channels that the network is given, those of the task's images."""
         return get_task(self.task).inputs
@@ -208,16 +241,23 @@ class RunSpec:
 _RECONSTRUCTION = {
     name: getattr(RunSpec, name) for name in ("model", "blocks", "shared", "acceleration", "sampling", "coils")
 }
-_LATER = {**_RECONSTRUCTION, "arithmetic": RunSpec.arithmetic, "validation": None}
-_SHAPE = ("goal", "inputs", "width", "depth", "norm", "model", "blocks", "shared")
+_LATER = {**_RECONSTRUCTION, "arithmetic": RunSpec.arithmetic, "validation": None, "flat": None, "foreground": None}
+_SHAPE = ("goal", "dim", "inputs", "width", "depth", "norm", "model", "blocks", "shared", "flat")
 FIELDS = tuple(each.name for each in fields(RunSpec))
-_REAL = ("lr", "weight_decay", "acceleration")
+_REAL = ("lr", "weight_decay", "acceleration", "foreground")
+_OPTIONAL = ("depth", "batch", "volume", "patience", "validation", "flat", "foreground")
 _MOST = dict.fromkeys(("size", "volume", "validation", "seed", "fold", "steps", "batch", "coils"), 2**31 - 1)
-_MOST |= {"width": 4096, "depth": 10, "blocks": 100}  # far beyond what trains, and small enough to count parameters
+_MOST |= {
+    "width": 4096,
+    "depth": 10,
+    "flat": 10,
+    "foreground": 1,
+    "blocks": 100,
+}  # far beyond what trains, and small enough to count parameters
 _LEAST = {
     "width": 1, "depth": 1, "size": 8, "volume": 1, "seed": 0, "fold": 0, "steps": 1, "batch": 1,
     "lr": 0, "weight_decay": 0, "patience": 1, "evaluations": 1, "validation": 1,
-    "blocks": 1, "acceleration": 1, "coils": 1,
+    "blocks": 1, "acceleration": 1, "coils": 1, "flat": 0, "foreground": 0,
 }  # fmt: skip
 
 
@@ -227,23 +267,6 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
         return json.loads(json.dumps(options, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise StudyError(f"options must be texts, finite numbers, true, false, null or lists, got {options}") from error
-
-
-@functools.lru_cache(maxsize=256)
-def _check_marks(strategy: str, options: str, *shape: Any) -> None:
-    """Let the strategy mark a network without memory: a wrong option is an error now and not after a first training."""
-    with torch.device("meta"):
-        model = build_network(*shape)
-    freeze(model, strategy, json.loads(options), generator(0))
-
-
-def build_network(
-    goal: str, inputs: int, width: int, depth: int, norm: str, model: str, blocks: int, shared: bool, outputs: int
-) -> Staged:
-    """A network with weights that mean nothing yet; the arguments are fields of a spec."""
-    if model == "cascade":
-        return Cascade(blocks=blocks, width=width, depth=depth, norm=norm, shared=shared)
-    return UNet(inputs, outputs, width=width, depth=depth, norm=norm)
 
 
 def spec_from_dict(values: Mapping[str, Any]) -> RunSpec:

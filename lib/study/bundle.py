@@ -16,9 +16,10 @@ from lib.common import paths
 from lib.common.errors import StudyError
 from lib.common.provenance import COMMIT, commit
 from lib.data.cards import find_card
+from lib.data.prepared_volumes import volume_files
 from lib.data.tasks import carried
-from lib.data.tasks.images import load_task
-from lib.data.tasks.task import get_task
+from lib.data.tasks.images import drawn_file, load_task, load_volumes
+from lib.data.tasks.task import Task, get_task
 from lib.runs.run import Run, locked, open_run, run_dir
 from lib.runs.seal import check_file
 from lib.runs.spec import RunSpec
@@ -105,11 +106,25 @@ def _members(suite: Suite, specs: list[RunSpec], number: int, parts: int) -> Ite
         if task.kind == "real" and task.goal == "segmentation" and (find_card(name).path / "card.toml").is_file():
             yield f"data/{find_card(name).folder}/card.toml", (find_card(name).path / "card.toml").read_bytes(), 0o644
     for name, size in sorted({(spec.task, spec.size) for spec in with_sources}):
-        yield f"data/carried/{name}-{size}.npz", carried.content(load_task(name, size)), 0o644
+        yield from _images(get_task(name), size)
     for folder in sorted({run_dir(spec) for spec in with_sources if result_of(spec) is not None}):
         run = Run(folder)
         for name in [*sorted((run.result or {})["files"]), "result.json"]:
             yield f"runs/{folder.name}/{name}", (folder / name).read_bytes(), 0o644
+
+
+def _images(task: Task, size: int) -> Iterator[tuple[str, bytes, int]]:
+    """What a task is learned from: pictures at a size and drawn sets as one file, prepared volumes as they lie."""
+    place = f"data/carried/{task.name}-{size}.npz"
+    if task.dim == 2:
+        yield place, carried.content(load_task(task.name, size)), 0o644
+    elif task.kind == "simulated":
+        load_volumes(task.name, size)
+        yield place, drawn_file(task, size).read_bytes(), 0o644
+    else:
+        card = find_card(task.name)
+        for file in volume_files(card):
+            yield f"data/{card.folder}/{file.relative_to(card.path).as_posix()}", file.read_bytes(), 0o644
 
 
 def _chain(spec: RunSpec) -> list[RunSpec]:

@@ -23,7 +23,7 @@ from typing import Any
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.common.registry import Registry
-from lib.data.tasks.images import load_task
+from lib.data.tasks.images import load_data
 from lib.runs.spec import RunSpec, canonical, run_id, spec_from_dict
 from lib.training.loop import Report, silent
 from lib.training.together import train_stack
@@ -202,7 +202,7 @@ ENGINES.add("local", LocalProcesses)
 
 
 def _drawn(task: str, size: int) -> str:
-    load_task(task, size)
+    load_data(task, size)
     return "drawn"
 
 

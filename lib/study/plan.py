@@ -13,7 +13,7 @@ from lib.common.device import pick_device
 from lib.common.errors import StudyError, nearest
 from lib.common.progress import Progress, print_line
 from lib.data.tasks.catalog import BUILT_IN
-from lib.data.tasks.images import is_drawn, load_task
+from lib.data.tasks.images import is_drawn, load_data
 from lib.data.tasks.splits import split
 from lib.data.tasks.task import get_task
 from lib.runs.listing import check_current
@@ -197,7 +197,7 @@ def _check_data(specs: Iterable[RunSpec]) -> list[str]:
     notes: dict[str, None] = {}
     for spec in specs:
         if get_task(spec.task).kind == "real":
-            data = load_task(spec.task, spec.size)
+            data = load_data(spec.task, spec.size)
             split(spec.task, data.groups, fold=spec.fold, volume=spec.volume, seed=spec.seed, folds=data.folds)
             notes |= dict.fromkeys(data.notes)
     return list(notes)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lib.common.device import device_name, keep_freed_memory, peak_memory_mb, pick_device
 from lib.common.provenance import stamp
-from lib.data.tasks.images import Data, load_task
+from lib.data.tasks.images import load_data
 from lib.data.tasks.splits import Split
 from lib.data.tasks.task import SCORE
 from lib.networks.stages import Staged
@@ -25,15 +25,17 @@ from lib.runs.tensor_files import read_with_metadata, remove_orphans, write_tens
 from lib.strategies.frozen_normalization import calibrate, set_training_mode
 from lib.strategies.partial_layers import hold_channels
 from lib.strategies.strategy import STRATEGIES, trainable
-from lib.training.objective import Objective
+from lib.training.objective import Objective, evaluation_batch
 from lib.training.optimizer import BETAS, EPSILON, checkpoint_steps, learning_rate, optimizer_tensors, restore_optimizer
 from lib.training.people import check_apart, split_of
 from lib.training.reconstruction import Reconstruction
 from lib.training.record import Record
 from lib.training.segmentation import Segmentation
+from lib.training.volume_segmentation import VolumeSegmentation
 
-EVALUATION_BATCH = 64
-OBJECTIVES: dict[str, Callable[..., Objective]] = {"segmentation": Segmentation, "reconstruction": Reconstruction}
+OBJECTIVES: dict[tuple[str, int], Callable[..., Objective]] = {
+    ("segmentation", 2): Segmentation, ("segmentation", 3): VolumeSegmentation, ("reconstruction", 2): Reconstruction,
+}  # fmt: skip
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -79,15 +81,15 @@ class Training:
 
     def __init__(self, run: Run, device: torch.device, report: Report, save_every: float) -> None:
         self.run, self.spec, self.device, self.report, self.save_every = run, run.spec, device, report, save_every
-        self.data: Data = load_task(self.spec.task, self.spec.size)
+        self.data = load_data(self.spec.task, self.spec.size)
         self.split: Split = split_of(self.spec, self.data)
         check_apart(self.spec, self.data, self.split)
-        self.objective = OBJECTIVES[self.spec.goal](self.spec, self.data, self.split, device)
+        self.objective = OBJECTIVES[self.spec.goal, self.spec.dim](self.spec, self.data, self.split, device)
         self.record = Record(run.path, self.spec)
         self.source = None if self.spec.source is None else Run(run_dir(self.spec.source)).start_digest()
         model = start_model(self.spec).to(device)
         # Convolutions are faster with channels last on GPUs; on CPUs only without group or instance normalization.
-        last = device.type == "cuda" or self.spec.norm in ("batch", "none")
+        last = self.spec.dim == 2 and (device.type == "cuda" or self.spec.norm in ("batch", "none"))
         self.model: Staged = model.to(memory_format=torch.channels_last) if last else model  # type: ignore[call-overload]
         self.remember_start()
         self.moving = {name: each for name, each in self.model.named_parameters() if each.requires_grad}
@@ -99,7 +101,7 @@ class Training:
             weight_decay=self.spec.weight_decay,
             fused=device.type != "mps",
         )
-        self.bf16 = self.spec.arithmetic == "bfloat16"
+        self.at_once, self.bf16 = evaluation_batch(self.spec), self.spec.arithmetic == "bfloat16"
         self.step, self.seconds = 0, 0.0
         self.best: tuple[float, int] = (-math.inf, 0)  # validation score, step
         self.bad_step = torch.full((), -1, device=device)
@@ -122,7 +124,7 @@ class Training:
         """Take up the saved state; of a new run measure and keep the start."""
         if not self.resume():
             if self.spec.options.get("calibrate"):
-                batches = self.objective.inputs(self.split.train).split(EVALUATION_BATCH)
+                batches = self.objective.inputs(self.objective.typical).split(self.at_once)
                 calibrate(self.model, batches, self.objective.output)
                 self.remember_start()
             self.record.write("provenance.json", json.dumps(self.origin(), indent=1) + "\n")
@@ -196,12 +198,11 @@ class Training:
     @torch.no_grad()
     def through(self, inputs: Tensor) -> Tensor:
         self.model.eval()
-        return torch.cat([self.output(part) for part in inputs.split(EVALUATION_BATCH)])
+        return torch.cat([self.output(part) for part in inputs.split(self.at_once)])
 
     def evaluate(self) -> bool:
         """Validation score and loss at this step, as one line in metrics.jsonl and one report; False if not finite."""
-        scores = self.objective.validate(self.predict)
-        rows = self.record.rows
+        scores, rows = self.objective.validate(self.predict), self.record.rows
         since = self.step - (rows[-1]["step"] if rows else 0)
         if not math.isfinite(scores["val_loss"]):
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -9,9 +10,19 @@ import numpy as np
 from torch import Tensor
 
 from lib.networks.stages import Staged
+from lib.runs.spec import RunSpec
 
 Through = Callable[[Tensor], Tensor]  # network inputs -> output, batch by batch
-Predict = Callable[[np.ndarray], Tensor]  # indices -> what the network makes of the images there
+# Indices -> what the network makes of the images there. Of volumes they are numbers of windows.
+Predict = Callable[[np.ndarray], Tensor]
+
+
+EVALUATION_BATCH, EVALUATION_VOXELS = 64, 2**18
+
+
+def evaluation_batch(spec: RunSpec) -> int:
+    """How many inputs a network is given at once where it is evaluated: images, or in 3-D windows."""
+    return EVALUATION_BATCH if spec.dim == 2 else max(1, EVALUATION_VOXELS // math.prod(spec.patch))
 
 
 class Feed(Protocol):
@@ -32,6 +43,7 @@ class Objective(Protocol):
     """What the training loop asks of a goal."""
 
     validated: tuple[np.ndarray, ...]  # the sets of images that `validate` asks predictions of
+    typical: np.ndarray  # images that stand for those of the training
 
     @staticmethod
     def together(runs: Sequence[Any], steps: int) -> Feed:

@@ -7,15 +7,17 @@ from dataclasses import replace
 import numpy as np
 
 from lib.common.errors import StudyError
-from lib.data.tasks.images import Data, load_task
+from lib.data.tasks.carried import Data
+from lib.data.tasks.images import load_data
 from lib.data.tasks.splits import Split, split
 from lib.data.tasks.task import get_task
+from lib.data.tasks.volumes import VolumeData
 from lib.runs.spec import RunSpec
 
 NAMED = 3  # groups in a message
 
 
-def split_of(spec: RunSpec, data: Data) -> Split:
+def split_of(spec: RunSpec, data: Data | VolumeData) -> Split:
     """The split of a run: of the validation images those that it looks at.
 
     Raises:
@@ -29,7 +31,7 @@ def split_of(spec: RunSpec, data: Data) -> Split:
     return replace(parts, val=parts.val[np.sort(chosen)])
 
 
-def check_apart(spec: RunSpec, data: Data, own: Split) -> None:
+def check_apart(spec: RunSpec, data: Data | VolumeData, own: Split) -> None:
     """Refuse a source that was trained, or chosen, on a group that is a test group of this run.
 
     Groups are compared by name, where both sets are real and know their groups. Simulated sets have no people.
@@ -41,7 +43,7 @@ def check_apart(spec: RunSpec, data: Data, own: Split) -> None:
     while source is not None:
         there = get_task(source.task)
         if here.kind == there.kind == "real" and here.groups_known and there.groups_known:
-            theirs = load_task(source.task, source.size)
+            theirs = load_data(source.task, source.size)
             parts = split_of(source, theirs)
             shared = sorted(tested & {theirs.groups[index] for part in (parts.train, parts.val) for index in part})
             if shared:

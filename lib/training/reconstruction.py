@@ -52,7 +52,7 @@ class Reconstruction:
 
     def __init__(self, spec: RunSpec, data: Data, parts: Split, device: torch.device) -> None:
         self.spec, self.data, self.split, self.device = spec, data, parts, device
-        self.validated = (parts.val, parts.train[:TRAINING_SLICES])
+        self.validated, self.typical = (parts.val, parts.train[:TRAINING_SLICES]), parts.train
         self.truth = (intensities(data.images[:, 0]) * _phases(len(data.images), spec.size)).to(device)
 
     @staticmethod

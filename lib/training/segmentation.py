@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,52 +14,78 @@ from torch.nn import functional as F
 from lib.data.prepared_folder import IGNORED
 from lib.data.tasks.images import Data, standardize
 from lib.data.tasks.splits import Split
-from lib.data.tasks.task import get_task
+from lib.data.tasks.task import Task, get_task
 from lib.networks.stages import Staged
 from lib.runs.spec import RunSpec
 from lib.strategies.strategy import training_masks
 from lib.training.batches import Batches, StackedBatches
 from lib.training.objective import Feed, Predict, Through
-from lib.training.segmentation_metrics import summarize, summarize_labels
+from lib.training.segmentation_metrics import scores_of, summarize
 
 AT_ONCE = 512  # test images whose outputs are in memory together
 
 
-def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
+def segmentation_loss(logits: Tensor, masks: Tensor, regions: Tensor | None = None) -> Tensor:
     """Cross-entropy plus one minus soft Dice (Milletari et al., arXiv 1606.04797, per image, smoothed by 1).
 
     Args:
         logits: float32 (n, h, w) of one label, or (n, 1 + labels, h, w), background first; then Dice is the mean over
-            labels. masks: uint8 (n, h, w) of 0/1, or of labels and 255, which is ignored.
+            labels. masks: uint8 (n, h, w) of 0/1, or of labels and 255, which is ignored. Or all of these in 3-D.
+        regions: float32 (regions, 1 + labels), 1 where a region has a label; then Dice is the mean over regions, whose
+            chance is the sum of that of their labels.
     """
     if logits.ndim > masks.ndim:
-        return _labels_loss(logits, masks)
+        return _labels_loss(logits, masks, regions)
     truth = masks.to(logits.dtype)
     chance = logits.sigmoid()
-    overlap, total = (chance * truth).sum(dim=(1, 2)), chance.sum(dim=(1, 2)) + truth.sum(dim=(1, 2))
+    space = tuple(range(1, masks.ndim))
+    overlap, total = (chance * truth).sum(space), chance.sum(space) + truth.sum(space)
     return F.binary_cross_entropy_with_logits(logits, truth) + 1 - ((2 * overlap + 1) / (total + 1)).mean()
 
 
-def _labels_loss(logits: Tensor, masks: Tensor) -> Tensor:
+def _labels_loss(logits: Tensor, masks: Tensor, regions: Tensor | None) -> Tensor:
     masks, known = masks.unsqueeze(1), (masks != IGNORED).unsqueeze(1)
     number = torch.arange(logits.shape[1], device=masks.device).view(-1, *[1] * (masks.ndim - 2))
     truth, log = (masks == number).to(logits.dtype), logits.log_softmax(dim=1)
     space = tuple(range(2, logits.ndim))
-    chance = log.exp() * known
+    chance, entropy = log.exp() * known, -(log * truth).sum() / known.sum().clamp_min(1)
+    if regions is not None:
+        chance, truth = (torch.einsum("rl,nl...->nr...", regions, each) for each in (chance, truth))
     overlap, total = (chance * truth).sum(space), chance.sum(space) + truth.sum(space)
-    dice = ((2 * overlap + 1) / (total + 1))[:, 1:].mean()
-    return -(log * truth).sum() / known.sum().clamp_min(1) + 1 - dice
+    dice = (2 * overlap + 1) / (total + 1)
+    return entropy + 1 - (dice if regions is not None else dice[:, 1:]).mean()
+
+
+def regions_table(task: Task, device: torch.device) -> Tensor | None:
+    """Which labels make up each region of a task, as `segmentation_loss` takes it; None where it states none."""
+    if not task.regions:
+        return None
+    labels = torch.arange(1 + len(task.labels)).tolist()
+    rows = [[float(label in values) for label in labels] for values in task.regions.values()]
+    return torch.tensor(rows, device=device)
 
 
 def network_output(model: Staged, inputs: Tensor) -> Tensor:
-    """Logits of a network as `segmentation_loss` takes them: (n, h, w) where it has one output, else all of them."""
+    """Logits of a network as `segmentation_loss` takes them: without their axis where there is one output."""
     logits = model(inputs).float()
     return logits[:, 0] if logits.shape[1] == 1 else logits
 
 
-def masks_of(output: Tensor) -> Tensor:
-    """The masks (n, h, w) that logits stand for: 0 and 1, or labels by number."""
-    return (output > 0).to(torch.uint8) if output.ndim == 3 else output.argmax(1).to(torch.uint8)
+def masks_of(output: Tensor, labels: Sequence[str]) -> Tensor:
+    """The masks (n, h, w), or (n, x, y, z), that logits stand for: 0 and 1, or labels by number."""
+    return (output.argmax(1) if labels else output > 0).to(torch.uint8)
+
+
+def values_in(masks: Tensor, values: Sequence[int]) -> Tensor:
+    """Where masks have one of some values."""
+    return functools.reduce(torch.logical_or, (masks == value for value in values))
+
+
+def part_dice(found: Tensor, truth: Tensor, parts: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    """Mean Dice over images of each part of masks of labels, as a line of metrics.jsonl names them, and their mean."""
+    known = truth != IGNORED
+    dice = {name: mean_dice(values_in(found, each) & known, values_in(truth, each)) for name, each in parts.items()}
+    return {"val_dice": sum(dice.values()) / len(dice), **{f"val_dice_{name}": value for name, value in dice.items()}}
 
 
 def mean_dice(prediction: Tensor, truth: Tensor) -> float:
@@ -85,7 +112,8 @@ class Segmentation:
 
     def __init__(self, spec: RunSpec, data: Data, parts: Split, device: torch.device) -> None:
         self.data, self.split, self.device = data, parts, device
-        self.validated, self.labels = (parts.val,), get_task(spec.task).labels
+        self.validated, self.typical, self.task = (parts.val,), parts.train, get_task(spec.task)
+        self.regions = regions_table(self.task, device)
         self.images, self.masks = data.on(device)
         labels = training_masks(spec.strategy, parts.train, spec.seed)
         self.batches = Batches(
@@ -110,28 +138,22 @@ class Segmentation:
         return network_output(model, inputs)
 
     def loss(self, output: Tensor, truth: Tensor) -> Tensor:
-        return segmentation_loss(output, truth)
+        return segmentation_loss(output, truth, self.regions)
 
     def validate(self, predict: Predict) -> dict[str, float]:
         output = predict(self.split.val)
         truth = self._these(self.masks, self.split.val)
-        loss, found = float(segmentation_loss(output, truth)), masks_of(output)
-        if not self.labels:
+        loss, found = float(self.loss(output, truth)), masks_of(output, self.task.labels)
+        if not self.task.labels:
             return {"val_loss": loss, "val_dice": mean_dice(found, truth)}
-        known = truth != IGNORED
-        dice = {
-            name: mean_dice((found == number) & known, truth == number)
-            for number, name in enumerate(self.labels, start=1)
-        }
-        each = {f"val_dice_{name}": value for name, value in dice.items()}
-        return {"val_loss": loss, "val_dice": sum(dice.values()) / len(dice), **each}
+        return {"val_loss": loss, **part_dice(found, truth, self.task.parts)}
 
     def test(self, predict: Predict) -> dict[str, Any]:
-        index = self.split.test
-        parts = [index[first : first + AT_ONCE] for first in range(0, len(index), AT_ONCE)]
-        found = torch.cat([masks_of(predict(part)).cpu() for part in parts]).numpy()  # outputs are far larger
+        index, labels = self.split.test, self.task.labels
+        groups = [index[first : first + AT_ONCE] for first in range(0, len(index), AT_ONCE)]
+        found = torch.cat([masks_of(predict(group), labels).cpu() for group in groups]).numpy()  # far smaller
         truth, ids = self.data.masks[torch.from_numpy(index)].numpy(), [self.data.ids[each] for each in index]
-        return summarize_labels(found, truth, ids, self.labels) if self.labels else summarize(found, truth, ids)
+        return summarize([scores_of(*pair, self.task.parts) for pair in zip(found, truth, strict=True)], ids)
 
     def further(self, model: Staged, start: Mapping[str, Tensor], through: Through) -> dict[str, Any]:
         return {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,69 +22,95 @@ def dice(prediction: Mask, truth: Mask) -> float:
     return 2.0 * int(np.count_nonzero(np.logical_and(prediction, truth))) / total if total else 1.0
 
 
-def hd95(prediction: Mask, truth: Mask) -> float:
-    """95th percentile Hausdorff distance in pixels: the larger of the two directed 95th percentiles over border pixels.
+def hd95(prediction: Mask, truth: Mask, spacing: Sequence[float] | None = None) -> float:
+    """95th percentile Hausdorff distance: the larger of the two directed 95th percentiles over border pixels.
 
-    Border pixels are those that an erosion by the 4-neighborhood (6 in 3-D) removes. Two empty masks are 0 apart; one
-    empty mask costs the diagonal of the image, so that a miss is never dropped from a mean.
+    In pixels, or in the units of `spacing`, the distance of neighbors along each axis. Border pixels are those that an
+    erosion by the 4-neighborhood (6 in 3-D) removes. Two empty masks are 0 apart; one empty mask costs the diagonal of
+    the image, so that a miss is never dropped from a mean.
     """
     from scipy import ndimage
 
     _check(prediction, truth)
     a, b = np.asarray(prediction, bool), np.asarray(truth, bool)
     if not a.any() or not b.any():
-        return 0.0 if a.any() == b.any() else float(np.linalg.norm(a.shape))
+        sides = a.shape if spacing is None else np.multiply(a.shape, spacing)
+        return 0.0 if a.any() == b.any() else float(np.linalg.norm(sides))
+    near = tuple(
+        slice(max(0, int(places.min()) - 1), int(places.max()) + 2) for places in np.nonzero(a | b)
+    )  # borders and their distances lie within
     border_a, border_b = (each & ~np.asarray(ndimage.binary_erosion(each), bool) for each in (a, b))
-    a_to_b = np.asarray(ndimage.distance_transform_edt(~border_b))[border_a]
-    b_to_a = np.asarray(ndimage.distance_transform_edt(~border_a))[border_b]
+    border_a, border_b = border_a[near], border_b[near]
+    a_to_b = np.asarray(ndimage.distance_transform_edt(~border_b, sampling=spacing))[border_a]
+    b_to_a = np.asarray(ndimage.distance_transform_edt(~border_a, sampling=spacing))[border_b]
     return float(max(np.percentile(a_to_b, 95), np.percentile(b_to_a, 95)))
 
 
-def segmentation_scores(predictions: Mask, truths: Mask) -> dict[str, list[float]]:
-    """Dice and HD95 of every image: `{"dice": n values, "hd95": n values}` for masks of shape (n, h, w)."""
-    pairs = list(zip(predictions, truths, strict=True))
-    return {"dice": [dice(*pair) for pair in pairs], "hd95": [hd95(*pair) for pair in pairs]}
+@dataclass(frozen=True)
+class Score:
+    """One structure in one image: Dice, HD95, and whether the truth has it and the prediction draws it."""
+
+    dice: float
+    hd95: float
+    filled: bool
+    drawn: bool
+
+    @staticmethod
+    def of(prediction: Mask, truth: Mask, spacing: Sequence[float] | None = None) -> Score:
+        """Of two masks, whose pixels are `spacing` apart."""
+        near = dice(prediction, truth), hd95(prediction, truth, spacing)
+        return Score(*near, bool(truth.any()), bool(prediction.any()))
 
 
-def summarize(predictions: Mask, truths: Mask, ids: Sequence[str]) -> dict[str, Any]:
-    """Mean scores of masks (n, h, w), and every image's: what `result.json` says under "test".
+def scores_of(
+    prediction: Mask, truth: Mask, parts: Mapping[str, Sequence[int]], spacing: Sequence[float] | None = None
+) -> dict[str, Score]:
+    """The score of every part of an image, by its name; of a binary mask, where there are no parts, under "".
 
-    `misses` counts images with a structure of which nothing was drawn; `empty` those without one.
+    Args:
+        prediction, truth: uint8, of one shape; pixels whose truth is 255 count as background in both.
+        parts: the values of a mask that make up each part.
     """
-    scores = segmentation_scores(predictions, truths)
-    filled, drawn = truths.any(axis=(1, 2)), predictions.any(axis=(1, 2))
+    if not parts:
+        return {"": Score.of(prediction, truth, spacing)}
+    known = truth != IGNORED
     return {
-        "dice": float(np.mean(scores["dice"])),
-        "hd95": float(np.mean(scores["hd95"])),
-        "misses": int(np.count_nonzero(filled & ~drawn)),
-        "empty": int(np.count_nonzero(~filled)),
-        "images": len(truths),
-        "per_image": {"id": list(ids), **scores},
+        name: Score.of(np.isin(prediction, values) & known, np.isin(truth, values), spacing)
+        for name, values in parts.items()
     }
 
 
-def summarize_labels(predictions: Mask, truths: Mask, ids: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
-    """What `summarize` says, of masks (n, h, w) of labels: the mean over labels, and all of it for each by its name.
+def summarize(scores: Sequence[dict[str, Score]], ids: Sequence[str], unit: str = "px") -> dict[str, Any]:
+    """Mean scores of images and every image's: what `result.json` says under "test".
 
-    Label 1 is the first of `labels`. Pixels whose truth is 255 count as background in both. A miss is counted for
-    every label; `empty` counts images without any label.
+    `misses` counts structures of which nothing was drawn; `empty` images without any. Where images have parts, means
+    are over parts, and `labels` says all of it for each by its name.
+
+    Args:
+        scores: of each image, from `scores_of`. unit: of distances.
     """
-    known = truths != IGNORED
-    each = {
-        name: summarize((predictions == number) & known, truths == number, ids)
-        for number, name in enumerate(labels, start=1)
-    }
+    each = {name: _of_part([image[name] for image in scores]) for name in scores[0]}
     parts = list(each.values())
-    per_image = {score: np.mean([part["per_image"][score] for part in parts], axis=0).tolist() for score in SCORES}
-    return {
+    means = {score: np.mean([part["per_image"][score] for part in parts], axis=0).tolist() for score in SCORES}
+    found = {
         **{score: float(np.mean([part[score] for part in parts])) for score in SCORES},
+        "unit": unit,
         "misses": sum(part["misses"] for part in parts),
-        "empty": int(np.count_nonzero(~((truths > 0) & known).any(axis=(1, 2)))),
-        "images": len(truths),
-        "per_image": {"id": list(ids), **per_image},
-        "labels": {
-            name: {**part, "per_image": {s: part["per_image"][s] for s in SCORES}} for name, part in each.items()
-        },
+        "empty": sum(not any(part.filled for part in image.values()) for image in scores),
+        "images": len(scores),
+        "per_image": {"id": list(ids), **means},
+    }
+    return found if set(each) == {""} else {**found, "labels": each}
+
+
+def _of_part(scores: Sequence[Score]) -> dict[str, Any]:
+    values = {"dice": [each.dice for each in scores], "hd95": [each.hd95 for each in scores]}
+    return {
+        **{name: float(np.mean(each)) for name, each in values.items()},
+        "misses": sum(each.filled and not each.drawn for each in scores),
+        "empty": sum(not each.filled for each in scores),
+        "images": len(scores),
+        "per_image": values,
     }
 
 

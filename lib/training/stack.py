@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_map
 from lib.networks.stages import MOVES, moving_in_part
 from lib.strategies.frozen_normalization import set_training_mode
 from lib.strategies.strategy import STRATEGIES
-from lib.training.loop import EVALUATION_BATCH, Training
+from lib.training.loop import Training
 from lib.training.optimizer import BETAS, EPSILON, learning_rate
 
 
@@ -284,7 +284,7 @@ class Stack:
         self.network.eval()
         state = {f"model.{name}": each for name, each in {**self.moving, **self.fixed, **self.buffers}.items()}
         forward = vmap(lambda own, batch: functional_call(self.network, own, (batch,)))
-        return torch.cat([forward(state, batch) for batch in filled.split(EVALUATION_BATCH, dim=1)], dim=1)
+        return torch.cat([forward(state, batch) for batch in filled.split(self.members[0].at_once, dim=1)], dim=1)
 
 
 SHARE = 20  # saving takes at most one part in so many of the time

@@ -14,8 +14,9 @@ import torch
 
 from lib.common.device import pick_device
 from lib.common.seeding import generator
+from lib.runs.building import build_network
 from lib.runs.run import Run, locked, open_run, run_dir
-from lib.runs.spec import RunSpec, build_network, run_id
+from lib.runs.spec import RunSpec, run_id
 from lib.runs.tensor_files import read_with_metadata, remove_orphans
 from lib.strategies.frozen_normalization import tracking_norms
 from lib.strategies.strategy import freeze
@@ -36,6 +37,7 @@ def computation(spec: RunSpec) -> tuple[Any, ...]:
     fields = tuple(getattr(spec, name) for name in _FIELDS)
     return (
         *fields,
+        *((spec.task, spec.foreground) if spec.dim == 3 else ()),  # windows of one stack come from the same volumes
         spec.network_key,
         *_structure(spec.strategy, json.dumps(spec.options, sort_keys=True), spec.network_key),
     )
@@ -48,7 +50,7 @@ def stacks(specs: Iterable[RunSpec]) -> list[list[RunSpec]]:
         groups.setdefault(computation(spec), []).append(spec)
     found = []
     for group in groups.values():
-        width_of_map = 4 * group[0].batch * group[0].size ** 2 * group[0].width
+        width_of_map = 4 * group[0].batch * math.prod(group[0].patch) * group[0].width
         most = max(1, min(MOST, int(FILL // width_of_map)))
         found += [group[first : first + most] for first in range(0, len(group), most)]
     return found

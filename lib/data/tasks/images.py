@@ -198,10 +198,10 @@ def _read(name: str, index: Index, size: int) -> tuple[Tensor, Tensor, tuple[str
 def is_drawn(name: str, size: int) -> bool:
     """Whether a task's images need not be drawn: they are real, or carried here, or lie drawn."""
     task = get_task(name)
-    return task.kind == "real" or is_carried(task, size) or _drawn_file(task, size).is_file()
+    return task.kind == "real" or is_carried(task, size) or drawn_file(task, size).is_file()
 
 
-def _drawn_file(task: Task, size: int) -> Path:
+def drawn_file(task: Task, size: int) -> Path:
     """Where a simulated set is kept: a file named after the code and the settings that draw it."""
     drawing = anatomy if task.simulator == "anatomy" else SIMULATORS[task.simulator]
     shared = sorted(SIMULATORS_CODE.glob("*.py"))
@@ -212,7 +212,8 @@ def _drawn_file(task: Task, size: int) -> Path:
 
 def _simulate(task: Task, size: int) -> tuple[np.ndarray, np.ndarray, str]:
     """Draw a simulated set, or read it where it was drawn before by the very same code and settings."""
-    file = _drawn_file(task, size)
+    carried_here = task.dim == 3 and is_carried(task, size)
+    file = carried.file_of(task.name, size) if carried_here else drawn_file(task, size)
     if file.is_file():
         try:
             with np.load(io.BytesIO(file.read_bytes())) as stored:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from lib.data.prepared_folder import IGNORED
 from lib.data.prepared_volumes import VolumeIndex, original_mask, prepared_volume
 from lib.data.tasks.room import room
 from lib.data.tasks.task import Task
-from lib.imaging.grids import Grid, aligned
+from lib.imaging.grids import Grid, aligned, covered
 
 KEPT = 4096  # voxels of every label of a volume that windows may be laid around
 
@@ -79,21 +79,38 @@ class VolumeData:
         return kept[..., first : first + math.prod(shape)].unflatten(-1, shape)
 
     def as_drawn(self, place: int, scores: Tensor) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
-        """Scores of a volume, the mask that was drawn, both where that was drawn, and its spacing in millimeters.
+        """The mask that scores stand for, and the one that was drawn, at the voxels of the latter, and their spacing.
+
+        Scores are interpolated linearly, and beyond the volume that was prepared there is background.
 
         Args:
-            scores: float32 (k, x, y, z) at the voxels of the volume.
+            scores: float32 (k, x, y, z) at the voxels of the volume: of background and each label, or of one label,
+                where more than 0 is foreground.
 
         Returns:
-            scores (k, ...) and uint8 mask (...), axes right, front, up; interpolation is linear. Spacing is 1 where
-            volumes are drawn and not imaged.
+            Two masks, uint8, axes right, front, up, and millimeters along these; 1 where volumes are not imaged.
         """
         values = _swapped(scores.float().cpu().numpy(), self.widest)
         if self.index is None or self.affines is None:
-            return values, _swapped(self.mask(place).numpy(), self.widest), (1.0, 1.0, 1.0)
-        drawn = original_mask(self.index, place)
-        there = aligned(Grid(values, self.affines[place]), drawn.affine, drawn.shape, order=1)
-        return there, drawn.voxels[0], drawn.spacing
+            return _highest(values), _swapped(self.mask(place).numpy(), self.widest), (1.0, 1.0, 1.0)
+        drawn, affine = original_mask(self.index, place), self.affines[place]
+        there = (aligned(Grid(each[None], affine), drawn.affine, drawn.shape, order=1)[0] for each in values)
+        beyond = ~covered(Grid(values[:1], affine), drawn)
+        found = _highest(there)
+        found[beyond] = 0
+        return found, drawn.voxels[0], drawn.spacing
+
+
+def _highest(scores: Iterable[np.ndarray]) -> np.ndarray:
+    """The number of the highest of several scores at each voxel, or of a single one whether it is more than 0."""
+    best, mask = np.zeros(0), np.zeros(0, np.uint8)
+    for number, score in enumerate(scores):
+        if number == 0:
+            best, mask = score.copy(), np.zeros(score.shape, np.uint8)
+        else:
+            mask[score > best] = number
+            np.maximum(best, score, out=best)
+    return mask if number else (best > 0).astype(np.uint8)
 
 
 def _swapped(values: np.ndarray, widest: int) -> np.ndarray:

@@ -80,12 +80,12 @@ def test_several_channels_in_and_out() -> None:
 
 def test_padding_repeats_the_edge_at_the_far_end_only() -> None:
     x = torch.arange(15.0).view(1, 1, 3, 5)
-    padded = pad_to_multiple(x, 4)
+    padded = pad_to_multiple(x, [4] * (x.dim() - 2))
     assert padded.shape == (1, 1, 4, 8)
     assert torch.equal(padded[..., :3, :5], x)
     assert torch.equal(padded[..., 3, :5], x[..., 2, :])
     assert torch.equal(padded[..., :3, 5:], x[..., 4:].expand(-1, -1, -1, 3))
-    assert pad_to_multiple(padded, 4) is padded
+    assert pad_to_multiple(padded, [4] * (x.dim() - 2)) is padded
 
 
 @pytest.mark.parametrize(("size", "inside"), [((8, 12), (8, 12)), ((6, 9), (8, 12)), ((1, 4), (4, 4))])

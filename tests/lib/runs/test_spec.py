@@ -54,7 +54,10 @@ OTHER: dict[str, Any] = {
     "coils": 2,
     "arithmetic": "bfloat16",
     "validation": 5,
+    "flat": 1,
+    "foreground": 0.5,
 }
+VOLUMES = ("flat", "foreground")  # mean something for volumes only
 LATER = ("model", "blocks", "shared", "acceleration", "sampling", "coils")  # mean something for reconstruction only
 
 # ---- the name ---------------------------------------------------------------------------------------------------
@@ -67,6 +70,7 @@ def test_the_list_of_other_values_names_every_field() -> None:
 @pytest.mark.parametrize("field", OTHER)
 def test_the_name_changes_with_every_field(field: str) -> None:
     base = {"task": "sim_brain_t1", "model": "unet" if field == "model" else "cascade"} if field in LATER else {}
+    base = {"task": "sim_brain_t1_3d"} if field in VOLUMES else base
     assert run_id(spec(**{**base, field: OTHER[field]})) != run_id(spec(**base))
     assert run_id(tuned().but(source=None, strategy="scratch")) == run_id(spec())
 
@@ -125,7 +129,8 @@ def test_the_order_of_options_does_not_matter() -> None:
 
 ROUND = {
     "plain": lambda: spec(),
-    "everything": lambda: spec(**{key: value for key, value in OTHER.items() if key not in LATER}),
+    "everything": lambda: spec(**{key: value for key, value in OTHER.items() if key not in (*LATER, *VOLUMES)}),
+    "volumes": lambda: spec(task="sim_brain_t1_3d", **{key: OTHER[key] for key in VOLUMES}),
     "reconstruction": lambda: spec(task="sim_brain_t1", **{key: OTHER[key] for key in LATER}),
     "chain": lambda: spec(strategy="encoder_only", source=tuned()),
     "options": lambda: tuned("transplant", options={"stages": ("enc0", "head")}),
@@ -191,7 +196,7 @@ def test_whole_numbers_must_be_whole_numbers(name: str, value: Any) -> None:
         spec(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["width", "depth", "steps", "batch", "seed", "size", "fold", "evaluations"])
+@pytest.mark.parametrize("name", ["width", "steps", "seed", "size", "fold", "evaluations"])
 def test_most_numbers_must_be_given(name: str) -> None:
     with pytest.raises(StudyError, match=f"{name} must be a whole number of at least .* got None"):
         spec(**{name: None})
