@@ -187,6 +187,15 @@ def _add_card(actions: Any) -> None:
         help="names of mask values or colors; the name ignore for no label",
     )
     parser.add_argument("--color", action="store_true", help="keep red, green and blue, where color tells labels apart")
+    parser.add_argument(
+        "--groups", metavar="EXPRESSION", help=r"what in an image's name tells its group, such as 'patient\d+'"
+    )
+    parser.add_argument(
+        "--spacing",
+        type=_spacing,
+        metavar="1,1,1",
+        help="of volumes: millimeters to the right, front and up (default: the median of all)",
+    )
     parser.set_defaults(run=_card)
 
 
@@ -195,6 +204,16 @@ def _values(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"whole numbers with commas between them, got {text!r}") from None
+
+
+def _spacing(text: str) -> tuple[float, float, float]:
+    try:
+        x, y, z = (float(part) for part in text.split(","))
+        if not all(0 < each < 1000 for each in (x, y, z)):
+            raise ValueError
+        return x, y, z
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"three distances in millimeters, such as 1,1,1.5, got {text!r}") from None
 
 
 def _labels(text: str) -> dict[int, str]:
@@ -223,7 +242,9 @@ def _card(options: argparse.Namespace) -> int:
             modality=options.modality,
             foreground=options.foreground,
             labels=options.labels,
+            groups=options.groups,
             color=options.color,
+            spacing=options.spacing,
             step=line,
         )
     finally:

@@ -7,10 +7,11 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -97,13 +98,26 @@ def write_folder(items: Iterable[Item], folder: Path, extra_files: dict[str, str
 
     Extra files (name to text), such as a card, are meant to be edited, and have no checksum.
 
-    Everything goes into a temporary folder beside, which takes its name at the end, so the folder is whole or absent.
-
     Returns:
         Number of pairs and of groups.
 
     Raises:
-        StudyError: the folder exists, there is no item, or it cannot be written (disk full, no permission).
+        StudyError: there is no item, or see `in_making`.
+    """
+    with in_making(folder) as temporary:
+        counts = _write_items(items, temporary)
+        write_checksums(temporary)
+        for name, text in (extra_files or {}).items():
+            (temporary / name).write_text(text, encoding="utf-8")
+    return counts
+
+
+@contextmanager
+def in_making(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder`, which takes its name at the end, so that it is whole or absent.
+
+    Raises:
+        StudyError: the folder exists, or it cannot be written (disk full, no permission).
     """
     if folder.exists():
         raise StudyError(f"{folder} exists already; move or delete it first; {root_note()}")
@@ -113,10 +127,7 @@ def write_folder(items: Iterable[Item], folder: Path, extra_files: dict[str, str
     except OSError as error:
         raise StudyError(f"cannot write in {folder.parent}: {error.strerror}; {root_note()}") from error
     try:
-        counts = _write_items(items, temporary)
-        _write_checksums(temporary)
-        for name, text in (extra_files or {}).items():
-            (temporary / name).write_text(text, encoding="utf-8")
+        yield temporary
         temporary.chmod(0o755)  # temporary folders are private; data are meant to be shared
         os.replace(temporary, folder)
     except OSError as error:
@@ -127,12 +138,9 @@ def write_folder(items: Iterable[Item], folder: Path, extra_files: dict[str, str
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return counts
 
 
 def _write_items(items: Iterable[Item], folder: Path) -> tuple[int, int]:
-    import csv
-
     (folder / "images").mkdir()
     (folder / "masks").mkdir()
     rows, groups = [], set()
@@ -157,11 +165,18 @@ def _write_items(items: Iterable[Item], folder: Path) -> tuple[int, int]:
             f"none of the {len(rows)} masks holds any foreground at {LONGER_SIDE} pixels; is this the right label, and "
             "is it wide enough for that size?"
         )
+    write_index(rows, folder)
+    return len(rows), len(groups)
+
+
+def write_index(rows: Sequence[dict[str, Any]], folder: Path) -> None:
+    """Write index.csv, whose columns are those of the first row."""
+    import csv
+
     with (folder / "index.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    return len(rows), len(groups)
 
 
 def _png(pixels: np.ndarray) -> bytes:
@@ -172,7 +187,8 @@ def _png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _write_checksums(folder: Path) -> None:
+def write_checksums(folder: Path) -> None:
+    """Write checksums.sha256 of all files that are there."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     text = "".join(
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n" for path in files

@@ -14,7 +14,7 @@ from prepared_sets import call, gray
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.data.cards import find_card
-from lib.data.preparation.pairing import pairs_in
+from lib.data.preparation.own.pairing import pairs_in
 from lib.data.prepared_folder import read_prepared
 
 

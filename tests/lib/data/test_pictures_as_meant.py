@@ -15,7 +15,7 @@ from prepared_sets import call
 from analysis.tables import run_table
 from lib.common.errors import StudyError
 from lib.data.cards import find_card
-from lib.data.preparation.pairing import pairs_in
+from lib.data.preparation.own.pairing import pairs_in
 from lib.data.preparation.pictures import mask_values, open_picture, to_gray
 from lib.data.prepared_folder import read_prepared
 from lib.data.tasks.images import load_task

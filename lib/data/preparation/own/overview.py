@@ -48,7 +48,7 @@ class Overview:
         if span:
             self.spans.append(span)
         if len(self.tiles) < SHOWN:
-            self.tiles.append(_outlined(item))
+            self.tiles.append(outlined(item.image, inside))
 
     def summary(self) -> str:
         """How much the masks cover."""
@@ -101,17 +101,20 @@ class Overview:
 
     def save(self, file: Path) -> None:
         """Write the first pairs, mask outlined, as one picture."""
-        from PIL import Image
-
-        across = min(4, len(self.tiles))
-        blank = [np.zeros_like(self.tiles[0])] * (-len(self.tiles) % across)
-        tiles = self.tiles + blank
-        lines = [np.concatenate(tiles[first : first + across], 1) for first in range(0, len(tiles), across)]
-        Image.fromarray(np.concatenate(lines)).save(file)
+        save_tiles(self.tiles, min(4, len(self.tiles)), file)
 
 
-def _outlined(item: Item) -> np.ndarray:
-    """A pair as uint8 (SIDE, SIDE, 3): the picture, with the pixels at the edge of the mask in red."""
+def save_tiles(tiles: Sequence[np.ndarray], across: int, file: Path) -> None:
+    """Write tiles of one size as one picture, so many in a line."""
+    from PIL import Image
+
+    tiles = [*tiles, *[np.zeros_like(tiles[0])] * (-len(tiles) % across)]
+    lines = [np.concatenate(tiles[first : first + across], 1) for first in range(0, len(tiles), across)]
+    Image.fromarray(np.concatenate(lines)).save(file)
+
+
+def outlined(image: np.ndarray, foreground: np.ndarray) -> np.ndarray:
+    """An image, uint8, as (SIDE, SIDE, 3): with the pixels at the edge of the foreground, bool (h, w), in red."""
     from PIL import Image
 
     def square(values: np.ndarray, way: Image.Resampling) -> np.ndarray:
@@ -121,8 +124,8 @@ def _outlined(item: Item) -> np.ndarray:
         canvas.paste(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))
         return np.asarray(canvas)
 
-    gray = square(np.asarray(Image.fromarray(item.image).convert("L")), Image.Resampling.BILINEAR)
-    mask = square(filled(item.mask).astype(np.uint8) * 255, Image.Resampling.NEAREST) > 0
+    gray = square(np.asarray(Image.fromarray(image).convert("L")), Image.Resampling.BILINEAR)
+    mask = square(foreground.astype(np.uint8) * 255, Image.Resampling.NEAREST) > 0
     inside = mask.copy()
     for axis, by in ((0, 1), (0, -1), (1, 1), (1, -1)):
         inside &= np.roll(mask, by, axis)
