@@ -169,14 +169,16 @@ def _add_card(actions: Any) -> None:
     parser = actions.add_parser(
         "card",
         help="make a dataset of your own folder of images and masks",
-        description="Make a dataset of your own pictures: FOLDER holds images/ and masks/ with the same names, or "
-        "NAME.png beside NAME_mask.png (png, jpg or tif, any size, color or gray). A table groups.csv in it (columns: "
-        "name, group) tells which images belong together, such as those of one patient.",
+        description="Make a dataset of your own pictures or volumes: FOLDER holds images/ and masks/ with the same "
+        "names, or NAME.png beside NAME_mask.png (png, jpg or tif, any size, color or gray; volumes as NIfTI, "
+        "NAME.nii.gz). Folders with a dataset.json, as the Medical Segmentation Decathlon and nnU-Net make them, and "
+        "those of BIDS with masks among the derivatives are understood too. A table groups.csv (columns: name, group) "
+        "tells which images belong together, such as those of one patient.",
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--name", help="name of the task (default: that of the folder)")
     parser.add_argument("--licence", default="", help="as it should stand in reports")
-    parser.add_argument("--modality", default="", help="such as ultrasound")
+    parser.add_argument("--modality", default="", help="such as ultrasound; CT is normalized as such")
     parser.add_argument(
         "--foreground", type=_values, metavar="1,2", help="mask values that are foreground, if masks are not binary"
     )

@@ -54,8 +54,8 @@ class Plan:
         steps = " x ".join(f"{step:.4g}" for step in self.spacing)
         text = (
             "Axes turned to the right, front and up; cropped to what is not zero in any channel; intensities "
-            f"normalized ({self._normalization()}); resampled to {steps} mm unless within 1 % of that (images: cubic splines; "
-            "masks: the label that is largest after linear interpolation of each)."
+            f"normalized ({self._normalization()}); resampled to {steps} mm unless within 1 % of that (images: cubic "
+            "splines; masks: the label that is largest after linear interpolation of each)."
         )
         values = ", ".join(map(str, self.chosen))
         return f"{text} {'Labels are mask values' if self.named else 'Foreground is mask value'} {values}."
@@ -110,16 +110,13 @@ def plan_of(seen: Sequence[Seen], wishes: Wishes, about: Described) -> tuple[Pla
     windows = [Window.of(values) if one else None for one, values in zip(ct, pooled, strict=True)]
     x, y, z = np.median([each.spacing for each in seen], axis=0).round(6).tolist()
     regions = {}
-    if labels is about.labels:
-        number = {value: place for place, value in enumerate(_counted(chosen, labels), start=1)}
+    if labels is not None and labels is about.labels:
+        counted = [value for value in chosen if labels[value] != IGNORE]
+        number = {value: place for place, value in enumerate(counted, start=1)}
         regions = {
             name: [number[value] for value in values if value in number] for name, values in about.regions.items()
         }
     return Plan(chosen, labels, regions, windows, wishes.spacing or (x, y, z)), told
-
-
-def _counted(chosen: Sequence[int], labels: Mapping[int, str]) -> list[int]:
-    return [value for value in chosen if labels[value] != IGNORE]
 
 
 def _of_ct(wishes: Wishes, about: Described, channels: int) -> list[bool]:

@@ -51,8 +51,8 @@ def prepared(image: Grid, mask: np.ndarray, windows: Sequence[Window | None], sp
     """
     labels = canonical(Grid(mask[None], image.affine))
     image = canonical(image)
-    full = image.voxels.any(0)
-    box = tuple(_span(full.any(tuple(other for other in range(3) if other != axis))) for axis in range(3))
+    full: np.ndarray = np.any(image.voxels != 0, 0)
+    box = tuple(_span(used) for used in np.nonzero(full))
     all_labels = int(labeled(labels.voxels).sum())
     affine = image.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
@@ -68,9 +68,8 @@ def prepared(image: Grid, mask: np.ndarray, windows: Sequence[Window | None], sp
     return Volume(Grid(voxels, there), Grid(small[None], there), 1 - kept / max(1, all_labels))
 
 
-def _span(used: np.ndarray) -> slice:
-    places = np.flatnonzero(used)
-    return slice(int(places[0]), int(places[-1]) + 1)
+def _span(places: np.ndarray) -> slice:
+    return slice(int(places.min()), int(places.max()) + 1)
 
 
 def _normalized(voxels: np.ndarray, body: np.ndarray, window: Window | None) -> np.ndarray:
