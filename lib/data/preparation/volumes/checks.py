@@ -58,7 +58,7 @@ def _volumes(index: VolumeIndex, rows: list[dict[str, str]], hashes: dict[str, s
         if not np.allclose(image.spacing, index.card.spacing, rtol=CLOSE):
             faults.append(f"image {name} has voxels of {_mm(image.spacing)}, the card says {_mm(index.card.spacing)}")
         if not np.allclose(read_grid(index.file("masks", name)).affine, image.affine, atol=1e-3):
-            faults.append(f"image {name} and its mask lie elsewhere: their headers differ")
+            faults.append(f"image {name} and its mask do not lie in one place: their headers differ")
         part = float(labeled(mask).mean())
         if not labeled(original.voxels).any():
             empty.append(name)

@@ -52,7 +52,7 @@ def prepared(image: Grid, mask: np.ndarray, windows: Sequence[Window | None], sp
     labels = canonical(Grid(mask[None], image.affine))
     image = canonical(image)
     full: np.ndarray = np.any(image.voxels != 0, 0)
-    box = tuple(_span(used) for used in np.nonzero(full))
+    box = tuple(_span(np.any(full, axis)) for axis in ((1, 2), (0, 2), (0, 1)))
     all_labels = int(labeled(labels.voxels).sum())
     affine = image.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
@@ -68,8 +68,9 @@ def prepared(image: Grid, mask: np.ndarray, windows: Sequence[Window | None], sp
     return Volume(Grid(voxels, there), Grid(small[None], there), 1 - kept / max(1, all_labels))
 
 
-def _span(places: np.ndarray) -> slice:
-    return slice(int(places.min()), int(places.max()) + 1)
+def _span(used: np.ndarray) -> slice:
+    places = np.flatnonzero(used)
+    return slice(int(places[0]), int(places[-1]) + 1)
 
 
 def _normalized(voxels: np.ndarray, body: np.ndarray, window: Window | None) -> np.ndarray:
@@ -82,9 +83,10 @@ def _normalized(voxels: np.ndarray, body: np.ndarray, window: Window | None) -> 
     so that neither the step at its edge nor the padding of a volume stands out.
     """
     if window is not None:
-        return ((np.clip(voxels, window.low, window.high) - window.mean) / window.spread).astype(np.float32)
-    inside = voxels[body].astype(np.float64)
-    return np.where(body, (voxels - inside.mean()) / max(inside.std(), 1e-6), 0).astype(np.float32)
+        return (np.clip(voxels, window.low, window.high) - np.float32(window.mean)) / np.float32(window.spread)
+    inside = voxels[body]
+    mean, spread = inside.mean(dtype=np.float64), max(inside.std(dtype=np.float64), 1e-6)
+    return np.where(body, (voxels - np.float32(mean)) / np.float32(spread), np.float32(0))
 
 
 def resampled_geometry(grid: Grid, spacing: Sequence[float]) -> tuple[np.ndarray, tuple[int, int, int]]:

@@ -13,6 +13,7 @@ from lib.data.preparation.own.pairing import Pair
 from lib.imaging.grids import Grid, canonical, read_grid
 
 FAR = 1e-3  # entries of the affine maps of an image and its mask, in millimeters, may differ by so much
+ROUNDED = 1e-4  # how far from a whole number a value of a mask may be that is one
 SAMPLED = 20_000_000  # foreground voxels of all volumes, at most, that intensities of CT are judged on
 FEW = 5  # how many faults are told in full
 
@@ -53,18 +54,27 @@ def read_case(case: Pair, channels: int) -> tuple[Grid, list[Grid]]:
     masks = [read_grid(file) for file in case.masks]
     for file, part in zip((*case.images, *case.masks), (*parts, *masks), strict=True):
         _agree(case.image, whole, file, part)
-    for file, mask in zip(case.masks, masks, strict=True):
-        if len(mask.voxels) > 1:
-            raise StudyError(f"{file.name}: a mask must be 3-D, got {len(mask.voxels)} volumes along a fourth axis")
-        if mask.voxels.dtype.kind == "f" and (mask.voxels != np.rint(mask.voxels)).any():
-            some = mask.voxels[mask.voxels != np.rint(mask.voxels)][:3].tolist()
-            raise StudyError(f"{file.name}: a mask must hold whole numbers, got {', '.join(f'{v:.4g}' for v in some)}")
+    labels = [_whole_numbers(file, mask) for file, mask in zip(case.masks, masks, strict=True)]
     image = Grid(np.concatenate([part.voxels.astype(np.float32) for part in parts]), whole.affine)
     if channels and len(image.voxels) != channels:
         raise StudyError(f"{case.image.name} has {len(image.voxels)} channels; the set has {channels}")
     if not image.voxels.any():
         raise StudyError(f"{case.image.name} holds nothing but zeros")
-    return image, masks
+    return image, labels
+
+
+def _whole_numbers(file: Path, mask: Grid) -> Grid:
+    """A mask whose values are whole numbers; what scaling in the header leaves beside them is rounded."""
+    if len(mask.voxels) > 1:
+        raise StudyError(f"{file.name}: a mask must be 3-D, got {len(mask.voxels)} volumes along a fourth axis")
+    if mask.voxels.dtype.kind != "f":
+        return mask
+    whole = np.rint(mask.voxels)
+    odd = mask.voxels[np.abs(mask.voxels - whole) > ROUNDED]
+    if odd.size:
+        some = ", ".join(f"{value:.4g}" for value in odd[:3])
+        raise StudyError(f"{file.name}: a mask must hold whole numbers, got {some}; was it interpolated or smoothed?")
+    return Grid(whole.astype(np.int32), mask.affine)
 
 
 def _agree(first: Path, one: Grid, second: Path, other: Grid) -> None:
@@ -73,9 +83,9 @@ def _agree(first: Path, one: Grid, second: Path, other: Grid) -> None:
     apart = np.abs(one.affine - other.affine)
     if apart.max() > FAR:
         row, column = np.unravel_index(apart.argmax(), apart.shape)
-        what = "origin" if column == 3 else "axes"
+        what = "origins" if column == 3 else "axes"
         raise StudyError(
-            f"{first.name} and {second.name} lie elsewhere: {what} differ by {apart.max():.4g} mm "
+            f"{first.name} and {second.name} do not lie in one place: their {what} differ by {apart.max():.4g} mm "
             f"({one.affine[row, column]:.6g} and {other.affine[row, column]:.6g}); give both the header of the image"
         )
 
