@@ -17,6 +17,7 @@ from lib.common.errors import StudyError
 _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _CODES = {"uint8": 2, "float32": 16}
 _HEADER = 352  # bytes before the voxels
+_UNITS = {1: 1000.0, 3: 0.001}  # millimeters in a meter and in a micrometer, by NIfTI's codes; others are millimeters
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def _affine(data: bytes, order: str, name: str) -> np.ndarray:
             if spacing.min() > 0 and abs(np.linalg.det(columns / spacing)) > 0.01:
                 affine = np.eye(4)
                 affine[:3, :3], affine[:3, 3] = columns, origin
+                affine[:3] *= _UNITS.get(data[123] & 7, 1.0)
                 return affine
     raise StudyError(f"{name}: the header gives no possible geometry (sform, qform and pixdim are zero or no numbers)")
 

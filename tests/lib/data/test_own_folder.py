@@ -60,6 +60,21 @@ def test_a_users_groups_are_kept(table: str, column: str, tmp_path: Path, capsys
     assert (card.groups, card.split.folds) == (3, 3)
 
 
+def test_names_tell_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = own_folder(tmp_path, apart=True)
+    (folder / "groups.csv").write_text("name,group\n")
+    with pytest.raises(StudyError, match=r"'s\(\[0-3\]\)' finds no group in 1 of 5 names: s4"):
+        call("card", folder, "--groups", "s([0-3])")
+    assert call("card", folder, "--groups", "s([0-9])", "--name", "named") == 0
+    out = capsys.readouterr().out
+    assert "note: groups.csv was not read: groups come from --groups" in out
+    assert "note: 5 groups: 0, 1, 2, 3 ..." in out
+    assert "warning" not in out
+    assert read_prepared(find_card("named")).groups == ["0", "1", "2", "3", "4"]
+    with pytest.raises(StudyError, match="pictures have no spacing"):
+        call("card", folder, "--spacing", "1,1,1", "--name", "spaced")
+
+
 def test_an_index_without_groups_is_no_obstacle(tmp_path: Path):
     folder = own_folder(tmp_path, apart=True)
     (folder / "index.csv").write_text("id,age\ns0,40\n")

@@ -94,6 +94,14 @@ def plain(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(("unit", "long"), [(0, 1.0), (1, 1000.0), (2, 1.0), (3, 0.001)])
+def test_headers_in_other_units_give_millimeters(unit: int, long: float) -> None:
+    affine = turned(*GEOMETRIES[2])[0]
+    content = bytearray(encoded(Grid(np.zeros((1, 2, 2, 2), np.uint8), affine), compress=False))
+    content[123] = unit | 8  # seconds, of an axis of time
+    np.testing.assert_allclose(decoded(bytes(content), "x").affine[:3], affine[:3] * long, rtol=1e-6)
+
+
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_voxels_stay_where_they_are(geometry: Any) -> None:
     affine, shape = turned(*geometry)

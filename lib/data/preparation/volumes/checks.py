@@ -53,7 +53,7 @@ def _volumes(index: VolumeIndex, rows: list[dict[str, str]], hashes: dict[str, s
             faults.append(str(error))
             continue
         hashes[name] = hashlib.sha256(repr(image.voxels.shape).encode() + image.voxels.tobytes()).hexdigest()
-        if turns(image.affine) != ([0, 1, 2], []):
+        if turns(image.affine) != ([0, 1, 2], ()):
             faults.append(f"image {name}: its axes must point to the right, front and up")
         if not np.allclose(image.spacing, index.card.spacing, rtol=CLOSE):
             faults.append(f"image {name} has voxels of {_mm(image.spacing)}, the card says {_mm(index.card.spacing)}")

@@ -40,7 +40,7 @@ class Plan:
     def masks(self) -> str:
         """What masks hold, in words."""
         if self.named:
-            return f"labels {', '.join(self.named)}"
+            return f"labels {', '.join(self.named)}" + (f"; regions {', '.join(self.regions)}" if self.regions else "")
         return f"mask values {', '.join(map(str, self.chosen))} as foreground"
 
     def mask(self, masks: Sequence[Grid], name: str) -> np.ndarray:
