@@ -251,6 +251,9 @@ def decathlon(folder: Path, labels: dict[str, Any], channels: int = 1, value: in
 def test_the_decathlon_is_understood(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = {"0": "background", "1": "edema", "2": "core", "3": "ignore"}
     listed = [{"image": f"./imagesTr/a_{n}.nii.gz", "label": f"./labelsTr/a_{n}.nii.gz"} for n in range(4)]
+    decathlon(tmp_path / "parts", names, channels=2, training=listed, apart=True)  # lists name no channels
+    assert call("card", tmp_path / "parts") == 0
+    assert (find_card("parts").pairs, find_card("parts").channels) == (4, 2)
     folder = decathlon(
         tmp_path / "brats", names, channels=2, modality={"0": "FLAIR", "1": "T1w"}, training=listed, numTraining=4
     )
@@ -298,6 +301,9 @@ def test_regions_of_nnunet_are_understood(tmp_path: Path) -> None:
     np.testing.assert_allclose(image.voxels[1], (other - other.mean()) / other.std(), atol=1e-4)
     assert f"clipped to {low:.5g} and {high:.5g}" in card.preparation
     assert set(np.unique(mask).tolist()) == {0, 1, 2, 255}
+    assert call("card", folder, "--name", "other", "--modality", "MRI") == 0
+    image = prepared_volume(VolumeIndex.of(find_card("other")), 0)[0]
+    assert abs(float(image.voxels[0].mean())) < 1e-5
 
 
 @pytest.mark.parametrize(

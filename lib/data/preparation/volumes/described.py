@@ -100,11 +100,14 @@ def _listed(file: Path, training: Any) -> frozenset[str] | None:
             f'{file}: training must list images and labels, such as {{"image": "./imagesTr/a.nii.gz", "label": '
             '"./labelsTr/a.nii.gz"}'
         ) from None
-    there = {path.name for side in ("imagesTr", "labelsTr") for path in (file.parent / side).glob("*")}
-    of_image = {name if name == bare(name) else bare(name) for name in there}
-    lost = [image for image, _ in pairs if not {bare(Path(image).name), f"{bare(Path(image).name)}_0000"} & of_image]
-    lost += [label for _, label in pairs if Path(label).name not in there]
+    lost = [image for image, _ in pairs if not _stands_for(file.parent / image)]
+    lost += [label for _, label in pairs if not (file.parent / label).is_file()]
     if lost:
         some = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
         raise StudyError(f"{file} lists {len(lost)} files that are missing: {some}")
-    return frozenset(key_of(bare(Path(image).name)) for image, _ in pairs)
+    return frozenset(key_of(bare(Path(name).name)) for pair in pairs for name in pair)
+
+
+def _stands_for(image: Path) -> bool:
+    """Whether a listed image is there, or its first channel."""
+    return image.is_file() or any((image.parent / f"{bare(image.name)}_0000{end}").is_file() for end in VOLUMES)

@@ -40,12 +40,12 @@ def add_volumes(
     if wishes.color:
         raise StudyError("volumes have channels and no color; leave out --color")
     cases, about, told = cases_in(folder, wishes.groups)
-    groups, total = enough_groups(cases), 2 * len(cases)
-    seen = survey(cases, len(about.channels), inside_of(wishes, about), lambda done: step(done, total))
+    groups, total = enough_groups(cases), len(cases)
+    seen = survey(cases, len(about.channels), inside_of(wishes, about), lambda done: step(done // 2, total))
     plan, missing = plan_of(seen, wishes, about)
     target, overview, channels = paths.data_root() / name, VolumeOverview(), seen[0].channels
     with in_making(target) as making:
-        shapes = _write(cases, plan, channels, making, overview, lambda done: step(len(cases) + done, total))
+        shapes = _write(cases, plan, channels, making, overview, lambda done: step((total + done) // 2, total))
         values = {
             "labels": plan.named,
             "channels": channels,
