@@ -166,9 +166,14 @@ def majority(mask: np.ndarray, cover: Callable[[np.ndarray], Any]) -> np.ndarray
     Args:
         cover: how much of each pixel of that size a bool mask covers.
     """
-    values = sorted(values_of(mask))
-    covers = np.stack([np.asarray(cover(mask == value)) for value in values])
-    return np.array(values, np.uint8)[covers.argmax(0)]
+    first, *others = sorted(values_of(mask))
+    most = np.asarray(cover(mask == first))
+    found = np.full(most.shape, first, np.uint8)
+    for value in others:  # one after the other: a volume of many labels would not fit into memory many times
+        covered = np.asarray(cover(mask == value))
+        found[covered > most] = value
+        most = np.maximum(most, covered)
+    return found
 
 
 def fits_labels(mask: np.ndarray, labels: Sequence[str]) -> bool:
