@@ -51,7 +51,7 @@ class RunSpec:
         evaluations: how many times the run is evaluated on validation images, evenly spaced, beside step 0.
         checkpoints: `log` keeps steps 0, 1, 4, 16, ... and the end; `ends` the first and the last only.
         model: `unet`, or in a reconstruction task `cascade`. blocks, shared: of the cascade.
-        acceleration, sampling, coils: what is measured in a reconstruction task (see `lib.training.reconstruction`).
+        acceleration, sampling, coils: what is measured in a reconstruction task (see `lib.training.goals`).
         validation: at most so many validation images are looked at, the same ones for all runs of a fold; None for all.
         arithmetic: of the network, on every device: `float32` (true float32; no TF32 on GPUs), or `bfloat16` under
             autocast. The two give different numbers, so that it belongs to what is trained and not to the machine.

@@ -25,13 +25,13 @@ from lib.runs.tensor_files import read_with_metadata, remove_orphans, write_tens
 from lib.strategies.frozen_normalization import calibrate, set_training_mode
 from lib.strategies.partial_layers import hold_channels
 from lib.strategies.strategy import STRATEGIES, trainable
+from lib.training.goals.reconstruction import Reconstruction
+from lib.training.goals.segmentation import Segmentation
+from lib.training.goals.volume_segmentation import VolumeSegmentation
 from lib.training.objective import Objective, evaluation_batch
 from lib.training.optimizer import BETAS, EPSILON, checkpoint_steps, learning_rate, optimizer_tensors, restore_optimizer
 from lib.training.people import check_apart, split_of
-from lib.training.reconstruction import Reconstruction
 from lib.training.record import Record
-from lib.training.segmentation import Segmentation
-from lib.training.volume_segmentation import VolumeSegmentation
 
 OBJECTIVES: dict[tuple[str, int], Callable[..., Objective]] = {
     ("segmentation", 2): Segmentation, ("segmentation", 3): VolumeSegmentation, ("reconstruction", 2): Reconstruction,

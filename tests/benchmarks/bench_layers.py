@@ -25,7 +25,7 @@ from lib.common.seeding import generator
 from lib.networks.unet import UNet, build
 from lib.strategies.frozen_normalization import set_training_mode
 from lib.strategies.strategy import freeze, trainable
-from lib.training.segmentation import segmentation_loss
+from lib.training.goals.segmentation import segmentation_loss
 
 SETS: dict[str, tuple[str, dict[str, Any]]] = {
     "all layers": ("full_finetuning", {}),

@@ -28,7 +28,7 @@ from lib.common.device import device_name, pick_device
 from lib.networks.unet import UNet
 from lib.runs.run import open_run
 from lib.runs.spec import RunSpec
-from lib.training.segmentation import segmentation_loss
+from lib.training.goals.segmentation import segmentation_loss
 from lib.training.stack import Member, Stack
 
 SIZES = {"class": (8, 64, 8, 20), "middle": (16, 128, 16, 10), "full": (32, 256, 16, 4)}  # width, side, batch, steps

@@ -44,8 +44,8 @@ from lib.data.tasks.carried import intensities
 from lib.data.tasks.images import standardize
 from lib.runs.run import run_dir
 from lib.runs.spec import RunSpec
+from lib.training.goals.segmentation import segmentation_loss
 from lib.training.loop import Training, train
-from lib.training.segmentation import segmentation_loss
 
 Row = dict[str, Any]
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

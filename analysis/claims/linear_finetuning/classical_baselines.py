@@ -14,8 +14,8 @@ from analysis.tables.run_row import run_row
 from lib.imaging.total_variation import total_variation
 from lib.networks.cascade import unpack, zero_filled
 from lib.runs.run import Run
-from lib.training.reconstruction import Reconstruction, reconstruction
-from lib.training.reconstruction_metrics import psnr, summarize_images
+from lib.training.goals.reconstruction import Reconstruction, reconstruction
+from lib.training.goals.reconstruction_metrics import psnr, summarize_images
 
 TUNED_ON = 8  # validation slices, evenly spread
 METRICS = ("psnr", "ssim", "nmse")

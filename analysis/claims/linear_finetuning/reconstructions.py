@@ -14,7 +14,7 @@ from analysis.tables.run_row import run_row
 from lib.common.errors import StudyError
 from lib.networks.cascade import to_channels, zero_filled
 from lib.runs.run import Run, run_dir
-from lib.training.reconstruction import magnitude, reconstruction
+from lib.training.goals.reconstruction import magnitude, reconstruction
 
 
 def reconstruction_runs(runs: Iterable[Run], task: str, volume: str, seed: int) -> dict[str, Run]:

@@ -28,7 +28,7 @@ from lib.networks.unet import UNet
 from lib.runs.run import Run, run_dir
 from lib.strategies.catalog import subset_stages
 from lib.strategies.strategy import check_options
-from lib.training.segmentation import network_output, segmentation_loss
+from lib.training.goals.segmentation import network_output, segmentation_loss
 
 SIGNALS = ("gain", "gradient", "shift")
 HALVES = 4  # random halvings of the target images

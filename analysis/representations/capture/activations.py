@@ -257,7 +257,7 @@ def activations(
         step: of a checkpoint; None: the last.
         layers: names of modules, such as `enc0` (a stage, after its last ReLU) or `enc0.conv1`; None: all stages.
         images: (n, 1, h, w) in [0, 1], or a list of (1, h, w), standardized as in training; for a reconstruction
-            network its inputs as they are (see `lib.training.reconstruction`).
+            network its inputs as they are (see `lib.training.goals.reconstruction`).
         reduce: see `Reduction`.
         budget_mb: see `capture`.
 

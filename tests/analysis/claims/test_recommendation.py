@@ -16,8 +16,8 @@ from analysis.claims.which_layers.figures import signal_agreement
 from analysis.tables.results import run_table
 from lib.runs.run import Run
 from lib.strategies.strategy import check_options
+from lib.training.goals.segmentation import segmentation_loss
 from lib.training.loop import train
-from lib.training.segmentation import segmentation_loss
 
 SETS = {"first": ["enc0"], "last": ["dec0", "head"], "all": ["enc0", "enc1", "dec0", "head"]}
 

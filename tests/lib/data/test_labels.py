@@ -26,9 +26,9 @@ from lib.data.tasks.images import _area, first_images, load_task
 from lib.data.tasks.task import get_task
 from lib.runs.run import Run, run_dir
 from lib.runs.spec import RunSpec
+from lib.training.goals.segmentation import masks_of, segmentation_loss
+from lib.training.goals.segmentation_metrics import dice, hd95, scores_of, summarize
 from lib.training.loop import train
-from lib.training.segmentation import masks_of, segmentation_loss
-from lib.training.segmentation_metrics import dice, hd95, summarize, summarize_labels
 from lib.training.together import computation, train_stack
 
 NAMES = "7=nucleus, 3=cell, 255=ignore"
@@ -192,7 +192,11 @@ def test_the_loss_is_cross_entropy_and_dice_over_what_is_known() -> None:
     changed = logits.clone()
     changed[:, :, 2] += 100 * torch.randn(3, 4, 5, generator=draw, dtype=torch.float64)
     assert segmentation_loss(changed, masks) == segmentation_loss(logits, masks)
-    assert torch.equal(masks_of(logits), logits.argmax(1).to(torch.uint8))
+    assert torch.equal(masks_of(logits, ("cell", "nucleus")), logits.argmax(1).to(torch.uint8))
+
+
+def judged(found: np.ndarray, truth: np.ndarray, parts: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    return summarize([scores_of(*pair, parts) for pair in zip(found, truth, strict=True)], list("abcd"))
 
 
 def test_scores_are_those_of_every_label_and_their_mean() -> None:
@@ -200,10 +204,10 @@ def test_scores_are_those_of_every_label_and_their_mean() -> None:
     truth, found = (rng.integers(0, 3, (4, 9, 9)).astype(np.uint8) for _ in range(2))
     truth[0][truth[0] == 2] = 0
     truth[1][:3] = IGNORED
-    said = summarize_labels(found, truth, list("abcd"), ("cell", "nucleus"))
+    said = judged(found, truth, {"cell": (1,), "nucleus": (2,)})
     known = truth != IGNORED
     for number, name in ((1, "cell"), (2, "nucleus")):
-        expected = summarize((found == number) & known, truth == number, list("abcd"))
+        expected = judged((found == number) & known, truth == number, {})
         for score in ("dice", "hd95", "misses", "empty"):
             assert said["labels"][name][score] == expected[score]
         assert said["labels"][name]["per_image"]["dice"][1] == dice((found[1] == number) & known[1], truth[1] == number)
@@ -212,7 +216,7 @@ def test_scores_are_those_of_every_label_and_their_mean() -> None:
     assert said["labels"]["nucleus"]["empty"] == 1
     assert said["empty"] == 0
     changed = np.where(known, found, 1 + found % 2).astype(np.uint8)
-    assert summarize_labels(changed, truth, list("abcd"), ("cell", "nucleus")) == said  # what is ignored does not count
+    assert judged(changed, truth, {"cell": (1,), "nucleus": (2,)}) == said  # what is ignored does not count
 
 
 def test_labels_are_learned_and_told_one_by_one(known: None) -> None:

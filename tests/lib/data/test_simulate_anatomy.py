@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lib.common.errors import StudyError
-from lib.data.simulate import anatomy
+from lib.data.simulate import anatomy, brain
 from lib.data.simulate.anatomy import CONTRASTS, TISSUES, Tissue, slices, tissue_maps, volume
 from lib.data.simulate.shapes import Canvas, blend, ellipsoid, folds, smooth_volume, tube
 
@@ -70,6 +70,7 @@ def test_tissue_maps_are_fractions(name: str):
     present = {tissue for tissue, share in zip(TISSUES, maps.mean(axis=(1, 2, 3)), strict=True) if share > 1e-4}
     expected = {
         "brain": {"air", "bone", "skin", "fat", "muscle", "fluid", "gray", "white", "nuclei", "stem"},
+        "deep brain": {"fluid", "gray", "white", "nuclei", "pallidum", "stem"},
         "knee": {"air", "bone", "skin", "fat", "marrow", "muscle", "cartilage", "meniscus", "synovia"},
     }
     assert expected[name] <= present
@@ -132,8 +133,27 @@ def test_volumes_are_seeded_and_differ_between_subjects(name: str):
     assert (one == volume(name, 3, "T1", size=SIZE)).all()
     other = volume(name, 4, "T1", size=SIZE)
     alike = np.corrcoef(one.ravel(), other.ravel())[0, 1]
-    assert 0.5 < alike < 0.97  # the same region of another person
+    assert (0.2 if name == "deep brain" else 0.5) < alike < 0.97  # the same region of another person
     assert np.corrcoef(one.ravel(), volume(name, 3, "T2", size=SIZE).ravel())[0, 1] < 0.95
+
+
+@pytest.mark.parametrize("name", list(anatomy.LABELS))
+def test_labels_are_the_tissues_that_fill_most_of_a_voxel(name: str):
+    image, mask = anatomy.labeled_volume(name, 2, "T1", size=SIZE)
+    np.testing.assert_array_equal(image, np.rint(volume(name, 2, "T1", size=SIZE) * 255))
+    assert set(np.unique(mask)) == set(range(len(anatomy.LABELS[name]) + 1))
+    maps = dict(zip(TISSUES, tissue_maps(name, 2, SIZE), strict=True))
+    for number, tissues in enumerate(anatomy.LABELS[name].values(), start=1):
+        share = sum(maps[each] for each in tissues)
+        assert (mask[share > 0.5] == number).all()
+        assert (share[mask == number] > 1 / (len(anatomy.LABELS[name]) + 1) - 1e-6).all()
+
+
+def test_the_deep_brain_is_the_middle_of_the_head():
+    head, middle = (volume(name, 0, "T1", size=size) for name, size in (("brain", 108), ("deep brain", 48)))  # 2 mm
+    start = [round(54 + (there - here) / 2 - 24) for here, there in zip(brain.CENTER, (0, 0, -4), strict=True)]
+    part = head[tuple(slice(each, each + 48) for each in start)]
+    assert np.corrcoef(part.ravel(), middle.ravel())[0, 1] > 0.6  # warps are drawn on the grid of each
 
 
 def test_a_subject_is_the_same_at_any_size():

@@ -186,7 +186,9 @@ def test_a_missing_picture_is_an_error_with_the_data_root(data_root: Path) -> No
 
 # ---- simulated sets ---------------------------------------------------------------------------------------------
 
-SIMULATED = [name for name, task in TASKS.items() if task.kind == "simulated" and task.goal == "segmentation"]
+SIMULATED = [
+    name for name, task in TASKS.items() if task.kind == "simulated" and task.goal == "segmentation" and task.dim == 2
+]
 
 
 @pytest.mark.parametrize("name", SIMULATED)
@@ -445,7 +447,7 @@ def test_a_set_beyond_the_budget_lies_in_a_file_and_is_the_same(
 ) -> None:
     planted(data_root)
     expected = load_task("planted", 16)
-    monkeypatch.setattr("lib.data.tasks.images.memory_budget_mb", lambda device: 0.001)
+    monkeypatch.setattr("lib.data.tasks.room.memory_budget_mb", lambda device: 0.001)
     _load.cache_clear()
     found = load_task("planted", 16)
     assert found is not expected

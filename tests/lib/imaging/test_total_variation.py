@@ -11,7 +11,7 @@ from lib.imaging import mri
 from lib.imaging.coil_calibration import coil_maps_from_center, full_center, reconstruct
 from lib.imaging.kspace import Measured
 from lib.imaging.total_variation import objective, total_variation
-from lib.training.reconstruction_metrics import psnr
+from lib.training.goals.reconstruction_metrics import psnr
 
 
 def boxes(size: int = 48) -> torch.Tensor:

@@ -29,12 +29,13 @@ from lib.runs import tensor_files
 from lib.runs.run import Run, open_run, run_dir, start_model
 from lib.runs.spec import RunSpec
 from lib.runs.tensor_files import read_tensors, write_tensors
-from lib.training import loop, segmentation
+from lib.training import loop
+from lib.training.goals import segmentation
 from lib.training.batches import batch_order
+from lib.training.goals.segmentation import mean_dice, segmentation_loss
 from lib.training.loop import Training, train
 from lib.training.optimizer import checkpoint_steps, learning_rate
 from lib.training.people import split_of
-from lib.training.segmentation import mean_dice, segmentation_loss
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +83,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("something was trained or loaded")
 
     monkeypatch.setattr(Training, "__init__", never)
-    monkeypatch.setattr(loop, "load_task", never)
+    monkeypatch.setattr(loop, "load_data", never)
 
 
 # ---- one training -------------------------------------------------------------------------------------------------
@@ -119,7 +120,7 @@ def test_misses_and_empty_images_are_counted(monkeypatch: pytest.MonkeyPatch):
     chosen = split("blobs", data.groups, fold=0, volume=None, seed=0)
     masks = data.masks.clone()
     masks[chosen.test[:2]] = 0
-    monkeypatch.setattr(loop, "load_task", lambda *_: Data(data.images, masks, data.ids, data.groups, "planted"))
+    monkeypatch.setattr(loop, "load_data", lambda *_: Data(data.images, masks, data.ids, data.groups, "planted"))
     monkeypatch.setattr(Training, "predict", lambda self, index: -torch.ones(len(index), 16, 16))
     result = train(spec).result
     assert result is not None
@@ -175,7 +176,7 @@ def test_the_loss_is_cross_entropy_plus_one_minus_dice():
 
 
 def test_mean_dice_is_that_of_the_metrics():
-    from lib.training.segmentation_metrics import dice
+    from lib.training.goals.segmentation_metrics import dice
 
     draw = np.random.default_rng(0)
     a, b = draw.random((5, 6, 6)) < 0.4, draw.random((5, 6, 6)) < 0.4
@@ -496,7 +497,7 @@ def test_an_image_that_is_not_a_number(part: str, step: int | None, monkeypatch:
     order = batch_order(18, seed=0, step=2, batch=4)
     images = data.images.clone()
     images[{"train": chosen.train[order[0]], "val": chosen.val[0], "test": chosen.test[0]}[part]] = math.nan
-    monkeypatch.setattr(loop, "load_task", lambda *_: Data(images, data.masks, data.ids, data.groups, "planted"))
+    monkeypatch.setattr(loop, "load_data", lambda *_: Data(images, data.masks, data.ids, data.groups, "planted"))
     result = train(spec).result
     assert result is not None
     if step is None:
@@ -536,7 +537,7 @@ def test_statistics_are_calibrated_on_training_images_alone(monkeypatch: pytest.
 
 
 def test_the_training_loss_is_that_since_the_evaluation_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmentation, "segmentation_loss", lambda output, truth: output.sum() * 0 + 1)
+    monkeypatch.setattr(segmentation, "segmentation_loss", lambda output, truth, regions: output.sum() * 0 + 1)
     losses = [row["train_loss"] for row in train(tiny.spec()).metrics()]
     assert losses == [None, 1, 1, 1, 1]
 
@@ -744,6 +745,6 @@ def test_shuffling_masks_that_are_all_alike_changes_nothing(
 ) -> None:
     data = load_task("blobs", 16)
     alike = dataclasses.replace(data, masks=data.masks[:1].expand_as(data.masks).clone())
-    monkeypatch.setattr(loop, "load_task", lambda task, size: alike)
+    monkeypatch.setattr(loop, "load_data", lambda task, size: alike)
     plain, shuffled = (train(tiny.spec(strategy=name)) for name in ("scratch", "shuffled_labels"))
     assert tiny.fingerprint(plain) == tiny.fingerprint(shuffled)

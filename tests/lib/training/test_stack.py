@@ -19,10 +19,10 @@ from lib.runs.run import Run, run_dir
 from lib.runs.spec import RunSpec, run_id
 from lib.strategies.strategy import STRATEGIES
 from lib.training import loop, stack, together
+from lib.training.goals.reconstruction import Reconstruction
+from lib.training.goals.segmentation import Segmentation
 from lib.training.loop import Training, train
 from lib.training.objective import Feed
-from lib.training.reconstruction import Reconstruction
-from lib.training.segmentation import Segmentation
 from lib.training.stack import WRITING, Member, Stack
 from lib.training.together import computation, stacks, train_stack
 
@@ -82,8 +82,8 @@ class DoubleReconstruction(InDouble, Reconstruction):
 @pytest.fixture
 def in_double(monkeypatch: pytest.MonkeyPatch) -> None:
     start = loop.start_model
-    monkeypatch.setitem(loop.OBJECTIVES, "segmentation", DoubleSegmentation)
-    monkeypatch.setitem(loop.OBJECTIVES, "reconstruction", DoubleReconstruction)
+    monkeypatch.setitem(loop.OBJECTIVES, ("segmentation", 2), DoubleSegmentation)
+    monkeypatch.setitem(loop.OBJECTIVES, ("reconstruction", 2), DoubleReconstruction)
     monkeypatch.setattr(loop, "start_model", lambda spec: start(spec).double())
 
 
@@ -301,7 +301,8 @@ def test_provenance_says_how_many_and_time_is_shared_out() -> None:
     assert all('"stack": 3' in (run.path / "provenance.json").read_text() for run in runs)
     done = [event["run"] for event in told if event["kind"] == "done"]
     assert sorted(done) == sorted(run_id(spec) for spec in specs)
-    assert len({(run.result or {})["seconds"] for run in runs}) == 1
+    spent = [(run.result or {})["seconds"] for run in runs]
+    assert max(spent) - min(spent) < 0.0025  # the same, but for rounding to milliseconds
 
 
 def test_finished_runs_are_left_alone_and_a_single_one_is_trained_alone(monkeypatch: pytest.MonkeyPatch) -> None:

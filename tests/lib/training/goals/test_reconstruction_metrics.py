@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from lib.training.reconstruction_metrics import artifacts, nmse, psnr, ssim, summarize_images
+from lib.training.goals.reconstruction_metrics import artifacts, nmse, psnr, ssim, summarize_images
 
 
 def pictures(count: int = 4, size: int = 40) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,9 +19,9 @@ from lib.networks.cascade import Cascade, pack, to_channels, to_complex, zero_fi
 from lib.networks.stages import Staged
 from lib.runs.spec import RunSpec
 from lib.training.batches import batch_order
+from lib.training.goals.reconstruction_metrics import nmse, psnr, summarize_images
 from lib.training.objective import Feed, Predict, Through
 from lib.training.people import split_of
-from lib.training.reconstruction_metrics import nmse, psnr, summarize_images
 
 NOISE = 0.01  # standard deviation of each part of a k-space sample, where the volume's maximum is 1
 SCORES = ("psnr", "ssim", "nmse", "artifacts")

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from lib.training.segmentation_metrics import dice, hd95, segmentation_scores
+from lib.training.goals.segmentation_metrics import dice, hd95, scores_of, summarize
 
 
 def square(top: int, left: int, side: int, shape: tuple[int, int] = (32, 32)) -> np.ndarray:
@@ -108,6 +108,14 @@ def test_volumes_are_measured_in_all_three_directions() -> None:
     assert hd95(a, np.zeros_like(a)) == pytest.approx(9 * 3**0.5)
 
 
+def test_distances_are_in_the_units_of_the_spacing() -> None:
+    a, b = np.zeros((9, 9, 9), bool), np.zeros((9, 9, 9), bool)
+    a[1, 4, 4] = b[4, 4, 4] = True
+    assert hd95(a, b, (2.5, 1, 1)) == pytest.approx(7.5)
+    assert hd95(a, b, (1, 2.5, 1)) == pytest.approx(3)
+    assert hd95(a, np.zeros_like(a), (2, 1, 1)) == pytest.approx(9 * 6**0.5)  # the diagonal, in the same units
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_both_are_symmetric_and_blind_to_type_and_foreground_value(seed: int) -> None:
     a, b = blob(seed), blob(seed + 10)
@@ -131,26 +139,18 @@ def test_masks_are_not_changed() -> None:
 def test_scores_come_per_image_and_in_order() -> None:
     predictions = np.stack([square(8, 8, 8), EMPTY, EMPTY])
     truths = np.stack([square(8, 10, 8), square(8, 8, 8), EMPTY])
-    scores = segmentation_scores(predictions, truths)
+    pairs = zip(predictions, truths, strict=True)
+    scores = summarize([scores_of(*pair, {}) for pair in pairs], ["a", "b", "c"])["per_image"]
+    assert scores.pop("id") == ["a", "b", "c"]
     assert scores["dice"] == [pytest.approx(0.75), 0.0, 1.0]
     assert scores["hd95"] == [pytest.approx(2.0), pytest.approx(np.hypot(32, 32)), 0.0]
     assert all(type(value) is float for values in scores.values() for value in values)
-
-
-def test_no_images_have_no_scores() -> None:
-    nothing = np.zeros((0, 4, 4), bool)
-    assert segmentation_scores(nothing, nothing) == {"dice": [], "hd95": []}
 
 
 @pytest.mark.parametrize("score", [dice, hd95])
 def test_masks_of_different_shape_are_refused(score) -> None:
     with pytest.raises(ValueError, match=r"prediction and truth must have one shape, got \(32, 32\) and \(31, 32\)"):
         score(EMPTY, EMPTY[1:])
-
-
-def test_different_numbers_of_images_are_refused() -> None:
-    with pytest.raises(ValueError, match="argument 2 is longer than argument 1"):
-        segmentation_scores(EMPTY[None], np.stack([EMPTY, EMPTY]))
 
 
 @pytest.mark.slow  # importing MONAI takes longer than all other tests of this file
@@ -169,5 +169,11 @@ def test_agreement_with_monai() -> None:
             warnings.simplefilter("ignore")
             distance = metrics.compute_hausdorff_distance(*tensors, percentile=95, include_background=True)
             overlap = metrics.compute_dice(*tensors, include_background=True)
-        assert hd95(a, b) == pytest.approx(float(distance), rel=1e-5)
+        assert hd95(a, b) == pytest.approx(float(distance), rel=1e-6)
         assert dice(a, b) == pytest.approx(float(overlap), rel=1e-6)
+        if a.ndim == 3:
+            spacing = (0.7, 1.3, 3.6)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                apart = metrics.compute_hausdorff_distance(*tensors, percentile=95, spacing=[*spacing])
+            assert hd95(a, b, spacing) == pytest.approx(float(apart), rel=1e-6)

@@ -16,16 +16,23 @@ from lib.data.tasks.volumes import VolumeData, windows_at
 from lib.networks.stages import Staged
 from lib.runs.spec import RunSpec
 from lib.strategies.strategy import training_masks
+from lib.training.goals.segmentation import (
+    masks_of,
+    mean_dice,
+    network_output,
+    part_dice,
+    regions_table,
+    segmentation_loss,
+)
+from lib.training.goals.segmentation_metrics import scores_of, summarize
+from lib.training.goals.windows import Mosaic, WindowBatches, WindowFeed, window_starts, window_weights
 from lib.training.objective import Feed, Predict, Through
-from lib.training.segmentation import masks_of, mean_dice, network_output, part_dice, regions_table, segmentation_loss
-from lib.training.segmentation_metrics import scores_of, summarize
-from lib.training.windows import Mosaic, WindowBatches, WindowFeed, window_starts, window_weights
 
 AT_ONCE = 5e8  # bytes of what a network makes of windows that are in memory together
 
 
 class VolumeSegmentation:
-    """Masks of volumes: the loss and the selection of `lib.training.segmentation.Segmentation`, in three dimensions.
+    """Masks of volumes: the loss and the selection of `Segmentation`, in three dimensions.
 
     A step sees windows of the size of the spec's `patch`. Validation and test go over whole volumes in windows that
     overlap by half, with Gaussian weights. Validation is at the voxels that were prepared; for the test, what the

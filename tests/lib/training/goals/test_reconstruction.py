@@ -23,8 +23,8 @@ from lib.networks.cascade import to_channels, unpack, zero_filled
 from lib.runs.run import Run, run_dir
 from lib.runs.spec import RunSpec, canonical, run_id
 from lib.training import loop
+from lib.training.goals.reconstruction import magnitude, reconstruction
 from lib.training.loop import Training, train
-from lib.training.reconstruction import magnitude, reconstruction
 
 CPU = torch.device("cpu")
 

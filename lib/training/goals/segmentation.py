@@ -19,8 +19,8 @@ from lib.networks.stages import Staged
 from lib.runs.spec import RunSpec
 from lib.strategies.strategy import training_masks
 from lib.training.batches import Batches, StackedBatches
+from lib.training.goals.segmentation_metrics import scores_of, summarize
 from lib.training.objective import Feed, Predict, Through
-from lib.training.segmentation_metrics import scores_of, summarize
 
 AT_ONCE = 512  # test images whose outputs are in memory together
 
