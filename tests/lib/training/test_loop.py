@@ -30,8 +30,8 @@ from lib.runs.run import Run, open_run, run_dir, start_model
 from lib.runs.spec import RunSpec
 from lib.runs.tensor_files import read_tensors, write_tensors
 from lib.training import loop
-from lib.training.goals import segmentation
 from lib.training.batches import batch_order
+from lib.training.goals import segmentation
 from lib.training.goals.segmentation import mean_dice, segmentation_loss
 from lib.training.loop import Training, train
 from lib.training.optimizer import checkpoint_steps, learning_rate
