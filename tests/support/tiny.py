@@ -86,3 +86,41 @@ def plant(target: RunSpec, *, dice: float | None) -> None:
     result["source"] = Run(run_dir(target.source)).start_digest() if trained else None
     whole = sealed(result, {"spec.json": file_entry(spec_text(target).encode())})
     (open_run(target).path / "result.json").write_text(json.dumps(whole))
+
+
+def make_volumes(root: Path, *, name: str = "balls", wide: float = 1.0, count: int = 15) -> Path:
+    """Write originals, in the layout of nnU-Net, of balls with a bright core: labels shell and core, channels a and b.
+
+    Volumes differ in size, place and in the direction of their axes; the last one is `wide` millimeters a voxel.
+    """
+    from lib.imaging.grids import Grid, encoded
+
+    folder = root / name
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True)
+    for index in range(count):
+        draw = np.random.default_rng([index, 0xBA11])
+        right, front, up = draw.integers(20, 27, 3).tolist()
+        shape = (right, front, int(up / wide))
+        affine = np.diag([*draw.choice([-1.0, 1.0], 3), 1.0]) @ np.diag([1, 1, wide, 1])
+        affine[:3, 3] = draw.uniform(-50, 50, 3)
+        middle = np.array(shape) / 2 + draw.uniform(-2, 2, 3) / [1, 1, wide]
+        away = np.linalg.norm((np.moveaxis(np.indices(shape), 0, -1) - middle) * [1, 1, wide], axis=-1)
+        mask = (away < 7).astype(np.uint8) + (away < 4)
+        for channel, value in enumerate((60, -40)):
+            image = draw.normal(200, 10, shape) + value * (mask > 0) + value * (mask > 1)
+            whole = Grid(image[None].astype(np.float32), affine)
+            (folder / "imagesTr" / f"c{index:02d}_{channel:04d}.nii.gz").write_bytes(encoded(whole))
+        (folder / "labelsTr" / f"c{index:02d}.nii.gz").write_bytes(encoded(Grid(mask[None].astype(np.uint8), affine)))
+    about = {
+        "channel_names": {"0": "a", "1": "b"}, "labels": {"background": 0, "shell": 1, "core": 2},
+        "numTraining": count, "file_ending": ".nii.gz",
+    }  # fmt: skip
+    (folder / "dataset.json").write_text(json.dumps(about))
+    return folder
+
+
+def volume_spec(**changes: Any) -> RunSpec:
+    """A run on volumes of some tens of milliseconds."""
+    values: dict[str, Any] = {"width": 2, "depth": 1, "size": 16, "volume": 6, "steps": 8, "evaluations": 4}
+    return RunSpec(**{"task": "balls", "lr": 0.01, **values, **changes})
