@@ -25,7 +25,7 @@ def matched(
     The order of each layer is the one with the largest sum of cosines (the Hungarian method, `scipy`). A filter can
     only be compared when its inputs stand in the same order too, so the order found for a layer is carried to the
     inputs of the next ones, along the connections of `lib.networks.unet.UNet`; a layer whose inputs are not known from
-    there has `inputs_matched` False, and its cosines say little unless its inputs need no order (images).
+    there has `inputs_matched` False, and its cosines say little. Channels of images need no order.
 
     The best order looks alike even between random filters, more so the more of them there are and the shorter they
     are: the null is the same matching between independent Gaussian filters of the same shape.
@@ -90,8 +90,8 @@ def _null(filters: int, weights: int, *, draws: int, seed: int) -> Floats:
 
 def _order_of_inputs(layer: FilterLayer, orders: Mapping[str, Order]) -> Order | None:
     """In which order the inputs of a layer of `unet.UNet` must be taken, or None where that is not known."""
-    if layer.inputs == 1:
-        return np.zeros(1, dtype=np.intp)
+    if layer.inputs == 1 or layer.name == "enc0.conv1":
+        return np.arange(layer.inputs)
     stage, _, part = layer.name.partition(".")
     if part == "conv2":
         sources = [f"{stage}.conv1"]

@@ -32,16 +32,17 @@ def gabor_atoms(used: Used) -> Floats:
 
     Waves in every direction that steps of at most two taps can name (8 in the plane, 49 in space), even and odd, with
     wavelengths of two and of four thirds of the kernel's longest side (never below two taps), under a Gaussian of a
-    third of that side. Functions that coincide on the grid are taken once; none is left on a single tap.
+    third of that side. Functions that coincide on the grid are taken once; none is left on a single tap. A grid with
+    a side of one tap has no direction along it: 3 x 3 x 1 has the functions of 3 x 3.
 
     Args:
         used: shape of the grid; False for masked taps.
     """
-    side = max(used.shape)
-    places = np.argwhere(used) - (np.array(used.shape) - 1) / 2  # (taps, axes)
+    side, axes = max(used.shape), [axis for axis, length in enumerate(used.shape) if length > 1]
+    places = (np.argwhere(used) - (np.array(used.shape) - 1) / 2)[:, axes]  # (taps, axes)
     envelope = np.exp(-(places**2).sum(axis=1) / (2 * (side / 3) ** 2))
     atoms: list[Floats] = []
-    for direction in _directions(used.ndim):
+    for direction in _directions(len(axes)):
         along = places @ (direction / np.linalg.norm(direction))
         for length, phase in itertools.product((2 / 3, 4 / 3), (0.0, math.pi / 2)):
             atom = envelope * np.cos(2 * math.pi * along / max(2.0, length * side) - phase)

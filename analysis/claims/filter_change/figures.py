@@ -150,7 +150,8 @@ def filter_mosaic(
 ) -> NDArray[np.object_]:
     """Kernels of a layer side by side, a panel per network, on one gray scale; gray is zero. Returns the axes.
 
-    A layer of many kernels shows its first `most`, row by row; kernels in space show their middle slice.
+    A layer of many kernels shows its first `most`, row by row; a kernel in space is shown as its slices across the
+    last axis, side by side, with two lines between kernels.
 
     Args:
         panels: title -> weights.
@@ -170,24 +171,34 @@ def filter_mosaic(
         ax.set_title(title, loc="center", fontsize=12, fontweight="normal")
         ax.set_axis_off()
     figure.set_layout_engine("constrained", wspace=0.08)
-    figure.suptitle(f"{layer}: kernels; gray is zero", x=0.01, ha="left", fontweight="bold")
+    in_space = any(_depth(weights[f"{layer}.weight"]) > 1 for weights in panels.values())
+    words = ", each as its slices side by side; " if in_space else "; "
+    figure.suptitle(f"{layer}: kernels{words}gray is zero", x=0.01, ha="left", fontweight="bold", wrap=True)
     return grid[0]
+
+
+def _depth(weight: Tensor) -> int:
+    """Slices of a kernel: taps along its third axis."""
+    return weight.shape[4] if weight.ndim == 5 else 1
 
 
 def _tiles(weights: Mapping[str, Tensor], layer: str, most: int) -> NDArray[np.float64]:
     """Kernels side by side in a picture as square as can be, with NaN between them."""
     found = read_layers({f"{layer}.weight": weights[f"{layer}.weight"]})[layer].kernels
-    flat = found.reshape(-1, *found.shape[2:])[:most]
-    while flat.ndim > 3:
-        flat = flat[:, flat.shape[1] // 2]
+    flat, gap = found.reshape(-1, *found.shape[2:])[:most], 1
     if flat.ndim == 2:
         flat = flat[:, None]
-    columns = int(np.ceil(np.sqrt(len(flat))))
-    rows, (height, width) = -(-len(flat) // columns), flat.shape[1:]
-    picture = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
+    elif flat.ndim == 4:
+        gap = 2 if flat.shape[3] > 1 else 1
+        lined = np.pad(flat, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=np.nan)  # a line after every slice
+        flat = np.moveaxis(lined, 3, 2).reshape(*flat.shape[:2], -1)[:, :, :-1]
+    height, width = flat.shape[1:]
+    columns = int(np.ceil(np.sqrt(len(flat) * (height + gap) / (width + gap))))
+    rows = -(-len(flat) // columns)
+    picture = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
     for place, kernel in enumerate(flat):
-        y, x = divmod(place, columns)
-        picture[y * (height + 1) : y * (height + 1) + height, x * (width + 1) : x * (width + 1) + width] = kernel
+        y, x = (step * (side + gap) for step, side in zip(divmod(place, columns), (height, width), strict=True))
+        picture[y : y + height, x : x + width] = kernel
     return picture
 
 

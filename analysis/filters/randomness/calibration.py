@@ -15,6 +15,7 @@ from analysis.filters.kernels import FilterLayer
 from analysis.filters.randomness.battery import TESTS, examine
 from analysis.filters.randomness.layer_tests import NotApplicable, Nulls
 from lib.common.registry import Registry
+from lib.data.simulate import anatomy
 from lib.data.simulate.catalog import SIMULATORS
 from lib.networks.gabor import gabor_atoms
 
@@ -70,16 +71,25 @@ def planted(structure: str, shape: tuple[int, ...], strength: float, rng: np.ran
     return FilterLayer(f"planted.{structure}", "convolution", kernels)
 
 
-def learned(filters: int = 32, side: int = 7, *, seed: int = 0, patches: int = 4000, rounds: int = 10) -> FilterLayer:
+def learned(
+    filters: int = 32, side: int = 7, *, dim: int = 2, seed: int = 0, patches: int = 4000, rounds: int = 10
+) -> FilterLayer:
     """A layer trained to visible structure: edges and bars, learned from patches of simulated natural scenes.
 
-    Spherical k-means on whitened patches (Coates and Ng 2012) finds what a first layer finds on photographs.
+    Spherical k-means on whitened patches (Coates and Ng 2012) finds what a first layer finds on photographs. In space
+    (`dim` 3) patches are those of simulated heads, and what is found are plates and blobs.
     """
     rng = np.random.default_rng(seed)
-    images = [SIMULATORS["natural"](index, size=64, seed=seed)[0] for index in range(20)]
-    corners = rng.integers(64 - side, size=(patches, 2))
+    if dim == 2:
+        images = [SIMULATORS["natural"](index, size=64, seed=seed)[0] for index in range(20)]
+    else:
+        images = [anatomy.labeled_volume("brain", index, "T1", size=48)[0] for index in range(4)]
+    corners = rng.integers(images[0].shape[0] - side, size=(patches, dim))
     chosen = rng.integers(len(images), size=patches)
-    cut = [images[k][y : y + side, x : x + side].ravel() for k, (y, x) in zip(chosen, corners, strict=True)]
+    cut = [
+        images[k][tuple(slice(first, first + side) for first in corner)].ravel()
+        for k, corner in zip(chosen, corners, strict=True)
+    ]
     x = np.array(cut, dtype=np.float64)
     x = x - x.mean(axis=1, keepdims=True)
     values, vectors = np.linalg.eigh(np.cov(x.T))
@@ -93,7 +103,7 @@ def learned(filters: int = 32, side: int = 7, *, seed: int = 0, patches: int = 4
         won[np.arange(patches), best] = scores[np.arange(patches), best]
         centers = won.T @ x + 1e-9 * centers
     centers /= np.linalg.norm(centers, axis=1, keepdims=True)
-    return FilterLayer("learned", "convolution", centers.reshape(filters, 1, side, side))
+    return FilterLayer("learned", "convolution", centers.reshape(filters, 1, *(side,) * dim))
 
 
 def level(
@@ -147,13 +157,17 @@ def power(
 
 
 def controls(*, draws: int = 4999, seed: int = 0) -> pd.DataFrame:
-    """P-values of every test on layers that nobody would take for random, and on a random one: control, test, p."""
+    """P-values of every test on layers that nobody would take for random, and on random ones: control, test, p."""
     rng = np.random.default_rng(seed)
     layers = {
         "Gabor bank": planted("gabor", (64, 3, 7, 7), 0.95, rng),
         "smooth filters": planted("smooth", (32, 16, 3, 3), 0.95, rng),
         "learned from scenes": learned(seed=seed),
         "random": planted("smooth", (32, 16, 3, 3), 0.0, rng),
+        "Gabor bank in space": planted("gabor", (64, 3, 5, 5, 5), 0.95, rng),
+        "smooth filters in space": planted("smooth", (32, 8, 3, 3, 3), 0.95, rng),
+        "learned from heads": learned(side=5, dim=3, seed=seed),
+        "random in space": planted("smooth", (32, 8, 3, 3, 3), 0.0, rng),
     }
     nulls = Nulls(draws, seed)
     return pd.DataFrame(

@@ -397,11 +397,12 @@ def shuffled(model: UNet, seed: int) -> dict[str, torch.Tensor]:
     return state
 
 
-def test_a_network_with_its_channels_reordered_computes_the_same_and_is_matched_perfectly():
-    model = build(width=4, depth=2, norm="none", seed=0).eval()
-    other = build(width=4, depth=2, norm="none", seed=1).eval()
+@pytest.mark.parametrize("dim", [2, 3])
+def test_a_network_with_its_channels_reordered_computes_the_same_and_is_matched_perfectly(dim: int):
+    model = build(width=4, depth=2, norm="none", seed=0, dim=dim).eval()
+    other = build(width=4, depth=2, norm="none", seed=1, dim=dim).eval()
     other.load_state_dict(shuffled(model, 3))
-    image = torch.rand(1, 1, 16, 16)
+    image = torch.rand(1, 1, *[16] * dim)
     with torch.no_grad():
         torch.testing.assert_close(model(image), other(image))
     table = matched(dict(sorted(model.state_dict().items())), other.state_dict())

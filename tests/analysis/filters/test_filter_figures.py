@@ -170,10 +170,36 @@ def test_a_mosaic_holds_the_kernels_and_their_difference() -> None:
     assert "contrast x" in axes[2].get_title()
 
 
-def test_kernels_in_space_and_single_ones_make_mosaics_too() -> None:
-    for shape in [(2, 2, 3, 3, 3), (1, 1, 5), (4, 4, 1, 1)]:
-        weights = {"a.weight": torch.randn(shape, generator=generator(0))}
-        assert len(filter_mosaic({"only": weights}, "a")) == 1
+def mosaic(*shape: int) -> tuple[torch.Tensor, np.ndarray, str]:
+    weights = {"a.weight": torch.randn(shape, generator=generator(0))}
+    (ax,) = filter_mosaic({"only": weights}, "a")
+    title = ax.get_figure().get_suptitle()
+    return weights["a.weight"], np.asarray(ax.images[0].get_array(), dtype=float), title
+
+
+def test_kernels_in_space_are_shown_slice_by_slice() -> None:
+    kernels, picture, title = mosaic(2, 2, 3, 3, 3)
+    assert "each as its slices side by side" in title
+    assert picture.shape == (8, 24)  # two kernels in a row, two lines between them
+    for number, (y, x) in enumerate([(0, 0), (0, 13), (5, 0), (5, 13)]):
+        for depth in range(3):
+            shown = picture[y : y + 3, x + 4 * depth : x + 4 * depth + 3]
+            np.testing.assert_allclose(shown, kernels[number // 2, number % 2, :, :, depth])
+    assert np.isnan(picture[:3, 3]).all()
+    assert np.isnan(picture[:, 11:13]).all()
+    assert np.isnan(picture[3:5]).all()
+
+
+def test_kernels_that_leave_an_axis_alone_are_shown_as_those_of_the_plane() -> None:
+    kernels, picture, title = mosaic(2, 3, 3, 3, 1)
+    assert "slices" not in title
+    assert picture.shape == (7, 11)
+    np.testing.assert_allclose(picture[4:, 8:], kernels[1, 2, :, :, 0])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 5), (4, 4, 1, 1), (4, 4, 1, 1, 1)], ids=str)
+def test_single_and_pointwise_kernels_make_mosaics_too(shape: tuple[int, ...]) -> None:
+    assert np.isfinite(mosaic(*shape)[1]).any()
 
 
 def test_the_spectrum_names_the_energy_beyond_the_edge() -> None:
