@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from analysis.representations.comparison.compare import Map
-from analysis.representations.run_similarity import IMAGES, comparable_runs, layer_maps, probe_images, similarity_map
+from analysis.representations.run_similarity import comparable_runs, layer_maps, probe_images, similarity_map
 from analysis.tables.results import with_own_source
 from lib.runs.run import Run
 
@@ -37,7 +37,7 @@ def runs_to_follow(frame: pd.DataFrame, runs: Mapping[str, Run]) -> tuple[str, d
     return None if best is None else best[1:]
 
 
-def every_checkpoint(chosen: Mapping[str, Run], images: int = IMAGES) -> Map:
+def every_checkpoint(chosen: Mapping[str, Run], images: int | None = None) -> Map:
     """Every stage of every checkpoint of these runs against every other, on `run_similarity.probe_images`."""
     runs = list(chosen.values())
     probe = probe_images(runs[0].spec.task, runs[0].spec.size, runs, images)

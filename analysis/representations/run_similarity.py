@@ -23,12 +23,16 @@ from analysis.tables.results import finished_rows
 from lib.common.device import computing_device
 from lib.common.errors import StudyError
 from lib.data.tasks.carried import intensities
-from lib.data.tasks.images import load_task
+from lib.data.tasks.images import load_task, load_volumes
 from lib.data.tasks.splits import split
+from lib.data.tasks.task import get_task
+from lib.data.tasks.volumes import VolumeData, middle_windows
 from lib.runs.run import Run
 
 RANDOM_STARTS = {"random": "scratch", "shuffled": "shuffled_labels"}
 IMAGES = 96
+WINDOWS = 24  # of volumes: each holds as many values as hundreds of images, and whole maps of all are in memory
+WINDOWS_AT_ONCE = 4
 MEASURE = "cka_debiased"
 
 
@@ -105,14 +109,15 @@ def comparable_runs(
 
 
 def probe_images(
-    task: str, size: int, runs: Sequence[Run], count: int = IMAGES, seed: int = 0
+    task: str, size: int, runs: Sequence[Run], count: int | None = None, seed: int = 0
 ) -> tuple[torch.Tensor, str]:
-    """Images of a task (count, 1, size, size) on which runs are compared, drawn by `seed`, in order; and which.
+    """Images of a task (count, c, size, size) on which runs are compared, drawn by `seed`, in order; and which.
 
-    They come from groups (patients) of which none of the runs saw an image in training. Where those are too few, as
+    Of volumes, windows (count, c, x, y, z) of the runs' size around the middle of what is labeled. `count` is IMAGES, of
+    windows WINDOWS, if nothing else is said; less where there are no more. They come from groups (patients) of which none of the runs saw an image in training. Where those are too few, as
     when the runs of several folds trained on all images, others fill up, and the words say how many.
     """
-    data = load_task(task, size)
+    data = load_volumes(task, size) if get_task(task).dim == 3 else load_task(task, size)
     seen = set[str]()
     for run in runs:
         spec = run.spec
@@ -121,9 +126,12 @@ def probe_images(
     unseen = np.array([at for at, group in enumerate(data.groups) if group not in seen], dtype=np.int64)
     rest = np.setdiff1d(np.arange(len(data.groups)), unseen)
     draw = np.random.default_rng([seed, 0x9B0])
+    count = count or (WINDOWS if isinstance(data, VolumeData) else IMAGES)
     chosen = np.concatenate([draw.permutation(unseen), draw.permutation(rest)])[:count]
     known = max(0, len(chosen) - len(unseen))
     words = f"{known} of them seen in training" if known else "none seen in training"
+    if isinstance(data, VolumeData):
+        return middle_windows(data, np.sort(chosen), get_task(task).patch(size))[0], words
     return intensities(data.images[torch.from_numpy(np.sort(chosen))]), words
 
 
@@ -134,7 +142,7 @@ def stages_without_head(run: Run) -> list[str]:
 
 def whole_map_probe(images: torch.Tensor) -> Probe:
     """Whole maps of these images, whose Gram matrices serve every measure."""
-    return Probe(images, Reduction("flatten"))
+    return Probe(images, Reduction("flatten"), chunk=WINDOWS_AT_ONCE if images.ndim == 5 else Probe.chunk)
 
 
 def similarity_map(
@@ -187,7 +195,7 @@ def layer_maps_of_runs(
     *,
     arms: Sequence[str] = ("full_finetuning", "scratch"),
     measure: str = MEASURE,
-    images: int = IMAGES,
+    images: int | None = None,
     report: Callable[[str], None] | None = None,
 ) -> LayerMaps | None:
     """The runs of `cell` before and after training, layer by layer; those with a shared source after it only.
@@ -196,6 +204,7 @@ def layer_maps_of_runs(
 
     Args:
         frame: of `results.run_table`, runs with a shared source included. runs: by `run_id`; others are left out.
+        images: how many to compare on; None: see `probe_images`.
 
     Returns:
         None where fewer than two runs are there.

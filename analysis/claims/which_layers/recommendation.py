@@ -21,11 +21,13 @@ from analysis.claims.verdicts import REPLICATE
 from analysis.claims.which_layers.layer_sets import CONDITION, layer_sets, set_label
 from analysis.statistics.intervals import mean_interval
 from lib.common.errors import StudyError
-from lib.data.tasks.images import load_task, standardize
+from lib.data.tasks.images import load_data, standardize
 from lib.data.tasks.splits import split
+from lib.data.tasks.task import get_task
+from lib.data.tasks.volumes import VolumeData, middle_windows
 from lib.networks.stages import Staged, stage_of
 from lib.networks.unet import UNet
-from lib.runs.run import Run, run_dir
+from lib.runs.run import Run, run_dir, start_model
 from lib.strategies.catalog import subset_stages
 from lib.strategies.strategy import check_options
 from lib.training.goals.segmentation import network_output, segmentation_loss
@@ -33,6 +35,7 @@ from lib.training.goals.segmentation import network_output, segmentation_loss
 SIGNALS = ("gain", "gradient", "shift")
 HALVES = 4  # random halvings of the target images
 IMAGES = 40  # of either domain are looked at, at most
+WINDOWS = 8  # the same of volumes, whose windows hold many times the values of an image
 
 
 def common_layer_sets(model: UNet) -> dict[str, list[str]]:
@@ -70,12 +73,12 @@ def rank_layer_sets(
         in standard deviations, a mean over channels and stages. rank: 1 is the highest gain.
 
     Raises:
-        StudyError: the source is no U-Net, an unknown task, too large a volume, or no checkpoint.
+        StudyError: the source is no U-Net, was trained on images and the task shows volumes or the other way round, an
+            unknown task, too large a volume, or no checkpoint.
     """
-    model = source.model()
-    if not isinstance(model, UNet):
-        kind = type(model).__name__
-        raise StudyError(f"sets of layers are ranked of a U-Net; {source.path.name} is a {kind}")
+    if source.spec.model != "unet":
+        raise StudyError(f"sets of layers are ranked of a U-Net; {source.path.name} is a {source.spec.model}")
+    model = _model(source, task, seed, fold)
     chosen = common_layer_sets(model) if sets is None else sets
     target = _images(task, source.spec.size, volume, seed, fold)
     from_source = _images(source.spec.task, source.spec.size, None, source.spec.seed, source.spec.fold)
@@ -97,12 +100,29 @@ def rank_layer_sets(
     return table.assign(rank=np.arange(1, len(table) + 1))
 
 
+def _model(source: Run, task: str, seed: int, fold: int) -> UNet:
+    """The network that training on the task would start from: the source's, with a fresh head for other labels."""
+    here, there = get_task(task), get_task(source.spec.task)
+    if here.dim != there.dim:
+        raise StudyError(
+            f"a source and its target must both show images, or both volumes; {there.name!r} has {there.dim} dimensions "
+            f"and {task!r} has {here.dim}"
+        )
+    model = source.model()
+    if here.outputs != there.outputs:
+        tuned = {"strategy": "full_finetuning", "options": {}, "source": source.spec}
+        model = start_model(source.spec.but(task=task, seed=seed, fold=fold, **tuned)).eval()
+    assert isinstance(model, UNet)
+    return model
+
+
 def _images(task: str, size: int, volume: int | None, seed: int, fold: int) -> tuple[Tensor, Tensor]:
-    """Training images (n, 1, s, s), standardized, and masks (n, s, s) of a task, at most IMAGES."""
-    data = load_task(task, size)
-    index = torch.from_numpy(
-        split(task, data.groups, fold=fold, volume=volume, seed=seed, folds=data.folds).train[:IMAGES]
-    )
+    """Training images (n, c, s, s), standardized, and masks (n, s, s) of a task, at most IMAGES; of volumes windows."""
+    data = load_data(task, size)
+    train = split(task, data.groups, fold=fold, volume=volume, seed=seed, folds=data.folds).train
+    if isinstance(data, VolumeData):
+        return middle_windows(data, train[:WINDOWS], get_task(task).patch(size))
+    index = torch.from_numpy(train[:IMAGES])
     return standardize(data.images[index]), data.masks[index]
 
 
@@ -145,7 +165,8 @@ def _shifts(model: UNet, source: Tensor, target: Tensor) -> pd.Series:
 
     def keep(stage: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            found[stage].append((output.mean((0, 2, 3)), output.var((0, 2, 3))))
+            others = (0, *range(2, output.ndim))
+            found[stage].append((output.mean(others), output.var(others)))
 
         return hook
 

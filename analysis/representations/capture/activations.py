@@ -16,6 +16,7 @@ from analysis.representations.capture.reduction import Reduction
 from lib.common.device import memory_budget_mb
 from lib.common.errors import StudyError, nearest
 from lib.data.tasks.images import standardize
+from lib.data.tasks.task import get_task
 from lib.runs.run import Run
 
 Images = Tensor | Sequence[Tensor]
@@ -256,8 +257,9 @@ def activations(
     Args:
         step: of a checkpoint; None: the last.
         layers: names of modules, such as `enc0` (a stage, after its last ReLU) or `enc0.conv1`; None: all stages.
-        images: (n, 1, h, w) in [0, 1], or a list of (1, h, w), standardized as in training; for a reconstruction
-            network its inputs as they are (see `lib.training.goals.reconstruction`).
+        images: (n, c, h, w) in [0, 1], or a list of (c, h, w), standardized as in training. Windows of volumes
+            (n, c, x, y, z), and inputs of a reconstruction network (see `lib.training.goals.reconstruction`), as they
+            are.
         reduce: see `Reduction`.
         budget_mb: see `capture`.
 
@@ -265,10 +267,15 @@ def activations(
         StudyError: see `capture`; or there is no such checkpoint.
     """
     model = run.model(step).to(torch.device(device))
-    given = standardized(images) if run.spec.goal == "segmentation" else images
+    given = standardized(images) if takes_pictures(run) else images
     return capture(model, layers, given, reduce=reduce, batch=batch, budget_mb=budget_mb)
 
 
+def takes_pictures(run: Run) -> bool:
+    """Whether a run's network is given pictures, which are to be standardized: no volumes, and no measurements."""
+    return run.spec.goal == "segmentation" and get_task(run.spec.task).dim == 2
+
+
 def standardized(images: Images) -> Images:
-    """Images as a run's network takes them: each at mean 0 and standard deviation 1."""
+    """Pictures as a run's network takes them: each at mean 0 and standard deviation 1."""
     return standardize(images) if isinstance(images, Tensor) else [standardize(each[None])[0] for each in images]

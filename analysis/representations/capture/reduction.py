@@ -25,8 +25,8 @@ class Reduction:
         per_image: places an image, for `positions`.
         seed: of the places.
         channels: which axis of an output holds the channels: `first`, as convolutions give them, (n, c, *space), or
-            `last`, as transformers do, (n, tokens, c) or (n, h, w, c). None takes `first` where the shape leaves no
-            doubt, and refuses the others.
+            `last`, as transformers do, (n, tokens, c), (n, h, w, c) or (n, x, y, z, c). None takes `first` where the
+            shape leaves no doubt, and refuses the others.
     """
 
     kind: str = "pool"
@@ -77,8 +77,11 @@ class Reduction:
         shape = tuple(output.shape)
         long = len(shape) == 4 and max(shape[2:]) >= 2 * min(shape[2:])  # no map is, of images that are about square
         square_last = long and shape[1] == shape[2]
-        if self.channels is None and (len(shape) < 4 or square_last):
-            reading = "(n, tokens, c) or (n, c, length)" if len(shape) == 3 else "(n, h, w, c), channels last"
+        cube_last = len(shape) == 5 and len(set(shape[1:4])) == 1 and shape[4] >= 2 * shape[3]
+        if self.channels is None and (len(shape) < 4 or square_last or cube_last):
+            reading = "(n, tokens, c) or (n, c, length)"
+            if len(shape) > 3:
+                reading = f"(n, {'h, w' if len(shape) == 4 else 'x, y, z'}, c), channels last"
             raise StudyError(
                 f"an output of shape {shape} may be {reading}: say which axis holds the channels, with "
                 f"Reduction({self.kind!r}, channels='last') or channels='first'"

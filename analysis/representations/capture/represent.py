@@ -19,12 +19,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from analysis.representations.capture.activations import Images, capture, probe_digest, standardized
+from analysis.representations.capture.activations import Images, capture, probe_digest, standardized, takes_pictures
 from analysis.representations.capture.reduction import Reduction
 from analysis.representations.capture.streamed_grams import stream_grams
 from analysis.representations.measures.gram import pack, unpack
 from lib.common.errors import StudyError
 from lib.common.progress import time_text
+from lib.data.tasks.task import get_task
 from lib.runs.run import Run
 from lib.runs.tensor_files import read_with_metadata, write_tensors
 
@@ -44,7 +45,8 @@ class Probe:
     """The images on which representations are compared, and how maps become vectors.
 
     Args:
-        images: (n, 1, h, w) in [0, 1], or a list of (1, h, w) of different sizes unless maps are flattened.
+        images: (n, c, h, w) in [0, 1], or a list of (c, h, w) of different sizes unless maps are flattened; windows
+            of volumes (n, c, x, y, z) as networks are given them.
         reduction: see `analysis.representations.capture.reduction.Reduction`.
         batch: flattened maps only: images a Gram matrix, for `cka_minibatch`. None: one of all images, which every
             other measure of flattened maps needs.
@@ -59,7 +61,7 @@ class Probe:
 
     @functools.cached_property
     def standardized(self) -> Probe:
-        """The probe as a run's network takes it."""
+        """The probe as a run's network takes it that is given pictures."""
         return replace(self, images=standardized(self.images))
 
     @functools.cached_property
@@ -230,9 +232,10 @@ def represent(
     if cache and file.is_file():
         return replace(_read(file, key, run.path.name, step), probe=probe.digest)
     model = run.model(step).to(torch.device(device))
-    if run.spec.norm in ("batch", "none"):  # as in training: other normalizations are slower with channels last
+    flat = get_task(run.spec.task).dim == 2
+    if flat and run.spec.norm in ("batch", "none"):  # as in training: others are slower with channels last
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    given = probe.standardized if run.spec.goal == "segmentation" else probe  # measurements go in as they are
+    given = probe.standardized if takes_pictures(run) else probe
     found = represent_model(model, layers, given, run=run.path.name, step=step, budget_mb=budget_mb)
     found = replace(found, probe=probe.digest)  # of the images as they were given
     if cache:
