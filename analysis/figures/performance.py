@@ -35,16 +35,29 @@ from analysis.figures.style import (
 )
 from analysis.statistics.intervals import mean_interval
 from analysis.tables.results import finished_rows, summary
+from lib.common.errors import StudyError
 
-NAMES = {"dice": "Dice on test images", "hd95": "HD95 on test images (pixels)", "psnr": "PSNR on test slices (dB)"}
+NAMES = {"dice": "Dice on test images", "psnr": "PSNR on test slices (dB)"}
+UNITS = {"px": "pixels", "mm": "mm"}  # of distances
 NAMES |= {"ssim": "SSIM on test slices", "nmse": "NMSE on test slices"}
 
 
 def _name(rows: pd.DataFrame, metric: str) -> str:
-    """What an axis is called; a score is the metric of the goal that the rows share."""
+    """What an axis is called; a score is the metric of the goal that the rows share.
+
+    Raises:
+        StudyError: distances in pixels and in millimeters would share the axis.
+    """
     dice = rows.goal.iloc[0] != "reconstruction"
     if metric == "val_score":
         return "Dice on validation images" if dice else "PSNR on validation slices (dB)"
+    if metric == "hd95":
+        units = sorted(set(rows.hd95_unit[rows.hd95.notna()])) or ["px"]
+        if len(units) > 1:
+            raise StudyError(
+                f"distances in one figure must have one unit, got {' and '.join(units)}; draw a figure each"
+            )
+        return f"HD95 on test images ({UNITS[units[0]]})"
     return NAMES[("dice" if dice else "psnr") if metric == "score" else metric]
 
 

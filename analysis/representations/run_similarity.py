@@ -113,9 +113,12 @@ def probe_images(
 ) -> tuple[torch.Tensor, str]:
     """Images of a task (count, c, size, size) on which runs are compared, drawn by `seed`, in order; and which.
 
-    Of volumes, windows (count, c, x, y, z) of the runs' size around the middle of what is labeled. `count` is IMAGES, of
-    windows WINDOWS, if nothing else is said; less where there are no more. They come from groups (patients) of which none of the runs saw an image in training. Where those are too few, as
-    when the runs of several folds trained on all images, others fill up, and the words say how many.
+    Of volumes, windows (count, c, x, y, z) of the runs' size around the middle of what is labeled. They come from
+    groups (patients) of which none of the runs saw an image in training. Where those are too few, as when the runs of
+    several folds trained on all images, others fill up, and the words say how many.
+
+    Args:
+        count: how many, where there are so many; None: IMAGES, or of volumes WINDOWS.
     """
     data = load_volumes(task, size) if get_task(task).dim == 3 else load_task(task, size)
     seen = set[str]()

@@ -9,12 +9,12 @@ import pandas as pd
 
 from lib.data.cards import all_cards
 from lib.data.prepared_folder import labeled
-from lib.data.tasks.images import load_task
+from lib.data.tasks.images import load_data
 from lib.data.tasks.scans import scan_files
 from lib.data.tasks.splits import split
 from lib.data.tasks.task import TASKS, get_task
 
-FOLD_SIZE = 64  # pixels a side: folds do not depend on it, and this size is drawn for training anyway
+FOLD_SIZE = {2: 64, 3: 32}  # sides by dimension: folds do not depend on it, and these are drawn for training anyway
 
 
 def present_tasks() -> list[str]:
@@ -28,10 +28,11 @@ def embedded_tasks() -> list[str]:
 
 
 def dataset_table() -> pd.DataFrame:
-    """One row per set: name, what it is, kind, licence, and whether it is at hand."""
+    """One row per set: name, what it is, kind, dimensions, number of labels, licence, and whether it is at hand."""
     at_hand = present_tasks()
     return pd.DataFrame(
-        {"set": card.name, "what": card.title, "kind": card.kind, "licence": card.licence}
+        {"set": card.name, "what": card.title, "kind": card.kind, "dimensions": card.dim}
+        | {"labels": max(1, len(card.labels)) if card.goal == "segmentation" else 0, "licence": card.licence}
         | {"at hand": card.kind == "simulated" or card.name in at_hand or bool(scan_files(card))}
         for card in all_cards().values()
     )
@@ -40,28 +41,30 @@ def dataset_table() -> pd.DataFrame:
 def fold_table(tasks: Sequence[str]) -> pd.DataFrame:
     """One row per task: images, groups, images per split of each fold, mean foreground, and groups in two splits.
 
-    Columns: task, kind, images, groups, train / val / test (fewest to most over the folds), foreground (mean share of
-    the image), crossing (groups that stand in more than one split of a fold; must be 0).
+    Columns: task, kind, dimensions, labels (how many), images (in 3-D volumes), groups, train / val / test (fewest to
+    most over the folds), foreground (mean share of the image, of all labels together), crossing (groups that stand in
+    more than one split of a fold; must be 0).
     """
     rows = []
     for name in tasks:
-        data = load_task(name, FOLD_SIZE)
+        task = get_task(name)
+        data = load_data(name, FOLD_SIZE[task.dim])
         groups = np.array(data.groups)
         splits = [
-            split(name, data.groups, fold=fold, volume=None, seed=0, folds=data.folds)
-            for fold in range(get_task(name).folds)
+            split(name, data.groups, fold=fold, volume=None, seed=0, folds=data.folds) for fold in range(task.folds)
         ]
         sizes = {part: [len(getattr(each, part)) for each in splits] for part in ("train", "val", "test")}
         crossing = 0
         for each in splits:
             train, val, test = (set(groups[part]) for part in (each.train, each.val, each.test))
             crossing += len(train & val) + len(train & test) + len(val & test)
-        row = {"task": name, "kind": get_task(name).kind, "images": len(groups), "groups": len(set(groups))}
+        row = {"task": name, "kind": task.kind, "dimensions": task.dim, "labels": max(1, len(task.labels))}
+        row |= {"images": len(groups), "groups": len(set(groups))}
         row |= {part: _from_to(found) for part, found in sizes.items()}
         rows.append(
             row
             | {
-                "foreground": round(float(labeled(data.masks).float().mean()), 3),
+                "foreground": round(int(labeled(data.masks).sum()) / data.masks.numel(), 3),
                 "crossing": crossing,
             }
         )

@@ -19,7 +19,7 @@ from lib.data.tasks.task import SCORE
 from lib.runs.listing import check_current
 from lib.runs.run import Run
 
-LABEL_SCORES = ("dice", "hd95", "misses", "empty")
+LABEL_SCORES = ("dice", "hd95", "hd95_unit", "misses", "empty")
 CELL = ["task", "volume_label", "arm", "source"]
 
 
@@ -40,16 +40,17 @@ def run_table(runs: Iterable[Run]) -> pd.DataFrame:
     check_current(runs)
     frame = pd.DataFrame([run_row(run) for run in runs], columns=IDENTITY + SETTINGS + OUTCOMES)
     whole = ["volume", "seed", "fold", "budget", "batch", "size", "width", "depth", "steps", "trainable"]
-    whole += ["parameters", "misses", "empty", "images", "source_seed"]
+    whole += ["parameters", "misses", "empty", "images", "source_seed", "dim", "flat"]
     numbers = ["lr", "seconds", "dice", "hd95", "peak_mb", *RECONSTRUCTION, "zero_filled_psnr", "start_psnr"]
-    numbers += ["source_before", "source_after", "val_dice", "val_psnr", "score", "val_score"]
+    numbers += ["foreground", "source_before", "source_after", "val_dice", "val_psnr", "score", "val_score"]
     frame = frame.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(numbers, "float64"))
     return frame.sort_values(["task", "volume", "strategy", "arm", "source", "lr", "fold", "seed"], ignore_index=True)
 
 
 def label_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """Test scores by label, one row per finished run and label: IDENTITY, label, dice, hd95 (pixels), misses, empty.
+    """Test scores by label, one row per finished run and label: IDENTITY, label, LABEL_SCORES.
 
+    A label is a part that was judged, regions where the task states some; `hd95_unit` is `px` or `mm`.
     Of a task with one label that row says what `run_table` says. Reconstructions have no labels and no rows.
     """
     rows = []
@@ -59,7 +60,7 @@ def label_table(runs: Iterable[Run]) -> pd.DataFrame:
             row = run_row(run)
             named = test.get("labels") or {"foreground": test}
             for label, found in named.items():
-                scores = {name: found[name] for name in LABEL_SCORES}
+                scores = {name: {**found, "hd95_unit": row["hd95_unit"]}[name] for name in LABEL_SCORES}
                 rows.append({**{key: row[key] for key in IDENTITY}, "label": label, **scores})
     return pd.DataFrame(rows, columns=[*IDENTITY, "label", *LABEL_SCORES])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from analysis.tables.arm_names import arm_name
@@ -14,9 +15,10 @@ from lib.runs.spec import RunSpec
 SCENARIOS = ("anatomy", "direction", "contrast")
 IDENTITY = ["run_id", "task", "title", "modality", "kind", "goal", "strategy", "options", "arm", "source"]
 IDENTITY += ["source_seed", "scenario", "volume", "volume_label", "seed", "fold"]
-SETTINGS = ["lr", "budget", "batch", "size", "width", "depth", "norm", "model", "arithmetic"]
+SETTINGS = ["lr", "budget", "batch", "size", "width", "depth", "norm", "model", "arithmetic", "dim", "flat"]
+SETTINGS += ["foreground"]
 OUTCOMES = ["steps", "seconds", "trainable", "parameters", "status", "reason"]
-OUTCOMES += ["val_dice", "dice", "hd95", "misses", "empty", "images", "peak_mb", "device", "data"]
+OUTCOMES += ["val_dice", "dice", "hd95", "hd95_unit", "misses", "empty", "images", "peak_mb", "device", "data"]
 RECONSTRUCTION = ["psnr", "ssim", "nmse", "artifacts"]
 OUTCOMES += [*RECONSTRUCTION, "zero_filled_psnr", "start_psnr", "source_before", "source_after"]
 OUTCOMES += ["val_psnr", "score", "val_score", "groups_known"]
@@ -68,12 +70,18 @@ def run_row(run: Run) -> dict[str, Any]:
         "val_dice": val.get("dice"),
         "val_psnr": val.get("psnr"),
         **{name: test.get(name) for name in ("dice", "hd95", "misses", "empty", "images", *RECONSTRUCTION)},
+        "hd95_unit": hd95_unit(test),
         "zero_filled_psnr": (test.get("zero_filled") or {}).get("psnr"),
         "start_psnr": (result.get("start") or {}).get("psnr"),
         **{name: (result.get(name) or {}).get("psnr") for name in ("source_before", "source_after")},
         "score": test.get(SCORE[task.goal]),
         "val_score": val.get(SCORE[task.goal]),
     }
+
+
+def hd95_unit(test: Mapping[str, Any]) -> str:
+    """What test distances are measured in: `px`, or `mm` where volumes were imaged; "" where there are none."""
+    return test.get("unit", "px") if "hd95" in test else ""
 
 
 def _arm(spec: RunSpec) -> str:

@@ -84,7 +84,8 @@ def row(task: str, strategy: str, seed: int, dice: float | None, **changes: Any)
         "seed": seed, "fold": 0, "lr": 1e-3, "budget": 400, "batch": 16, "size": 64, "width": 16, "depth": 4,
         "norm": "group", "steps": 400, "seconds": 40.0, "trainable": 1_900_000, "parameters": 1_900_000,
         "status": "done" if dice is not None else "diverged", "reason": "", "val_dice": dice, "dice": dice,
-        "hd95": 5.0, "misses": 0, "empty": 0, "images": 80, "peak_mb": 100.0, "device": "cpu", "data": "",
+        "hd95": 5.0, "hd95_unit": "px", "misses": 0, "empty": 0, "images": 80, "peak_mb": 100.0, "device": "cpu",
+        "data": "", "dim": 2, "flat": None, "foreground": None,
         "goal": "segmentation", "model": "unet", "arithmetic": "float32", "groups_known": True,
         "score": dice, "val_score": dice,
     }  # fmt: skip

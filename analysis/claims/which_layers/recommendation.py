@@ -30,7 +30,7 @@ from lib.networks.unet import UNet
 from lib.runs.run import Run, run_dir, start_model
 from lib.strategies.catalog import subset_stages
 from lib.strategies.strategy import check_options
-from lib.training.goals.segmentation import network_output, segmentation_loss
+from lib.training.goals.segmentation import network_output, regions_table, segmentation_loss
 
 SIGNALS = ("gain", "gradient", "shift")
 HALVES = 4  # random halvings of the target images
@@ -82,7 +82,8 @@ def rank_layer_sets(
     chosen = common_layer_sets(model) if sets is None else sets
     target = _images(task, source.spec.size, volume, seed, fold)
     from_source = _images(source.spec.task, source.spec.size, None, source.spec.seed, source.spec.fold)
-    stages = _stages(model, *target, seed).join(_shifts(model, from_source[0], target[0]))
+    regions = regions_table(get_task(task), torch.device("cpu"))
+    stages = _stages(model, *target, regions, seed).join(_shifts(model, from_source[0], target[0]))
     rows = []
     for name, members in chosen.items():
         own = stages.loc[list(members)]
@@ -105,8 +106,8 @@ def _model(source: Run, task: str, seed: int, fold: int) -> UNet:
     here, there = get_task(task), get_task(source.spec.task)
     if here.dim != there.dim:
         raise StudyError(
-            f"a source and its target must both show images, or both volumes; {there.name!r} has {there.dim} dimensions "
-            f"and {task!r} has {here.dim}"
+            f"a source and its target must both show images, or both volumes; {there.name!r} has {there.dim} "
+            f"dimensions and {task!r} has {here.dim}"
         )
     model = source.model()
     if here.outputs != there.outputs:
@@ -126,21 +127,21 @@ def _images(task: str, size: int, volume: int | None, seed: int, fold: int) -> t
     return standardize(data.images[index]), data.masks[index]
 
 
-def _gradients(model: UNet, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
+def _gradients(model: UNet, images: Tensor, masks: Tensor, regions: Tensor | None) -> dict[str, Tensor]:
     """Gradient of the training loss, by parameter, with normalizations as in training; leaves the model as it is."""
     kept = {name: value.clone() for name, value in model.state_dict().items()}
     model.train()
     parameters = dict(model.named_parameters())
-    loss = segmentation_loss(network_output(model, images), masks)
+    loss = segmentation_loss(network_output(model, images), masks, regions)
     found = torch.autograd.grad(loss, list(parameters.values()))
     model.load_state_dict(kept)  # a pass in training mode moved the running statistics
     return dict(zip(parameters, found, strict=True))
 
 
-def _stages(model: UNet, images: Tensor, masks: Tensor, seed: int) -> pd.DataFrame:
+def _stages(model: UNet, images: Tensor, masks: Tensor, regions: Tensor | None, seed: int) -> pd.DataFrame:
     """Per stage: parameters, weight2 and gradient2 (squared norms), and gain."""
     model.requires_grad_(True)
-    whole = _gradients(model, images, masks)
+    whole = _gradients(model, images, masks, regions)
     rows = pd.DataFrame(0.0, index=model.stages, columns=["parameters", "weight2", "gradient2", "gain"])
     for name, weight in model.named_parameters():
         stage = stage_of(name)
@@ -150,7 +151,7 @@ def _stages(model: UNet, images: Tensor, masks: Tensor, seed: int) -> pd.DataFra
     draw = np.random.default_rng([seed, 0x6A1])
     for _ in range(HALVES):
         order = torch.from_numpy(draw.permutation(len(images)))
-        first, second = (_gradients(model, images[half], masks[half]) for half in order.tensor_split(2))
+        first, second = (_gradients(model, images[half], masks[half], regions) for half in order.tensor_split(2))
         for name in first:
             gained = (first[name].sign() * second[name]).sum() + (second[name].sign() * first[name]).sum()
             rows.loc[stage_of(name), "gain"] += float(gained) / (2 * HALVES)

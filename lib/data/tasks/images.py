@@ -27,7 +27,7 @@ from lib.data.tasks.carried import Data, intensities
 from lib.data.tasks.catalog import SLICES
 from lib.data.tasks.room import room
 from lib.data.tasks.task import Task, get_task
-from lib.data.tasks.volumes import VolumeData, drawn_volumes, read_volumes
+from lib.data.tasks.volumes import VolumeData, drawn_volumes, middle_windows, read_volumes
 
 SIMULATORS_CODE = Path(anatomy.__file__).parent  # where a change means that stored simulated images are drawn anew
 
@@ -134,12 +134,17 @@ def _digest(name: str, data_root: str, state: tuple[Any, ...]) -> str:
 def first_images(name: str, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The first images, (n, s, s) or in color (n, s, s, 3), in [0, 1], and masks (n, s, s) of a task, for looking at.
 
-    Draws no more than those.
+    Draws no more than those. Of volumes that were imaged, windows (n, c, x, y, z) as networks are given them, around
+    the middle of what is labeled, with masks (n, x, y, z); drawn ones whole, (n, s, s, s).
     """
     task = get_task(name)
     if task.kind == "simulated" and not is_carried(task, size):
         images, masks = _draw(task, count, size)
         return images / np.float32(255), masks
+    if task.dim == 3:
+        volumes = load_volumes(name, size)
+        windows = middle_windows(volumes, np.arange(min(count, len(volumes.ids))), task.patch(size))
+        return windows[0].numpy(), windows[1].numpy()
     data = load_task(name, size)
     images = intensities(data.images[:count]).movedim(1, -1).squeeze(-1)
     return images.numpy(), data.masks[:count].numpy()

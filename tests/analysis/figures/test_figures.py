@@ -6,13 +6,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from fakes import climb, evaluations, frame, grid
+from fakes import climb, evaluations, frame, grid, row
 from matplotlib.colors import to_hex
 
 from analysis.claims.ledger.evaluate import evaluate
 from analysis.claims.ledger.figure import VERDICT_COLORS, ledger_figure
 from analysis.claims.transfer_value.figures import gain_by_difficulty, gain_forest, plateau_times
-from analysis.figures.images import image_grid, real_and_simulated
 from analysis.figures.performance import (
     _short,
     accuracy_by_volume,
@@ -23,6 +22,7 @@ from analysis.figures.performance import (
 from analysis.figures.style import ARM_STYLES, arm_style
 from analysis.tables import convergence, paired_gains
 from analysis.tables.results import summary
+from lib.common.errors import StudyError
 from lib.strategies.strategy import STRATEGIES
 
 ARMS = ["scratch", "full_finetuning", "frozen_random_encoder", "frozen_source_encoder", "encoder_only", "decoder_only",
@@ -338,49 +338,11 @@ def test_ledger_has_a_box_per_verdict():
     assert all(word in text for word in VERDICT_COLORS)
 
 
-# ---- pictures -------------------------------------------------------------------------------------------------------
-
-
-def masks_of(count):
-    masks = np.zeros((count, 16, 16), np.uint8)
-    masks[:, 4:10, 4:12] = 1
-    return masks
-
-
-def outlines(ax):
-    return len([each for each in ax.collections if type(each).__name__ == "QuadContourSet"])
-
-
-def test_examples_outline_every_mask():
-    masks = masks_of(8)
-    masks[1] = 0
-    masks[2] = 1
-    grid_of = image_grid(np.random.default_rng(0).random((8, 1, 16, 16)), masks, "Lesions")
-    grid_of.flat[0].get_figure().draw_without_rendering()
-    assert grid_of.shape == (2, 6)
-    assert [outlines(ax) for ax in grid_of.flat] == [1, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0]
-    assert grid_of.flat[1].get_title() == "mask empty"
-    assert "outline: mask" in grid_of.flat[0].get_figure().get_suptitle()
-
-
-def test_examples_need_a_mask_per_image():
-    with pytest.raises(ValueError, match=r"as many images as masks .* got 2, 1"):
-        image_grid(np.zeros((2, 8, 8)), masks_of(1), "Lesions")
-    with pytest.raises(ValueError, match="at least one, got 0, 0"):
-        image_grid([], [], "Lesions")
-    with pytest.raises(ValueError, match="got 1, 1 and 2"):
-        image_grid(np.zeros((1, 8, 8)), masks_of(1), "Lesions", captions=["a", "b"])
-
-
-def test_real_stands_above_simulated():
-    real = [np.full((10, 14), 90, np.uint8)] * 2, [np.ones((10, 14), np.uint8)] * 2
-    grid_of = real_and_simulated(
-        real, (np.zeros((6, 16, 16)), masks_of(6)), real_title="BUSI", simulated_title="ultrasound (simulated)"
-    )
-    figure = grid_of[0, 0].get_figure(root=True)
-    figure.draw_without_rendering()
-    assert grid_of.shape == (2, 5)
-    assert [part.get_suptitle() for part in figure.subfigs] == [
-        "real: BUSI (outline: mask)", "simulated: ultrasound (outline: mask)",
-    ]  # fmt: skip
-    assert [len(ax.images) for ax in grid_of[0]] == [1, 1, 0, 0, 0]
+def test_distances_are_named_by_their_unit_and_never_mixed():
+    rows = [row("busi", arm, seed, 0.8) for arm in ("scratch", "full_finetuning") for seed in range(2)]
+    assert strategy_scores(frame(rows), "busi", "all", metric="hd95").get_xlabel() == "HD95 on test images (pixels)"
+    millimeters = [{**each, "hd95_unit": "mm"} for each in rows]
+    assert strategy_scores(frame(millimeters), "busi", "all", metric="hd95").get_xlabel().endswith("(mm)")
+    assert accuracy_by_volume(frame(millimeters), "busi", metric="hd95").get_ylabel().endswith("(mm)")
+    with pytest.raises(StudyError, match="must have one unit, got mm and px; draw a figure each"):
+        strategy_scores(frame([*rows[:2], *millimeters[2:]]), "busi", "all", metric="hd95")
