@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from analysis.figures.style import study_style
 from lib.data.prepared_folder import IGNORED, labeled
-from lib.data.tasks.task import Task
+from lib.data.tasks.images import first_images
+from lib.data.tasks.task import Task, get_task
 
 OUTLINES = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00")  # by label (Okabe and Ito)
 LINES = ("-", "--", ":")  # of the first, second and third time that a color is used
@@ -85,6 +86,13 @@ def image_grid(
         _picture(ax, panel)
     _legend(figure, masks, task)
     return grid
+
+
+def example_grid(name: str, size: int) -> NDArray[np.object_]:
+    """The first images of a task with their outlines: six, or two volumes drawn with half as many voxels a side."""
+    task = get_task(name)
+    count, side = (6, size) if task.dim == 2 else (2, size // 2)
+    return image_grid(*first_images(name, count, side), task.title, task=task)
 
 
 @study_style

@@ -22,11 +22,9 @@ from analysis.representations.comparison.compare import Map, compare
 from analysis.tables.results import finished_rows
 from lib.common.device import computing_device
 from lib.common.errors import StudyError
-from lib.data.tasks.carried import intensities
-from lib.data.tasks.images import load_task, load_volumes
+from lib.data.tasks.images import images_at, load_data
 from lib.data.tasks.splits import split
 from lib.data.tasks.task import get_task
-from lib.data.tasks.volumes import VolumeData, middle_windows
 from lib.runs.run import Run
 
 RANDOM_STARTS = {"random": "scratch", "shuffled": "shuffled_labels"}
@@ -120,7 +118,7 @@ def probe_images(
     Args:
         count: how many, where there are so many; None: IMAGES, or of volumes WINDOWS.
     """
-    data = load_volumes(task, size) if get_task(task).dim == 3 else load_task(task, size)
+    data = load_data(task, size)
     seen = set[str]()
     for run in runs:
         spec = run.spec
@@ -129,13 +127,11 @@ def probe_images(
     unseen = np.array([at for at, group in enumerate(data.groups) if group not in seen], dtype=np.int64)
     rest = np.setdiff1d(np.arange(len(data.groups)), unseen)
     draw = np.random.default_rng([seed, 0x9B0])
-    count = count or (WINDOWS if isinstance(data, VolumeData) else IMAGES)
+    count = count or {2: IMAGES, 3: WINDOWS}[get_task(task).dim]
     chosen = np.concatenate([draw.permutation(unseen), draw.permutation(rest)])[:count]
     known = max(0, len(chosen) - len(unseen))
     words = f"{known} of them seen in training" if known else "none seen in training"
-    if isinstance(data, VolumeData):
-        return middle_windows(data, np.sort(chosen), get_task(task).patch(size))[0], words
-    return intensities(data.images[torch.from_numpy(np.sort(chosen))]), words
+    return images_at(task, size, np.sort(chosen))[0], words
 
 
 def stages_without_head(run: Run) -> list[str]:

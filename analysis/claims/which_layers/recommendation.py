@@ -21,10 +21,9 @@ from analysis.claims.verdicts import REPLICATE
 from analysis.claims.which_layers.layer_sets import CONDITION, layer_sets, set_label
 from analysis.statistics.intervals import mean_interval
 from lib.common.errors import StudyError
-from lib.data.tasks.images import load_data, standardize
+from lib.data.tasks.images import images_at, load_data, standardize
 from lib.data.tasks.splits import split
 from lib.data.tasks.task import get_task
-from lib.data.tasks.volumes import VolumeData, middle_windows
 from lib.networks.stages import Staged, stage_of
 from lib.networks.unet import UNet
 from lib.runs.run import Run, run_dir, start_model
@@ -119,12 +118,10 @@ def _model(source: Run, task: str, seed: int, fold: int) -> UNet:
 
 def _images(task: str, size: int, volume: int | None, seed: int, fold: int) -> tuple[Tensor, Tensor]:
     """Training images (n, c, s, s), standardized, and masks (n, s, s) of a task, at most IMAGES; of volumes windows."""
-    data = load_data(task, size)
+    data, volumes = load_data(task, size), get_task(task).dim == 3
     train = split(task, data.groups, fold=fold, volume=volume, seed=seed, folds=data.folds).train
-    if isinstance(data, VolumeData):
-        return middle_windows(data, train[:WINDOWS], get_task(task).patch(size))
-    index = torch.from_numpy(train[:IMAGES])
-    return standardize(data.images[index]), data.masks[index]
+    images, masks = images_at(task, size, train[: WINDOWS if volumes else IMAGES])
+    return (images if volumes else standardize(images)), masks
 
 
 def _gradients(model: UNet, images: Tensor, masks: Tensor, regions: Tensor | None) -> dict[str, Tensor]:

@@ -142,12 +142,20 @@ def first_images(name: str, count: int, size: int) -> tuple[np.ndarray, np.ndarr
         images, masks = _draw(task, count, size)
         return images / np.float32(255), masks
     if task.dim == 3:
-        volumes = load_volumes(name, size)
-        windows = middle_windows(volumes, np.arange(min(count, len(volumes.ids))), task.patch(size))
-        return windows[0].numpy(), windows[1].numpy()
+        images, masks = images_at(name, size, np.arange(min(count, len(load_volumes(name, size).ids))))
+        return images.numpy(), masks.numpy()
     data = load_task(name, size)
     images = intensities(data.images[:count]).movedim(1, -1).squeeze(-1)
     return images.numpy(), data.masks[:count].numpy()
+
+
+def images_at(name: str, size: int, index: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Images (n, c, s, s) in [0, 1] and masks (n, s, s) at places of a task's data; of volumes see `middle_windows`."""
+    data = load_data(name, size)
+    if isinstance(data, VolumeData):
+        return middle_windows(data, index, get_task(name).patch(size))
+    places = torch.from_numpy(index)
+    return intensities(data.images[places]), data.masks[places]
 
 
 @functools.lru_cache(maxsize=8)

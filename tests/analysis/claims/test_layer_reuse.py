@@ -150,7 +150,7 @@ def test_probe_images_come_from_groups_that_no_run_saw(study_home, monkeypatch):
     groups = [f"patient {at // 4}" for at in range(400)]
     images = torch.arange(400.0)[:, None, None, None].expand(400, 1, 8, 8)
     data = Data(images, torch.zeros(400, 8, 8, dtype=torch.uint8), groups, groups, "")
-    monkeypatch.setattr("analysis.representations.run_similarity.load_task", lambda task, size: data)
+    monkeypatch.setattr("lib.data.tasks.images.load_task", lambda task, size: data)
     runs = [Trained(RunSpec(task="sim_ultrasound", volume=20, seed=seed, fold=seed)) for seed in range(3)]
     images, words = probe_images("sim_ultrasound", 8, runs, 50)
     chosen = images[:, 0, 0, 0].long().tolist()
