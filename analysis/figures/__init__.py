@@ -9,5 +9,6 @@ from analysis.figures.images import example_grid, image_grid, real_and_simulated
 from analysis.figures.performance import accuracy_by_volume, learning_curves, learning_rates, strategy_scores
 
 __all__ = [
-    "accuracy_by_volume", "example_grid", "image_grid", "learning_curves", "learning_rates", "real_and_simulated", "strategy_scores",
+    "accuracy_by_volume", "example_grid", "image_grid", "learning_curves", "learning_rates", "real_and_simulated",
+    "strategy_scores",
 ]  # fmt: skip

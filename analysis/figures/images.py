@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import FigureBase
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
@@ -161,7 +161,7 @@ def _title(title: str, masks: Images, task: Task | None) -> str:
     return f"{title} (outlines: labels)" if several else f"{title} (outline: mask)"
 
 
-def _legend(figure: FigureBase, masks: Images, task: Task | None) -> None:
+def _legend(figure: Figure | SubFigure, masks: Images, task: Task | None) -> None:
     """Which outline is which label, below the pictures; none where masks are binary and nobody named the label."""
     names = task.labels if task else ()
     found = _labels(masks)
@@ -173,7 +173,9 @@ def _legend(figure: FigureBase, masks: Images, task: Task | None) -> None:
         name = names[label - 1] if label <= len(names) else f"label {label}"
         handles.append(Line2D([], [], color=color, linestyle=line, label=name))
     if handles:
-        figure.legend(handles=handles, loc="outside lower left", ncols=4)
+        longest = max(len(str(each.get_label())) for each in handles)
+        across = figure.bbox.width / figure.dpi / (0.7 + 0.09 * longest)  # inches that an entry takes
+        figure.legend(handles=handles, loc="outside lower left", ncols=max(1, int(across)))
 
 
 def _outline(label: int) -> tuple[str, Any]:

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from analysis.figures.images import OUTLINES, image_grid, real_and_simulated
+from analysis.figures.images import OUTLINES, example_grid, image_grid, real_and_simulated
 from lib.data.tasks.task import Task
 
 
@@ -148,3 +148,21 @@ def test_real_volumes_stand_above_simulated_ones():
     assert grid_of.shape == (2, 6)
     assert [len(ax.images) for ax in grid_of.flat] == [1] * 12
     assert [labels_of(part) for part in grid_of[0, 0].get_figure(root=True).subfigs] == [["label 1", "label 2"]] * 2
+
+
+def test_a_legend_of_long_names_stays_in_the_figure():
+    names = tuple(f"a structure with quite a long name, {number}" for number in range(5))
+    masks = np.arange(6).repeat(4).repeat(2).reshape(1, 6, 8)
+    figure = image_grid(np.zeros((1, 6, 8)), masks, "Parts", task=Task("a", "a", "real", "x", labels=names)).flat[0]
+    figure = figure.get_figure()
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
+
+
+def test_examples_of_a_task_are_six_images_or_two_volumes():
+    assert example_grid("sim_radiograph", 32).shape == (1, 6)
+    grid_of = example_grid("sim_knee_pd_3d", 64)
+    assert grid_of.shape == (1, 6)
+    assert grid_of.flat[0].images[0].get_array().shape == (32, 32)
+    assert labels_of(grid_of.flat[0].get_figure()) == ["bone", "cartilage", "muscle"]
