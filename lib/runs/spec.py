@@ -34,8 +34,8 @@ class RunSpec:
         strategy: name of the transfer strategy; `scratch` for a first training.
         options: options of the strategy; completed by its defaults.
         source: the run whose final weights the strategy starts from, if it needs one.
-        width, depth, norm: the network (see `lib.networks.unet.UNet` and `lib.networks.cascade.Cascade`). Depth
-            is 4 where it is left out; in 3-D at most that, and patches are halved to sides of 4 voxels or more.
+        width, depth, norm: the network (see `lib.networks.unet.UNet` and `lib.networks.cascade.Cascade`). Left out,
+            depth is 4, in 3-D at most that and so that sides keep 4 voxels; norm is `batch`, in 3-D `instance`.
         size: side in pixels to which images are resized. In 3-D the network sees patches of about as many voxels as a
             cube of that side (see `patch`); simulated volumes are drawn with that side.
         volume: number of training images, chosen by seed among those of the fold; None for all. In a
@@ -69,7 +69,7 @@ class RunSpec:
     source: RunSpec | None = None
     width: int = 16
     depth: int = FITTING
-    norm: str = "batch"
+    norm: str = FITTING
     size: int = 64
     volume: int | None = None
     seed: int = 0
@@ -94,6 +94,8 @@ class RunSpec:
     foreground: float | None = None
 
     def __post_init__(self) -> None:
+        if self.norm is FITTING and isinstance(self.task, str):
+            _set(self, "norm", "batch" if self.dim == 2 else "instance")
         for name in ("task", "strategy", "norm", "checkpoints", "model", "sampling", "arithmetic"):
             if not isinstance(getattr(self, name), str):
                 raise StudyError(f"{name} must be a text, got {getattr(self, name)!r}")

@@ -161,7 +161,7 @@ def test_long_voxels_get_flat_kernels() -> None:
 
 def test_defaults_fit_volumes() -> None:
     spec = RunSpec(task="balls")
-    assert (spec.batch, spec.flat, spec.foreground) == (2, 0, pytest.approx(1 / 3))
+    assert (spec.batch, spec.norm, spec.flat, spec.foreground) == (2, "instance", 0, pytest.approx(1 / 3))
     assert spec.patch == (24, 24, 24)  # as large as the volumes
     assert spec.depth == 2  # down to 6 voxels
     assert spec_from_dict(spec.to_dict()) == spec
