@@ -101,7 +101,7 @@ def whole_volumes(state: Training) -> tuple[Callable[[int], None], Callable[[int
     from monai.inferers import sliding_window_inference  # type: ignore[attr-defined]
 
     objective: Any = state.objective
-    model, patch = state.model.eval(), state.spec.patch
+    model = state.model.eval()
 
     def ours(count: int) -> None:
         for _ in range(count):
