@@ -108,10 +108,11 @@ class WindowBatches:
         home = self.images.device
         self.shapes, self.firsts = (torch.from_numpy(each).to(home) for each in (data.shapes, data.firsts))
         self.half = (torch.tensor(patch, dtype=torch.float32) - 1).to(home) / 2
-        lines = [torch.arange(side, device=home) - self.half[axis] for axis, side in enumerate(patch)]
-        self.grid = torch.stack(torch.meshgrid(*lines, indexing="ij"), dim=-1)
+        self.lines = [
+            (torch.arange(side, device=home) - self.half[axis]).view([side if each == axis else 1 for each in range(3)])
+            for axis, side in enumerate(patch)
+        ]
         self.turned = torch.tensor([[0.0 if upright else 1.0]] * 2 + [[1.0]], device=home)
-        self.corners = torch.tensor([[each >> 2 & 1, each >> 1 & 1, each & 1] for each in range(8)], device=home)
 
     def places(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Volume and mask of each window of a step, (2, batch), and where windows begin, (batch, 3)."""
@@ -150,11 +151,11 @@ class WindowBatches:
                 self.device
             )
         where = self._moved(starts, draw)
-        images = relit(interpolated(self.images, first, shape, where, self.corners), draw)
+        images = relit(interpolated(self.images, first, shape, where), draw)
         return images.to(self.device), nearest_voxels(self.masks, first_mask, shape_mask, where).to(self.device)
 
-    def _moved(self, starts: Tensor, draw: Tensor) -> Tensor:
-        """Where in its volume every voxel of the windows is looked up, (n, *patch, 3), in voxels.
+    def _moved(self, starts: Tensor, draw: Tensor) -> list[Tensor]:
+        """Where in its volume every voxel of the windows is looked up, along each axis, (n, *patch), in voxels.
 
         Windows are turned by up to 15 degrees about each axis (about the last alone where voxels are long along it),
         scaled by 0.8 to 1.25 (not along that one), and mirrored from left to right, all about their middles.
@@ -166,7 +167,15 @@ class WindowBatches:
         if self.mirrored:
             scale[:, self.data.flip] *= torch.where(draw[4] < 0.5, -1.0, 1.0)
         matrix = turn * scale.view(-1, 1, 3)
-        return torch.einsum("xyzj,nij->nxyzi", self.grid, matrix) + (starts + self.half).view(-1, 1, 1, 1, 3)
+        middle = starts + self.half
+        x, y, z = self.lines
+        return [
+            matrix[:, axis, 0].view(-1, 1, 1, 1) * x
+            + matrix[:, axis, 1].view(-1, 1, 1, 1) * y
+            + matrix[:, axis, 2].view(-1, 1, 1, 1) * z
+            + middle[:, axis].view(-1, 1, 1, 1)
+            for axis in range(3)
+        ]
 
 
 class WindowFeed:
@@ -204,36 +213,47 @@ def _turns(angle: Tensor) -> Tensor:
     return third @ second @ first
 
 
-def _index(firsts: Tensor, shapes: Tensor, corner: Tensor) -> tuple[Tensor, Tensor]:
-    """Where voxels (n, ..., 3) of volumes lie in memory, and whether they are in their volume at all."""
-    sides = shapes.view(-1, 1, 1, 1, 3)
-    inside = ((corner >= 0) & (corner < sides)).all(-1)
-    held = corner.clamp_min(0).minimum(sides - 1)
-    place = (held[..., 0] * sides[..., 1] + held[..., 1]) * sides[..., 2] + held[..., 2]
-    return place + firsts.view(-1, 1, 1, 1), inside
-
-
-def interpolated(kept: Tensor, firsts: Tensor, shapes: Tensor, where: Tensor, corners: Tensor) -> Tensor:
-    """Values (n, c, ...) of volumes (c, voxels) at places (n, ..., 3) between voxels, trilinear; 0 outside.
+def interpolated(kept: Tensor, firsts: Tensor, shapes: Tensor, where: Sequence[Tensor]) -> Tensor:
+    """Values (n, c, ...) of volumes (c, voxels) between voxels, trilinear; 0 outside.
 
     Args:
-        corners: int64 (8, 3), those of a cube.
+        firsts (n,), shapes (n, 3): of the volume of each. where: places along each axis, (n, ...).
     """
-    base = where.floor()
-    part = where - base
-    total: Tensor | None = None
-    for step in corners:
-        weight = torch.where(step.bool(), part, 1 - part).prod(-1)
-        index, inside = _index(firsts, shapes, base.long() + step)
-        term = kept[:, index] * (weight * inside)
-        total = term if total is None else total + term
-    assert total is not None
-    return total.movedim(1, 0)
+    x, y, z = (_between(each, shapes[:, axis]) for axis, each in enumerate(where))
+    flat = torch.zeros((len(kept), where[0].numel()), device=kept.device)
+    for place_x, weight_x in x:
+        across = place_x * _side(shapes, 1)
+        for place_y, weight_y in y:
+            line, weight_line = (across + place_y) * _side(shapes, 2) + firsts.view(-1, 1, 1, 1), weight_x * weight_y
+            for place_z, weight_z in z:
+                values = kept.index_select(1, (line + place_z).flatten())
+                flat.addcmul_(values, (weight_line * weight_z).flatten())
+    return flat.unflatten(1, where[0].shape).movedim(1, 0)
 
 
-def nearest_voxels(kept: Tensor, firsts: Tensor, shapes: Tensor, where: Tensor) -> Tensor:
-    """Values (n, ...) of masks (voxels) at the voxels nearest to places (n, ..., 3); 0 outside."""
-    index, inside = _index(firsts, shapes, where.round().long())
+def _side(shapes: Tensor, axis: int) -> Tensor:
+    return shapes[:, axis].view(-1, 1, 1, 1)
+
+
+def _between(place: Tensor, side: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The two voxels along an axis that a place lies between, and their weights; 0 beyond the volume."""
+    side, low = side.view(-1, 1, 1, 1), place.floor()
+    part, at = place - low, low.long()
+    return [
+        ((at + step).clamp_min(0).minimum(side - 1), weight * ((at + step >= 0) & (at + step < side)))
+        for step, weight in ((0, 1 - part), (1, part))
+    ]
+
+
+def nearest_voxels(kept: Tensor, firsts: Tensor, shapes: Tensor, where: Sequence[Tensor]) -> Tensor:
+    """Values (n, ...) of masks (voxels) at the voxels nearest to places, as `interpolated` takes them; 0 outside."""
+    index, inside = firsts.view(-1, 1, 1, 1), None
+    for axis, each in enumerate(where):
+        side, at = _side(shapes, axis), each.round().long()
+        within = (at >= 0) & (at < side)
+        inside = within if inside is None else inside & within
+        step = shapes[:, axis + 1 :].prod(1).view(-1, 1, 1, 1)
+        index = index + at.clamp_min(0).minimum(side - 1) * step
     return kept[index] * inside
 
 

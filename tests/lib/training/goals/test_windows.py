@@ -23,7 +23,6 @@ from lib.training.goals.windows import (
 )
 
 SHAPES = np.array([[9, 12, 7], [5, 6, 8], [14, 10, 11]])
-CORNERS = torch.tensor(list(itertools.product((0, 1), repeat=3)))
 
 
 def volumes(channels: int = 2) -> VolumeData:
@@ -165,12 +164,12 @@ def test_places_between_voxels_are_interpolated() -> None:
     x, y, z = np.indices((6, 5, 4))
     image = torch.from_numpy(2.0 * x - 3 * y + 0.5 * z + 1).float().reshape(1, -1)
     where = torch.rand(1, 3, 3, 3, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([5.0, 4.0, 3.0])
-    found = interpolated(image, torch.tensor([0]), shape, where, CORNERS)
+    found = interpolated(image, torch.tensor([0]), shape, where.unbind(-1))
     expected = 2 * where[..., 0] - 3 * where[..., 1] + 0.5 * where[..., 2] + 1
     torch.testing.assert_close(found[:, 0], expected)
     outside = torch.tensor([[-2.0, 1, 1], [7.0, 1, 1], [1, 1, 9.0]]).view(1, 3, 1, 1, 3)
-    assert interpolated(image, torch.tensor([0]), shape, outside, CORNERS).abs().sum() == 0
-    assert nearest_voxels(torch.ones(120, dtype=torch.uint8), torch.tensor([0]), shape, outside).sum() == 0
+    assert interpolated(image, torch.tensor([0]), shape, outside.unbind(-1)).abs().sum() == 0
+    assert nearest_voxels(torch.ones(120, dtype=torch.uint8), torch.tensor([0]), shape, outside.unbind(-1)).sum() == 0
 
 
 def ball(side: int) -> VolumeData:
