@@ -82,12 +82,16 @@ def prepared_files(card: Card) -> list[Path]:
 
 @dataclass(frozen=True)
 class Index:
-    """What the index of a prepared folder says: id, group and (height, width) of each picture, in order."""
+    """What the index of a prepared folder says: id, group and (height, width) of each picture, in order.
+
+    `originals` are (height, width) of the pictures before preparation, where the index tells; else `sizes`.
+    """
 
     folder: Path
     ids: list[str]
     groups: list[str]
     sizes: list[tuple[int, int]]
+    originals: list[tuple[int, int]]
     labels: tuple[str, ...]
     channels: int
 
@@ -103,11 +107,20 @@ class Index:
         if not rows:
             raise StudyError(f"{folder / 'index.csv'} lists no image; {root_note()}")
         try:
-            sizes = [(int(row["height"]), int(row["width"])) for row in rows]
+            sizes, originals = (
+                [(int(row.get(f"{of}height", row["height"])), int(row.get(f"{of}width", row["width"]))) for row in rows]
+                for of in ("", "original_")
+            )
         except ValueError as error:
             raise StudyError(f"{folder / 'index.csv'}: height and width must be whole numbers: {error}") from None
         return Index(
-            folder, [row["id"] for row in rows], [row["group"] for row in rows], sizes, card.labels, card.channels
+            folder,
+            [row["id"] for row in rows],
+            [row["group"] for row in rows],
+            sizes,
+            originals,
+            card.labels,
+            card.channels,
         )
 
 

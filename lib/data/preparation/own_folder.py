@@ -140,6 +140,7 @@ def _items(
                 )
         whole = merged_masks(masks) if labels is None else one_label(masks, pair.image.name)
         small = shrink_mask(whole) if labels is None else shrink_labels(whole)
-        item = Item(pair.name, pair.group or pair.name, "own", shrink(picture), small)
+        size = dict(zip(("original_width", "original_height"), map(str, picture.size), strict=True))
+        item = Item(pair.name, pair.group or pair.name, "own", shrink(picture), small, size)
         overview.add(pair.image, pair.masks, item, whole)
         yield item

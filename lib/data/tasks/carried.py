@@ -26,7 +26,8 @@ class Data:
     Masks hold 0 and 1; where a task names labels, 0 to their number, and 255 where a pixel is to be ignored. Images are
     float32 in [0, 1], or, where they came as bytes of that size, uint8: see `intensities`. Where images are to be
     reconstructed, 1 is the top of the volume that they are slices of, and all masks are 0. `folds` is the fold of each
-    image where a card fixes it, and `notes` say what the size does to pictures.
+    image where a card fixes it, and `notes` say what the size does to pictures. `pixels` (n, 2) are height and width of
+    a pixel of each image, in pixels of the picture that it was made from; None where images are drawn.
     """
 
     images: Tensor
@@ -36,6 +37,7 @@ class Data:
     digest: str
     folds: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    pixels: np.ndarray | None = None
     _copies: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -71,10 +73,12 @@ def content(data: Data) -> bytes:
     """A task as the bytes of its file."""
     about = {"ids": data.ids, "groups": data.groups, "digest": data.digest, "notes": data.notes}
     folds = np.zeros(0, np.int64) if data.folds is None else data.folds
+    pixels = np.zeros(0) if data.pixels is None else data.pixels
     buffer = io.BytesIO()
     np.savez_compressed(
-        buffer, images=data.images.numpy(), masks=data.masks.numpy(), folds=folds, about=np.array(json.dumps(about))
-    )
+        buffer, images=data.images.numpy(), masks=data.masks.numpy(), folds=folds, pixels=pixels,
+        about=np.array(json.dumps(about)),
+    )  # fmt: skip
     return buffer.getvalue()
 
 
@@ -88,11 +92,11 @@ def read(name: str, size: int, state: tuple[Any, ...]) -> Data:
     file = file_of(name, size)
     try:
         with np.load(io.BytesIO(file.read_bytes())) as stored:
-            images, masks, folds = (stored[key] for key in ("images", "masks", "folds"))
+            images, masks, folds, pixels = (stored[key] for key in ("images", "masks", "folds", "pixels"))
             about = json.loads(str(stored["about"]))
         return Data(
             torch.from_numpy(images), torch.from_numpy(masks), about["ids"], about["groups"], about["digest"],
-            folds if len(folds) else None, tuple(about["notes"]),
+            folds if len(folds) else None, tuple(about["notes"]), pixels if len(pixels) else None,
         )  # fmt: skip
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise StudyError(f"{file} is damaged ({error}); unpack the bundle again") from error

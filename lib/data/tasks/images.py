@@ -162,6 +162,7 @@ def images_at(name: str, size: int, index: np.ndarray) -> tuple[Tensor, Tensor]:
 def _load(name: str, size: int, data_root: str, home: str, state: tuple[Any, ...]) -> Data:
     task = get_task(name)
     notes: tuple[str, ...] = ()
+    pixels: np.ndarray | None = None
     if task.kind == "simulated":
         images, masks, digest = _simulate(task, size)
         ids = groups = [f"{index:04d}" for index in range(len(images))]
@@ -178,7 +179,8 @@ def _load(name: str, size: int, data_root: str, home: str, state: tuple[Any, ...
         index = Index.of(find_card(name))
         image_tensor, mask_tensor, notes = _read(name, index, size)
         ids, groups, digest = index.ids, index.groups, _digest(name, data_root, state)
-    return Data(image_tensor.contiguous(), mask_tensor.contiguous(), ids, groups, digest, notes=notes)
+        pixels = np.array(index.originals) / size
+    return Data(image_tensor.contiguous(), mask_tensor.contiguous(), ids, groups, digest, None, notes, pixels)
 
 
 def _read(name: str, index: Index, size: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:

@@ -153,7 +153,10 @@ class Segmentation:
         groups = [index[first : first + AT_ONCE] for first in range(0, len(index), AT_ONCE)]
         found = torch.cat([masks_of(predict(group), labels).cpu() for group in groups]).numpy()  # far smaller
         truth, ids = self.data.masks[torch.from_numpy(index)].numpy(), [self.data.ids[each] for each in index]
-        return summarize([scores_of(*pair, self.task.parts) for pair in zip(found, truth, strict=True)], ids)
+        pairs = zip(found, truth, strict=True)
+        pixels = [None] * len(index) if self.data.pixels is None else self.data.pixels[index].tolist()
+        scores = [scores_of(*pair, self.task.parts, side) for pair, side in zip(pairs, pixels, strict=True)]
+        return summarize(scores, ids)
 
     def further(self, model: Staged, start: Mapping[str, Tensor], through: Through) -> dict[str, Any]:
         return {}

@@ -247,11 +247,10 @@ def _between(place: Tensor, side: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 def nearest_voxels(kept: Tensor, firsts: Tensor, shapes: Tensor, where: Sequence[Tensor]) -> Tensor:
     """Values (n, ...) of masks (voxels) at the voxels nearest to places, as `interpolated` takes them; 0 outside."""
-    index, inside = firsts.view(-1, 1, 1, 1), None
+    index, inside = firsts.view(-1, 1, 1, 1), torch.ones((), dtype=torch.bool, device=kept.device)
     for axis, each in enumerate(where):
         side, at = _side(shapes, axis), each.round().long()
-        within = (at >= 0) & (at < side)
-        inside = within if inside is None else inside & within
+        inside = inside & (at >= 0) & (at < side)
         step = shapes[:, axis + 1 :].prod(1).view(-1, 1, 1, 1)
         index = index + at.clamp_min(0).minimum(side - 1) * step
     return kept[index] * inside

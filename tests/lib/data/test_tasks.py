@@ -13,13 +13,17 @@ from PIL import Image
 from torch import Tensor
 
 from lib.common.errors import StudyError
+from lib.data.preparation.own_folder import add_own_folder
 from lib.data.simulate.catalog import SIMULATORS
 from lib.data.tasks.carried import Data, intensities
 from lib.data.tasks.images import _load, first_images, load_task, standardize
 from lib.data.tasks.splits import split
 from lib.data.tasks.task import TASKS, Task, get_task
+from lib.runs.spec import RunSpec
 from lib.training import batches
 from lib.training.batches import Batches, StackedBatches, augment, batch_order
+from lib.training.goals.segmentation import Segmentation
+from lib.training.people import split_of
 
 CARD = """
 name = "{name}"
@@ -579,3 +583,32 @@ def test_a_constant_image_becomes_zero(level: float) -> None:
     plain = standardize(torch.full((2, 1, 33, 31), level))
     assert plain.isfinite().all()
     assert plain.abs().max() < 1e-3
+
+
+def test_distances_are_in_pixels_of_the_picture_and_not_of_what_it_was_resized_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture of 48 x 96 at 16 x 16: a row is 3 pixels high, a column 6 wide; larger originals count as they were."""
+    folder = tmp_path / "wide"
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+    for number in range(6):
+        mask = np.zeros((48, 96) if number else (480, 960), np.uint8)
+        mask[: mask.shape[0] // 2, : mask.shape[1] // 2] = 255
+        for kind in ("images", "masks"):
+            Image.fromarray(mask).save(folder / kind / f"{number}.png")
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path / "data"))
+    add_own_folder(folder, show=lambda line: None)
+    data = load_task("wide", 16)
+    assert data.pixels is not None
+    np.testing.assert_array_equal(data.pixels, [[30.0, 60.0], *[[3.0, 6.0]] * 5])
+    spec = RunSpec(task="wide", size=16, width=2, depth=1, steps=1, evaluations=1)
+    judge = Segmentation(spec, data, split_of(spec, data), torch.device("cpu"))
+
+    def shifted(index: np.ndarray) -> torch.Tensor:
+        return torch.roll(data.masks[torch.from_numpy(index)].float(), 2, dims=2) - 0.5
+
+    said = judge.test(shifted)
+    assert said["unit"] == "px"
+    expected = [120.0 if data.ids[each] == "0000" else 12.0 for each in judge.split.test]
+    assert said["per_image"]["hd95"] == pytest.approx(expected)
