@@ -63,6 +63,7 @@ def _outlined(region: str, contrast: str) -> None:
         Task(
             name, f"{region} {contrast}, volumes (simulated)", "simulated", "MRI", FOLDS, "anatomy", images=SUBJECTS,
             people=f"sim_{region.split()[-1]}", labels=tuple(LABELS[region]), dim=3, anatomy=region, contrast=contrast,
+            variant=contrast == "T2",
         ),
     )  # fmt: skip
 
