@@ -33,6 +33,7 @@ from lib.study import engines
 from lib.study.bundle import merge, part_of, write_bundle
 from lib.study.forecast import forecast, measure, units
 from lib.study.plan import finished_runs, load_suite, phases, train_suite
+from lib.training.predictions import write_predictions
 from lib.training.together import train_stack
 
 
@@ -44,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_plan(commands)
     _add_bundle(commands)
     _add_runs(commands)
+    _add_predict(commands)
     cli.add_parser(commands)
     doctor = commands.add_parser("doctor", help="what this machine and installation offer, and what is amiss")
     doctor.set_defaults(run=_doctor)
@@ -151,6 +153,20 @@ def _merge(options: argparse.Namespace) -> int:
         print(f"unfinished, left there: {name}")
     print(f"{len(found.taken)} runs taken, {len(found.here)} were here, {len(found.refused)} refused")
     return 1 if found.refused else 0
+
+
+def _add_predict(commands: Any) -> None:
+    parser = commands.add_parser("predict", help="write what a run on volumes finds in its test volumes, as NIfTI")
+    parser.add_argument("name", metavar="RUN", help="the run's name, or the beginning of it")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where masks are written, named as the images are")
+    parser.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or cuda:N (default: auto)")
+    parser.set_defaults(run=_predict)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    files = list(write_predictions(find_run(options.name), options.folder, pick_device(options.device)))
+    print(f"{len(files)} masks: {options.folder}")
+    return 0
 
 
 def _plan(options: argparse.Namespace) -> int:

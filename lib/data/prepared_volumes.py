@@ -27,10 +27,11 @@ KINDS = {"images": ".nii", "masks": ".nii.gz", "originals": ".nii.gz"}
 
 @dataclass(frozen=True)
 class VolumeIndex:
-    """What the index of a prepared folder of volumes says, in order."""
+    """What the index of a prepared folder of volumes says, in order; `sources` are the names of the user's images."""
 
     card: Card
     ids: list[str]
+    sources: list[str]
     groups: list[str]
     shapes: list[tuple[int, int, int]]
 
@@ -49,7 +50,8 @@ class VolumeIndex:
             shapes = [(int(row["width"]), int(row["height"]), int(row["depth"])) for row in rows]
         except ValueError as error:
             raise StudyError(f"{folder / 'index.csv'}: sides must be whole numbers: {error}") from None
-        return VolumeIndex(card, [row["id"] for row in rows], [row["group"] for row in rows], shapes)
+        ids, sources, groups = ([row[column] for row in rows] for column in ("id", "source", "group"))
+        return VolumeIndex(card, ids, sources, groups, shapes)
 
     def file(self, kind: str, name: str) -> Path:
         """Where a volume lies; kinds are those of `KINDS`."""

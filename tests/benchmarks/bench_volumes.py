@@ -105,7 +105,7 @@ def whole_volumes(state: Training) -> tuple[Callable[[int], None], Callable[[int
 
     def ours(count: int) -> None:
         for _ in range(count):
-            list(objective._whole(state.split.val, state.predict))
+            list(objective.whole(state.split.val, state.predict))
 
     def theirs(count: int) -> None:
         with torch.no_grad():

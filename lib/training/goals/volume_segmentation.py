@@ -94,7 +94,7 @@ class VolumeSegmentation:
     def loss(self, output: Tensor, truth: Tensor) -> Tensor:
         return segmentation_loss(output, truth, self.regions)
 
-    def _whole(self, volumes: np.ndarray, predict: Predict) -> Iterator[Tensor]:
+    def whole(self, volumes: np.ndarray, predict: Predict) -> Iterator[Tensor]:
         """Outputs of whole volumes, (1, *shape) or (1, outputs, *shape), one after another."""
         index = np.concatenate([self._windows(volume) for volume in volumes])
         together = predict(index) if np.array_equal([index], self.validated) else None
@@ -112,7 +112,7 @@ class VolumeSegmentation:
 
     def validate(self, predict: Predict) -> dict[str, float]:
         rows = []
-        for volume, output in zip(self.split.val, self._whole(self.split.val, predict), strict=True):
+        for volume, output in zip(self.split.val, self.whole(self.split.val, predict), strict=True):
             truth = self.data.mask(volume).to(self.device).unsqueeze(0)
             found, parts = masks_of(output, self.task.labels), self.task.parts
             dice = part_dice(found, truth, parts) if parts else {"val_dice": mean_dice(found, truth)}
@@ -121,7 +121,7 @@ class VolumeSegmentation:
 
     def test(self, predict: Predict) -> dict[str, Any]:
         scores = []
-        for volume, output in zip(self.split.test, self._whole(self.split.test, predict), strict=True):
+        for volume, output in zip(self.split.test, self.whole(self.split.test, predict), strict=True):
             found, truth, spacing = self.data.as_drawn(volume, output.reshape(-1, *output.shape[-3:]))
             scores.append(scores_of(found, truth, self.task.parts, spacing))
         ids = [self.data.ids[each] for each in self.split.test]

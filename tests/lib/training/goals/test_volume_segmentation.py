@@ -13,6 +13,7 @@ import tiny
 import torch
 from torch import Tensor
 
+from lib.__main__ import main
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.data.preparation.own_folder import add_own_folder
@@ -106,7 +107,7 @@ def test_scores_are_those_of_masks_as_they_lie_in_the_users_files(balls: Path, t
     assert run.result is not None
     judge, model = objective(run.spec), run.model()
     with torch.no_grad():
-        outputs = judge._whole(judge.split.test, lambda index: judge.output(model, judge.inputs(index)))
+        outputs = judge.whole(judge.split.test, lambda index: judge.output(model, judge.inputs(index)))
         for place, (volume, output) in enumerate(zip(judge.split.test, outputs, strict=True)):
             name = judge.data.ids[volume]
             found, truth, spacing = judge.data.as_drawn(volume, output[0])
@@ -119,6 +120,29 @@ def test_scores_are_those_of_masks_as_they_lie_in_the_users_files(balls: Path, t
                 said = run.result["test"]["labels"][label]["per_image"]
                 assert said["dice"][place] == pytest.approx(dice(found == number, truth == number))
                 assert said["hd95"][place] == pytest.approx(hd95(found == number, truth == number, spacing))
+
+
+@pytest.mark.parametrize("task", ["balls", "slabs"])
+def test_masks_are_written_where_the_users_own_lie(balls: Path, task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the order of axes, with the header and under the name of the file that the user brought."""
+    run = train(tiny.volume_spec(task=task, width=8, depth=2, steps=80, volume=None))
+    assert run.result is not None
+    assert main(["predict", run.path.name, str(paths.home() / "masks")]) == 0
+    assert "3 masks" in capsys.readouterr().out
+    scores = []
+    for file in sorted((paths.home() / "masks").glob("*.nii.gz")):
+        found, drawn = read_grid(file), read_grid(balls / task / "labelsTr" / file.name)
+        assert found.shape == drawn.shape
+        np.testing.assert_allclose(found.affine, drawn.affine, atol=1e-4)
+        scores.append(dice(found.voxels == 1, drawn.voxels == 1))
+    assert sorted(scores) == pytest.approx(sorted(run.result["test"]["labels"]["shell"]["per_image"]["dice"]))
+    assert min(scores) > 0.3  # which it would not be anywhere else
+
+
+def test_masks_of_pictures_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    run = train(RunSpec(task="sim_natural", size=32, width=2, depth=1, steps=1, evaluations=1, volume=4))
+    assert main(["predict", run.path.name, str(paths.home() / "masks")]) == 2
+    assert "segments images; masks are written of volumes" in capsys.readouterr().err
 
 
 def test_all_windows_at_once_and_in_parts_give_one_volume(monkeypatch: pytest.MonkeyPatch) -> None:
