@@ -190,6 +190,9 @@ def _add_card(actions: Any) -> None:
     )
     parser.add_argument("--color", action="store_true", help="keep red, green and blue, where color tells labels apart")
     parser.add_argument(
+        "--people", default="", metavar="NAME", help="whose images these are: sets of the same people share folds"
+    )
+    parser.add_argument(
         "--groups", metavar="EXPRESSION", help=r"what in an image's name tells its group, such as 'patient\d+'"
     )
     parser.add_argument(
@@ -245,6 +248,7 @@ def _card(options: argparse.Namespace) -> int:
             foreground=options.foreground,
             labels=options.labels,
             groups=options.groups,
+            people=options.people,
             color=options.color,
             spacing=options.spacing,
             step=line,

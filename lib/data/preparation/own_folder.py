@@ -28,6 +28,7 @@ def add_own_folder(
     foreground: Sequence[int] | None = None,
     labels: Mapping[int, str] | None = None,
     groups: str | None = None,
+    people: str = "",
     color: bool = False,
     spacing: tuple[float, float, float] | None = None,
     show: Callable[[str], None] = print,
@@ -43,6 +44,7 @@ def add_own_folder(
         labels: instead, a name for each mask value but 0, which is background; the name "ignore" is for pixels that
             are to count neither in training nor in scores.
         groups: a regular expression that finds the group in the name of each image.
+        people: whose images these are; sets of the same people have the same folds, group by group.
         color: keep red, green and blue; networks then have three input channels.
         spacing: of prepared volumes, in millimeters to the right, front and up; by default the median of all volumes.
         show: told what was done, and what is doubtful.
@@ -55,8 +57,8 @@ def add_own_folder(
     if foreground and labels:
         raise StudyError("masks have labels or a foreground, not both; leave out --foreground or --labels")
     wishes = Wishes(
-        licence=licence, modality=modality, foreground=foreground, labels=labels, groups=groups, color=color,
-        spacing=spacing,
+        licence=licence, modality=modality, foreground=foreground, labels=labels, groups=groups, people=people,
+        color=color, spacing=spacing,
     )  # fmt: skip
     add = add_volumes if _are_volumes(folder) else _add_pictures
     return add(folder, name, title, wishes, show, step)
@@ -140,7 +142,7 @@ def _items(
                 )
         whole = merged_masks(masks) if labels is None else one_label(masks, pair.image.name)
         small = shrink_mask(whole) if labels is None else shrink_labels(whole)
-        size = dict(zip(("original_width", "original_height"), map(str, picture.size), strict=True))
+        size = {"original_width": str(picture.size[0]), "original_height": str(picture.size[1])}
         item = Item(pair.name, pair.group or pair.name, "own", shrink(picture), small, size)
         overview.add(pair.image, pair.masks, item, whole)
         yield item

@@ -22,6 +22,7 @@ class Wishes:
     foreground: Sequence[int] | None = None
     labels: Mapping[int, str] | None = None
     groups: str | None = None
+    people: str = ""
     color: bool = False
     spacing: tuple[float, float, float] | None = None
 
@@ -82,6 +83,7 @@ def card_text(
     text = "".join(f"{key} = {_toml(value)}\n" for key, value in lines.items())
     rule = "by the groups that came with the folder" if grouped else "by image: no groups were given"
     text += f"\n[split]\nfolds = {min(5, len(groups))}\nrule = {_toml(rule)}\n"
+    text += f"people = {_toml(wishes.people)}\n" if wishes.people else ""
     text += "" if grouped else "groups_known = false\n"
     for region, labels in (regions or {}).items():
         text += f"\n[[regions]]\nname = {_toml(region)}\nlabels = {_toml(labels)}\n"

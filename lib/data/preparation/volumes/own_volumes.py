@@ -47,6 +47,7 @@ def add_volumes(
     with in_making(target) as making:
         shapes = _write(cases, plan, channels, making, overview, lambda done: step((total + done) // 2, total))
         values = {
+            "modality": wishes.modality or ", ".join(about.channels),
             "labels": plan.named,
             "channels": channels,
             "channel_names": list(about.channels),

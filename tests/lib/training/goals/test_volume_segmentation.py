@@ -288,3 +288,16 @@ def test_regions_are_learned_in_place_of_labels(balls: Path) -> None:
     scores = run.result["test"]["labels"]
     assert scores.keys() == {"ball", "core"}
     assert min(each["dice"] for each in scores.values()) > 0.75
+
+
+def test_sets_of_the_same_people_share_folds(balls: Path) -> None:
+    """A source of other labels on the same volumes has seen none of the test: its folds are those of the target."""
+    prepare(balls / "balls", name="whole", foreground=[1, 2], people="volunteers")
+    prepare(balls / "balls", name="parts", people="volunteers")
+    source = tiny.volume_spec(task="whole", volume=None)
+    target = tiny.volume_spec(task="parts", strategy="full_finetuning", source=source)
+    kept = [split_of(spec, load_volumes(spec.task, spec.size)) for spec in (source, target)]
+    np.testing.assert_array_equal(kept[0].test, kept[1].test)
+    assert get_task("parts").modality == "a, b"  # as dataset.json names the channels
+    with pytest.raises(StudyError, match="fold must be that of the source"):
+        tiny.volume_spec(task="parts", strategy="full_finetuning", source=source, fold=1)
