@@ -424,9 +424,11 @@ def test_stacks_hold_one_computation_each_and_no_more_than_fill_a_card() -> None
 @pytest.mark.gpu
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("augment", [True, False])
-def test_on_a_gpu_the_recorded_step_is_the_step(augment: bool, count: int) -> None:
+@pytest.mark.parametrize("task", ["blobs", "sim_deep_brain_t1_3d"])
+def test_on_a_gpu_the_recorded_step_is_the_step(task: str, augment: bool, count: int) -> None:
     """A stack as a CUDA graph against the same runs alone, whose steps are launched one by one."""
-    specs = [tiny.spec(width=8, size=32, norm="none", seed=each, lr=1e-3, augment=augment) for each in range(count)]
+    base = tiny.spec(task=task, width=8, size=32, norm="none", lr=1e-3, augment=augment)
+    specs = [base.but(seed=each) for each in range(count)]
     alone = [train(spec, device="cuda").result or {} for spec in specs]
     for spec in specs:
         shutil.rmtree(run_dir(spec))
