@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from lib.common import paths
-from lib.common.device import memory_budget_mb
 from lib.common.errors import StudyError
+from lib.data.tasks.room import placed
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,7 @@ class Data:
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """All images and masks on a device, copied there once; as they lie here where its memory is short of that."""
-        if device.type == "cpu":
-            return self.images, self.masks
-        if device not in self._copies:
-            fits = (self.images.nbytes + self.masks.nbytes) / 1e6 <= memory_budget_mb(device)
-            self._copies[device] = (
-                (self.images.to(device), self.masks.to(device)) if fits else (self.images, self.masks)
-            )
-        return self._copies[device]
+        return placed(self.images, self.masks, device, self._copies)
 
 
 def intensities(images: Tensor) -> Tensor:

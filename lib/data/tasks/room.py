@@ -1,4 +1,4 @@
-"""Room for the images of a task: in memory, or in a file."""
+"""Room for the images of a task: in memory, in a file, or on a device."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lib.common import paths
 from lib.common.device import memory_budget_mb
@@ -33,3 +34,15 @@ def room(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         )
     with tempfile.TemporaryFile(dir=folder) as file:
         return np.memmap(file, dtype, shape=shape)
+
+
+def placed(
+    images: Tensor, masks: Tensor, device: torch.device, copies: dict[torch.device, tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Images and masks on a device, copied there once and kept in `copies`; as they lie where its memory is short."""
+    if device.type == "cpu":
+        return images, masks
+    if device not in copies:
+        fits = (images.nbytes + masks.nbytes) / 1e6 <= memory_budget_mb(device)
+        copies[device] = (images.to(device), masks.to(device)) if fits else (images, masks)
+    return copies[device]

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.common.device import memory_budget_mb
 from lib.data.cards import find_card
 from lib.data.prepared_folder import IGNORED
 from lib.data.prepared_volumes import VolumeIndex, original_mask, prepared_volume
-from lib.data.tasks.room import room
+from lib.data.tasks.room import placed, room
 from lib.data.tasks.task import Task
 from lib.imaging.grids import Grid, aligned, covered
 
@@ -57,14 +56,7 @@ class VolumeData:
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """All images and masks on a device, copied there once; as they lie here where its memory is short of that."""
-        if device.type == "cpu":
-            return self.images, self.masks
-        if device not in self._copies:
-            fits = (self.images.nbytes + self.masks.nbytes) / 1e6 <= memory_budget_mb(device)
-            self._copies[device] = (
-                (self.images.to(device), self.masks.to(device)) if fits else (self.images, self.masks)
-            )
-        return self._copies[device]
+        return placed(self.images, self.masks, device, self._copies)
 
     def image(self, place: int) -> Tensor:
         """One volume, float32 (c, x, y, z)."""

@@ -469,7 +469,7 @@ def test_a_set_is_copied_to_a_device_once_and_not_where_it_does_not_fit(monkeypa
     meta = torch.device("meta")
     for budget, place in [(1.0, "meta"), (0.001, "cpu")]:
         data = Data(images, masks, list("abc"), list("abc"), "")
-        monkeypatch.setattr("lib.data.tasks.carried.memory_budget_mb", lambda device, budget=budget: budget)
+        monkeypatch.setattr("lib.data.tasks.room.memory_budget_mb", lambda device, budget=budget: budget)
         assert [each.device.type for each in data.on(meta)] == [place, place]
         assert data.on(meta)[0] is data.on(meta)[0]
 
