@@ -55,7 +55,7 @@ def filter_change(
     after: Mapping[str, Tensor],
     *,
     by: str = "layer",
-    model: nn.Module | None = None,
+    model: nn.Module | Mapping[str, tuple[bool, int]] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Statistics of the change from one checkpoint to another; columns as the module says.
@@ -64,13 +64,14 @@ def filter_change(
         before: name -> tensor. Factors (`scale_shift` and the like) are multiplied in.
         after: the same network later on.
         by: `filter`, `layer`, or `stage` (which pools the filters of its layers of one kind and has no spectra).
-        model: the network, needed where it has transposed layers not called `up`, or grouped transposed ones.
+        model: the network, or what `kernels.geometry` says of it; needed where it has transposed layers not called
+            `up`, or grouped transposed ones.
         seed: of the random changes that stand beside the spectra.
 
     Raises:
         StudyError: the checkpoints do not fit each other, hold NaN, or `by` is unknown.
     """
-    return _table(before, after, by, geometry(model) if model else None, _Nulls(seed))
+    return _table(before, after, by, geometry(model), _Nulls(seed))
 
 
 def filter_change_of_run(

@@ -92,7 +92,7 @@ def battery(
     weights: Mapping[str, Tensor],
     *,
     names: Sequence[str] | None = None,
-    model: nn.Module | None = None,
+    model: nn.Module | Mapping[str, tuple[bool, int]] | None = None,
     draws: int | None = 4999,
     seed: int = 0,
     law: str | Mapping[str, str] = "normal",
@@ -125,7 +125,7 @@ def battery(
     if isinstance(names, str) or (names is not None and not names):
         raise StudyError(f"names must be a list of tests, at least one, got {names!r}; known: {', '.join(TESTS)}")
     chosen = [name for name in (TESTS if names is None else names) if TESTS[name]]
-    shapes = geometry(model) if model else None
+    shapes = geometry(model)
     layers = read_layers(weights, shapes)
     begun = read_layers(start, shapes) if start else {}
     nulls = Nulls(draws or max(LEAST_DRAWS, DRAWS_PER_ROW * len(layers) * len(chosen) - 1), seed)

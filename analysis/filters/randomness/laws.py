@@ -83,7 +83,7 @@ def check_law(law: str) -> str:
 def find_laws(weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[bool, int]] | None = None) -> pd.DataFrame:
     """Which law the layers of an untrained network follow best, one row each.
 
-    By likelihood. A layer of too few weights to tell takes the law of all layers of its kind together.
+    By likelihood. A layer of too few weights to tell takes the law of all layers of its kind together, or of all.
 
     Args:
         weights: of step 0.
@@ -100,11 +100,17 @@ def find_laws(weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[bool, in
             rows.append({"layer": layer.name, "kind": layer.kind, "weights": values.size, **found})
     table = pd.DataFrame(rows)
     whole = table[list(LAWS)].mul(table.weights, axis=0)
-    pooled = whole.groupby(table.kind).sum().idxmax(axis=1)
-    order = np.sort(whole.to_numpy(), axis=1)
-    clear = order[:, -1] - order[:, -2] > CLEAR
-    law = np.where(clear, whole.idxmax(axis=1), table.kind.map(pooled))
+    kinds = whole.groupby(table.kind).sum()
+    pooled = kinds.idxmax(axis=1).where(_tells(kinds), whole.sum().idxmax())
+    clear = _tells(whole)
+    law = whole.idxmax(axis=1).where(clear, table.kind.map(pooled))
     return table.assign(law=law, clear=clear)[["layer", "kind", "law", "clear", *LAWS]]
+
+
+def _tells(likelihoods: pd.DataFrame) -> pd.Series:
+    """Whether the best law of each row is clearly better than the second."""
+    order = np.sort(likelihoods.to_numpy(), axis=1)
+    return pd.Series(order[:, -1] - order[:, -2] > CLEAR, index=likelihoods.index)
 
 
 def undone(layer: FilterLayer, law: str, start: FilterLayer | None, seed: int) -> FilterLayer:

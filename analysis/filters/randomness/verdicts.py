@@ -15,7 +15,11 @@ ALPHA = 0.05
 
 
 def laws_at_start(
-    start: Mapping[str, Tensor], *, model: nn.Module | None = None, draws: int | None = None, seed: int = 0
+    start: Mapping[str, Tensor],
+    *,
+    model: nn.Module | Mapping[str, tuple[bool, int]] | None = None,
+    draws: int | None = None,
+    seed: int = 0,
 ) -> tuple[dict[str, str], pd.DataFrame]:
     """The null of each layer, found out from the weights at step 0, and the battery at step 0 under these nulls.
 
@@ -27,7 +31,7 @@ def laws_at_start(
         model: as in `analysis.filters.change.filter_change`.
         draws: as in `battery.battery`.
     """
-    found = find_laws(start, geometry(model) if model else None)
+    found = find_laws(start, geometry(model))
     laws = dict(zip(found.layer, found.law, strict=True))
     table = battery(start, model=model, draws=draws, seed=seed, law=laws, start=start)
     failed = set(table[table.p_holm < ALPHA].layer)
