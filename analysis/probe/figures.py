@@ -34,7 +34,10 @@ def filters_over_checkpoints(table: pd.DataFrame) -> Axes:
         own = table[table.series == name]
         checkpoints = list(dict.fromkeys(own.checkpoint))
         values = own.pivot(index="layer", columns="checkpoint", values="angle_median").reindex(layers)[checkpoints]
+        values["independent"] = own.groupby("layer").angle_random_q05.first()
+        checkpoints.append("independent")
         image = ax.imshow(values, cmap=COLORS, vmin=0, vmax=90, aspect="auto")
+        ax.axvline(len(checkpoints) - 1.5, color="white", linewidth=3)
         ax.set_title(name, loc="left", fontsize=12)
         ax.set_xticks(range(len(checkpoints)), checkpoints, rotation=60, ha="right")
         ax.set_yticks(range(len(layers)), layers)
@@ -42,7 +45,7 @@ def filters_over_checkpoints(table: pd.DataFrame) -> Axes:
     assert image is not None
     figure.colorbar(image, ax=grid, label="degrees", shrink=0.8)
     figure.suptitle("Angle of filters to the first checkpoint", x=0.01, ha="left", fontsize=13, fontweight="bold")
-    figure.supxlabel("median over a layer's filters; 0: unmoved, 90: independent random filters of many weights",
+    figure.supxlabel("median over a layer's filters; last column: what 95 % of independent random filters exceed",
                      fontsize=11, color=NOTE_COLOR)  # fmt: skip
     return grid[0, 0]
 
@@ -70,7 +73,7 @@ def verdicts_by_layer(table: pd.DataFrame, null: str) -> Axes:
             ax.text(x, y, {0.0: "random", 0.5: "?", 1.0: "not random"}[value], ha="center", va="center", fontsize=9,
                     color="white" if value == 1 else "black")  # fmt: skip
     ax.grid(visible=False)
-    title_and_note(ax, "Do filters look random?", f"{null}; at 5 % after Holm's correction; ?: no verdict")
+    title_and_note(ax, "Do filters look random?", f"null: {null}; at 5 % after Holm's correction; ?: no verdict")
     return ax
 
 

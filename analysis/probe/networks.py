@@ -16,7 +16,7 @@ from analysis.representations.capture.activations import forward, watched
 from lib.common.errors import StudyError, nearest
 
 DOZEN = 12
-FEW = 6  # with fewer, the layers one level further inside are taken
+FEW = 5  # with fewer, the layers one level further inside are taken
 
 
 def load_network(name: str, folder: str) -> nn.Module:
@@ -100,7 +100,7 @@ def choose_layers(model: nn.Module, pattern: str, called: Sequence[Called]) -> t
     """Layers along the path of the data, and how they were chosen.
 
     Without a pattern: of the levels of modules in modules, the innermost with at most a dozen that hold weights;
-    where that has fewer than six, a dozen of the next level, evenly spaced.
+    where that has fewer than five, a dozen of the next level, evenly spaced.
 
     Args:
         pattern: with `*` and `?`, several parted by commas; "" chooses automatically.

@@ -71,13 +71,10 @@ class Subject:
         fit(self.model, self.series.weights(moment))
         return self.model.eval()
 
-    def shapes(self, weights: Mapping[str, Tensor]) -> dict[str, tuple[bool, int]]:
-        """(transposed, groups) of the convolutions among these weights; without a network, all are plain ones."""
-        if self.model is None:
-            return {
-                name.removesuffix(".weight"): (False, 1) for name, value in weights.items() if _is_filter(name, value)
-            }
-        return {name: shape for name, shape in (geometry(self.model) or {}).items() if f"{name}.weight" in weights}
+    def shapes(self, weights: Mapping[str, Tensor]) -> dict[str, tuple[bool, int]] | None:
+        """(transposed, groups) of the convolutions among these weights; None without a network: plain ones."""
+        known = geometry(self.model)
+        return known and {name: shape for name, shape in known.items() if f"{name}.weight" in weights}
 
     def unread(self) -> pd.DataFrame:
         """Tensors that did not load, a row per checkpoint and tensor."""
@@ -120,10 +117,6 @@ def open_subjects(folders: Sequence[str], network: str = "", path: str = "") -> 
     return found
 
 
-def _is_filter(name: str, value: Tensor) -> bool:
-    return name.endswith(".weight") and value.dim() > 2
-
-
 def _unreadable(subject: Subject, weights: Mapping[str, Tensor]) -> dict[str, str]:
     """Layers whose filters cannot be read as such, and why."""
     left = {}
@@ -138,11 +131,8 @@ def _unreadable(subject: Subject, weights: Mapping[str, Tensor]) -> dict[str, st
             if subject.model is None and _looks_transposed(layer, value):
                 left[layer] = "may be a transposed convolution, which a tensor does not tell: give --network"
                 continue
-            shape = subject.shapes({name: value}) if value.dim() > 2 else None
-            if not value.any():
-                continue
             try:
-                read_layers({name: value}, shape)[layer].alive()
+                read_layers({name: value}, subject.shapes({name: value}))[layer].alive()
             except StudyError as error:
                 left[layer] = str(error)
     return left
@@ -154,4 +144,5 @@ def _looks_transposed(layer: str, value: Tensor) -> bool:
         read_layers({f"{layer}.weight": value})
     except StudyError:
         return True
-    return value.dim() > 2 and set(value.shape[2:]) <= {1, 2} and max(value.shape[2:]) == 2
+    own = layer.rpartition(".")[2] == "up"  # of this study's U-Net; other layers of such a name are refused above
+    return not own and value.dim() > 2 and set(value.shape[2:]) <= {1, 2} and max(value.shape[2:]) == 2

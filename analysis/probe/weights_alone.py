@@ -24,7 +24,7 @@ def moment_text(moment: Moment) -> str:
 
 
 def moves(subject: Subject, report: Report | None = None) -> pd.DataFrame:
-    """How far the filters of each layer are from the first checkpoint, at every later one.
+    """How far the filters of each layer are from the first checkpoint, of step 0 or not, at every later one.
 
     Columns of `analysis.filters.change.filter_change` by layer, with its nulls, and series, checkpoint, at (the step,
     epoch or place).
@@ -94,10 +94,10 @@ def randomness(
         laws, begun_table = laws_at_start(weights, model=shapes, draws=draws)
         counts = pd.Series(list(laws.values())).value_counts()
         told = ", ".join(f"{law} ({count} layers)" for law, count in counts.items())
-        said = f"null: a fresh draw of the law found at step 0: {told}"
+        said = f"a fresh draw of the law found at step 0: {told}"
     else:
         said = (
-            "null: a fresh draw of a normal, uniform or truncated normal law, whichever a layer fits best, since no "
+            "a fresh draw of a normal, uniform or truncated normal law, whichever a layer fits best, since no "
             "checkpoint is known to be of step 0"
         )
     found, tables = [], []

@@ -234,5 +234,13 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor]) -> list[LoadedTensor]:
         return sum(value.numel() for name, value in renamed(*pair).items() if own.get(name) == value.shape)
 
     off, on = max(((off, on) for off in sorted(offs, key=len) for on in ons), key=fitting)
+    share = fitting((off, on)) / max(1, sum(shape.numel() for shape in own.values()))
+    if share < LEAST_SHARE:
+        raise StudyError(
+            f"the weights do not fit the network ({share:.0%} of its numbers by name and shape): it has "
+            f"{next(iter(own), 'nothing')} {tuple(next(iter(own.values()), ()))}, and the file "
+            f"{next(iter(weights), 'nothing')} {tuple(next(iter(weights.values()), torch.empty(0)).shape)}; build the "
+            "network that was trained"
+        )
     beside = {name: value for name, value in weights.items() if not name.startswith(off)}
     return load_weights(model, {**beside, **renamed(off, on)}, allow_partial=True)
