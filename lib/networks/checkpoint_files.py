@@ -82,6 +82,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if isinstance(content, torch.nn.Module):
         raise StudyError(f"{path} holds a whole network, not its weights; where it was made, save it anew: {_ANEW}")
     found, said = _network(content, path)
+    found, twice = _once(found)
+    if twice:
+        said = (*said, f"{twice} tensors stand under a second name, as modules that two others hold do; read once")
     weights = {_unwrapped(name): _plain(name, value, path) for name, value in found.items()}
     if len(weights) < len(found):
         raise StudyError(f"{path}: names fall together without {', '.join(WRAPPERS)}; save the unwrapped network")
@@ -219,6 +222,15 @@ def _network(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ..
     if dropped:
         said.append(f"{len(dropped)} entries beside the weights are no tensors: {', '.join(dropped[:6])}")
     return found[chosen], tuple(said)
+
+
+def _once(found: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
+    """Tensors that share their memory under their first name only, and how many others there were."""
+    kept: dict[Any, str] = {}
+    for name, value in found.items():
+        where = (value.untyped_storage().data_ptr(), value.storage_offset(), tuple(value.shape), value.stride())
+        kept.setdefault(where if value.numel() else name, name)
+    return {name: found[name] for name in kept.values()}, len(found) - len(kept)
 
 
 def _candidates(content: Any, key: tuple[str, ...], depth: int) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:

@@ -212,6 +212,16 @@ def _named(file: Path, pattern: re.Pattern[str]) -> int | None:
     return int(found[-1]) if found else None
 
 
+def names_of_tensors(model: nn.Module) -> dict[str, str]:
+    """Every name in a network's state to the first name of that tensor: modules that two others hold have several."""
+    first: dict[tuple[int, torch.Size], str] = {}
+    state = model.state_dict()
+    return {
+        name: first.setdefault((value.data_ptr(), value.shape), name) if value.numel() else name
+        for name, value in state.items()
+    }
+
+
 def fit(model: nn.Module, weights: Mapping[str, Tensor]) -> list[LoadedTensor]:
     """Load weights into a network whose names may begin otherwise, and say of every tensor what became of it.
 
@@ -222,13 +232,16 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor]) -> list[LoadedTensor]:
         StudyError: less than half of the network's numbers are in the file.
     """
     own = {name: value.shape for name, value in model.state_dict().items()}
+    first = names_of_tensors(model)
     offs = {""} | {common_prefix([name]) for name in weights}
     offs |= {each[: at + 1] for each in offs for at, letter in enumerate(each) if letter == "."}
     ons = ["", common_prefix(list(own))]
     ons += [ons[1][: at + 1] for at, letter in enumerate(ons[1]) if letter == "."]
 
     def renamed(off: str, on: str) -> dict[str, Tensor]:
-        return {on + name.removeprefix(off): value for name, value in weights.items() if name.startswith(off)}
+        found = {on + name.removeprefix(off): value for name, value in weights.items() if name.startswith(off)}
+        known = {first[name]: value for name, value in found.items() if name in first}
+        return {**found, **{name: known[each] for name, each in first.items() if each in known and name not in found}}
 
     def fitting(pair: tuple[str, str]) -> int:
         return sum(value.numel() for name, value in renamed(*pair).items() if own.get(name) == value.shape)

@@ -107,6 +107,29 @@ def test_a_network_that_begins_with_a_name_of_its_own_gets_it_back():
     assert torch.equal(model.state_dict()["model.head.weight"], state()["head.weight"])
 
 
+class Shared(nn.Module):
+    """Holds one convolution under two names, as nnU-Net's blocks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.all = nn.Sequential(self.conv, nn.ReLU())
+        self.out = nn.Conv2d(4, 1, 1)
+
+
+def test_a_module_under_two_names_is_read_once_and_loaded_under_both(tmp_path: Path):
+    trained = Shared()
+    torch.save(trained.state_dict(), tmp_path / "a.pt")
+    found = read_checkpoint(tmp_path / "a.pt")
+    assert set(found.weights) == {"conv.weight", "conv.bias", "out.weight", "out.bias"}
+    assert any("2 tensors stand under a second name" in line for line in found.said)
+    renamed = {name.replace("conv", "all.0"): value for name, value in found.weights.items()}
+    for weights in (found.weights, renamed):
+        model = Shared()
+        assert {row.status for row in fit(model, weights)} == {"loaded"}
+        assert torch.equal(model.conv.weight, trained.conv.weight)
+
+
 def test_safetensors_and_shards_are_read(tmp_path: Path):
     save_file(state(), tmp_path / "model.safetensors")
     assert read_checkpoint(tmp_path / "model.safetensors").weights.keys() == state().keys()
