@@ -12,7 +12,9 @@ from analysis.filters.randomness.battery import battery
 from analysis.filters.randomness.laws import ANY
 from analysis.filters.randomness.verdicts import laws_at_start, verdicts
 from analysis.probe.subjects import Subject
+from lib.networks.checkpoint_files import common_prefix
 from lib.networks.checkpoint_series import Moment
+from lib.networks.stages import stage_of
 
 Report = Callable[[str], None]
 MOVED = 1.0  # degrees that count as having moved at all: float16 files round by less
@@ -21,6 +23,12 @@ MOVED = 1.0  # degrees that count as having moved at all: float16 files round by
 def moment_text(moment: Moment) -> str:
     """A checkpoint as tables call it: "step 500", "epoch 3", or the name of its file where nothing is known."""
     return moment.file.name if moment.unit == "place" else f"{moment.unit} {moment.at}"
+
+
+def with_stages(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with `stage`: the first part of a layer's name, without a beginning that all layers share."""
+    shared = common_prefix([f"{layer}.weight" for layer in dict.fromkeys(table.layer)])
+    return table.assign(stage=[stage_of(layer.removeprefix(shared)) for layer in table.layer])
 
 
 def moves(subject: Subject, report: Report | None = None) -> pd.DataFrame:
@@ -41,7 +49,7 @@ def moves(subject: Subject, report: Report | None = None) -> pd.DataFrame:
         tables.append(table.assign(series=subject.title, checkpoint=moment_text(moment), at=moment.at))
         if report:
             report(f"{subject.title}: filters of {moment_text(moment)}")
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    return with_stages(pd.concat(tables, ignore_index=True)) if tables else pd.DataFrame()
 
 
 def when_moved(table: pd.DataFrame) -> pd.DataFrame:
@@ -111,7 +119,7 @@ def randomness(
         about = {"series": subject.title, "checkpoint": moment_text(moment)}
         tables.append(table.assign(**about))
         found.append(verdicts(table, begun_table).assign(**about))
-    return pd.concat(found, ignore_index=True), pd.concat(tables, ignore_index=True), said
+    return *(with_stages(pd.concat(each, ignore_index=True)) for each in (found, tables)), said
 
 
 def verdict_counts(table: pd.DataFrame) -> pd.DataFrame:

@@ -118,14 +118,16 @@ def _content(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        if zipfile.is_zipfile(path):
+        whole = not zipfile.is_zipfile(path)  # files from before PyTorch 1.6
+        if not whole:
             with zipfile.ZipFile(path) as archive:
                 if any(name.endswith("/constants.pkl") for name in archive.namelist()):
                     raise StudyError(
                         f"{path} is a traced or scripted network, which is code; save what it was made of: {_ANEW}"
                     )
         with torch.serialization.safe_globals(_plain_classes()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # of the file only what is used comes into memory: an optimizer's state is larger than the network
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=not whole)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error)) or re.search(r"(?:class|type) <?'?([\w.]+)", str(error))
         what = f"an object of {found[1]}" if found else "more than tensors and plain data, or is damaged"

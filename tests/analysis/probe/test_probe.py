@@ -20,7 +20,7 @@ from analysis.probe import with_images
 from analysis.probe.networks import called_layers, choose_layers, load_network
 from analysis.probe.probe_images import read_images
 from analysis.probe.subjects import open_subjects
-from analysis.probe.weights_alone import moves, randomness, when_moved
+from analysis.probe.weights_alone import moves, randomness, when_moved, with_stages
 from analysis.probe.with_images import activations_of, block, counterparts, dimensions, panels, similarities, to_ends
 from analysis.representations.capture.represent import represent_all
 from analysis.representations.comparison.compare import compare
@@ -284,6 +284,12 @@ def test_mistakes_are_told_in_one_line_before_anything_starts(
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
+
+
+def test_stages_are_the_first_parts_of_names_that_not_all_layers_share():
+    table = pd.DataFrame({"layer": ["model.a.conv", "model.b.0", "model.b.1"]})
+    assert list(with_stages(table).stage) == ["a", "b", "b"]
+    assert list(with_stages(pd.DataFrame({"layer": ["enc0.conv1", "head"]})).stage) == ["enc0", "head"]
 
 
 def test_layers_that_cannot_be_read_are_said_and_the_others_are(tmp_path: Path):
