@@ -28,7 +28,7 @@ Per layer, beside quantiles over filters of the above, of the matrix (filters, i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -90,9 +90,23 @@ def filter_change_over_training(run: Run, *, by: str = "layer", seed: int = 0) -
     steps = run.steps()
     if len(steps) < 2 or steps[0] != 0:
         raise StudyError(f"{run.path.name} must have a checkpoint at step 0 and a later one, got steps {steps}")
-    start, nulls = run.weights(0), _Nulls(seed)
-    tables = [_table(start, run.weights(step), by, None, nulls).assign(step=step) for step in steps[1:]]
-    return pd.concat(tables, ignore_index=True).assign(run_id=run.path.name)
+    tables = changes_since(run.weights(0), (run.weights(step) for step in steps[1:]), by=by, seed=seed)
+    numbered = [table.assign(step=step) for table, step in zip(tables, steps[1:], strict=True)]
+    return pd.concat(numbered, ignore_index=True).assign(run_id=run.path.name)
+
+
+def changes_since(
+    before: Mapping[str, Tensor],
+    later: Iterable[Mapping[str, Tensor]],
+    *,
+    by: str = "layer",
+    model: nn.Module | Mapping[str, tuple[bool, int]] | None = None,
+    seed: int = 0,
+) -> Iterator[pd.DataFrame]:
+    """`filter_change` from one checkpoint to each of several; what depends on the first alone is computed once."""
+    shapes, nulls = geometry(model), _Nulls(seed)
+    for after in later:
+        yield _table(before, after, by, shapes, nulls)
 
 
 def random_angle(dimension: int, quantile: float = 0.5) -> float:

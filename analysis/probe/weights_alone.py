@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from analysis.filters.change import filter_change
+from analysis.filters.change import changes_since
 from analysis.filters.randomness.battery import battery
 from analysis.filters.randomness.laws import ANY
 from analysis.filters.randomness.verdicts import laws_at_start, verdicts
@@ -34,18 +34,18 @@ def with_stages(table: pd.DataFrame) -> pd.DataFrame:
 def moves(subject: Subject, report: Report | None = None) -> pd.DataFrame:
     """How far the filters of each layer are from the first checkpoint, of step 0 or not, at every later one.
 
-    Columns of `analysis.filters.change.filter_change` by layer, with its nulls, and series, checkpoint, at (the step,
+    Columns of `analysis.filters.change` by layer, with its nulls, and series, checkpoint, at (the step,
     epoch or place).
 
     Raises:
-        StudyError: see `filter_change`.
+        StudyError: see `analysis.filters.change.filter_change`.
     """
     moments = subject.series.moments
     start = subject.weights(moments[0])
     shapes = subject.shapes(start)
+    changes = changes_since(start, (subject.weights(moment) for moment in moments[1:]), model=shapes)
     tables = []
-    for moment in moments[1:]:
-        table = filter_change(start, subject.weights(moment), model=shapes)
+    for moment, table in zip(moments[1:], changes, strict=True):
         tables.append(table.assign(series=subject.title, checkpoint=moment_text(moment), at=moment.at))
         if report:
             report(f"{subject.title}: filters of {moment_text(moment)}")
