@@ -1,4 +1,4 @@
-"""Command line of the analysis: `python -m analysis report | table | claims SUITE`."""
+"""Command line of the analysis: `python -m analysis report | table | claims SUITE`, `probe FOLDER`."""
 
 from __future__ import annotations
 
@@ -54,6 +54,19 @@ def _parser() -> argparse.ArgumentParser:
     claims = commands.add_parser("claims", help="write claims.json, the claims ledger, and print it")
     claims.set_defaults(command=_claims)
     claims.add_argument("suite", metavar="SUITE")
+
+    probe = commands.add_parser("probe", help="look at checkpoints of any network: a report on one folder, or on two")
+    probe.set_defaults(command=_probe)
+    probe.add_argument("folders", nargs="+", metavar="FOLDER", help="holds checkpoints: .pt, .pth, .ckpt, .safetensors")
+    probe.add_argument("--network", default="", metavar="package.module:function", help="builds the network")
+    probe.add_argument(
+        "--images",
+        default="",
+        metavar="WHERE",
+        help="a prepared task, a folder of images, or a tensor file",
+    )
+    probe.add_argument("--layers", default="", metavar="PATTERN", help="with * and ?; default: a dozen by themselves")
+    probe.add_argument("--out", metavar="FOLDER", help="of the report (default: reports/probe/NAME)")
     return parser
 
 
@@ -82,6 +95,18 @@ def _report(arguments: argparse.Namespace) -> int:
         jobs=arguments.jobs,
         timeout=arguments.timeout,
         overrides=dict(arguments.parameter),
+    )
+
+
+def _probe(arguments: argparse.Namespace) -> int:
+    from analysis.reports.probe import build_probe
+
+    return build_probe(
+        arguments.folders,
+        network=arguments.network,
+        images=arguments.images,
+        layers=arguments.layers,
+        out=arguments.out,
     )
 
 

@@ -28,7 +28,7 @@ Per layer, beside quantiles over filters of the above, of the matrix (filters, i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def filter_change(
     after: Mapping[str, Tensor],
     *,
     by: str = "layer",
-    model: nn.Module | None = None,
+    model: nn.Module | Mapping[str, tuple[bool, int]] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Statistics of the change from one checkpoint to another; columns as the module says.
@@ -64,13 +64,14 @@ def filter_change(
         before: name -> tensor. Factors (`scale_shift` and the like) are multiplied in.
         after: the same network later on.
         by: `filter`, `layer`, or `stage` (which pools the filters of its layers of one kind and has no spectra).
-        model: the network, needed where it has transposed layers not called `up`, or grouped transposed ones.
+        model: the network, or what `kernels.geometry` says of it; needed where it has transposed layers not called
+            `up`, or grouped transposed ones.
         seed: of the random changes that stand beside the spectra.
 
     Raises:
         StudyError: the checkpoints do not fit each other, hold NaN, or `by` is unknown.
     """
-    return _table(before, after, by, geometry(model) if model else None, _Nulls(seed))
+    return _table(before, after, by, geometry(model), _Nulls(seed))
 
 
 def filter_change_of_run(
@@ -89,9 +90,23 @@ def filter_change_over_training(run: Run, *, by: str = "layer", seed: int = 0) -
     steps = run.steps()
     if len(steps) < 2 or steps[0] != 0:
         raise StudyError(f"{run.path.name} must have a checkpoint at step 0 and a later one, got steps {steps}")
-    start, nulls = run.weights(0), _Nulls(seed)
-    tables = [_table(start, run.weights(step), by, None, nulls).assign(step=step) for step in steps[1:]]
-    return pd.concat(tables, ignore_index=True).assign(run_id=run.path.name)
+    tables = changes_since(run.weights(0), (run.weights(step) for step in steps[1:]), by=by, seed=seed)
+    numbered = [table.assign(step=step) for table, step in zip(tables, steps[1:], strict=True)]
+    return pd.concat(numbered, ignore_index=True).assign(run_id=run.path.name)
+
+
+def changes_since(
+    before: Mapping[str, Tensor],
+    later: Iterable[Mapping[str, Tensor]],
+    *,
+    by: str = "layer",
+    model: nn.Module | Mapping[str, tuple[bool, int]] | None = None,
+    seed: int = 0,
+) -> Iterator[pd.DataFrame]:
+    """`filter_change` from one checkpoint to each of several; what depends on the first alone is computed once."""
+    shapes, nulls = geometry(model), _Nulls(seed)
+    for after in later:
+        yield _table(before, after, by, shapes, nulls)
 
 
 def random_angle(dimension: int, quantile: float = 0.5) -> float:

@@ -102,8 +102,13 @@ class FilterLayer:
         return living
 
 
-def geometry(model: nn.Module) -> dict[str, tuple[bool, int]]:
-    """(transposed, groups) of every convolution of a network by the module's name, for `read_layers`."""
+def geometry(model: nn.Module | Mapping[str, tuple[bool, int]] | None) -> dict[str, tuple[bool, int]] | None:
+    """(transposed, groups) of every convolution of a network by the module's name, for `read_layers`.
+
+    What is such a table already comes back as it is, and None as None.
+    """
+    if model is None or isinstance(model, Mapping):
+        return None if model is None else dict(model)
     return {
         name: (isinstance(module, _TRANSPOSED), module.groups)
         for name, module in model.named_modules()
