@@ -54,12 +54,11 @@ def redraw_kernels(model: Staged, stages: Sequence[str], law: str) -> None:
     Raises:
         StudyError: the law is unknown.
     """
-    for stage in stages:
-        for module in model.get_submodule(stage).modules():
-            if isinstance(module, (nn.Conv2d, nn.Conv3d)):
-                weight = module.weight.detach()
-                drawn = LAWS[law](weight)
-                weight.copy_(drawn * (weight.norm() / drawn.norm()))
+    for name, module in model.named_modules():
+        if model.stage_of(name) in stages and isinstance(module, (nn.Conv2d, nn.Conv3d)):
+            weight = module.weight.detach()
+            drawn = LAWS[law](weight)
+            weight.copy_(drawn * (weight.norm() / drawn.norm()))
 
 
 def initialize(model: Network, seed: int) -> Network:
