@@ -10,8 +10,8 @@ from typing import Any
 
 from lib.common import paths
 from lib.common.errors import StudyError
-from lib.networks.stage_map import FOLDER, Mapped
-from lib.networks.stage_proposal import map_text, propose
+from lib.networks.stage_map import FOLDER, Mapped, map_text
+from lib.networks.stage_proposal import propose
 from lib.networks.stages import parameters_by_stage
 
 

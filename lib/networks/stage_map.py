@@ -20,6 +20,7 @@ encoder = true
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -147,7 +148,10 @@ def load_map(name: str, others: tuple[str, ...] = ()) -> tuple[str, StageMap]:
         StudyError: there is none, or it is no stage map.
     """
     files = {file.stem: file for folder in reversed(map_folders()) for file in sorted(folder.glob("*.toml"))}
-    file = Path(name).expanduser() if name.endswith(".toml") else files.get(name)
+    file = files.get(name)
+    if name.endswith(".toml"):
+        path = Path(name).expanduser()
+        file = path if path.is_file() else files.get(path.stem, path)  # a bundle carries it by its name alone
     if file is None:
         raise StudyError(nearest("model", name, (*others, *files)) + ", or the path of a stage map (.toml)")
     try:
@@ -158,6 +162,28 @@ def load_map(name: str, others: tuple[str, ...] = ()) -> tuple[str, StageMap]:
         raise StudyError(f"{file} is not valid TOML: {error}") from error
     except StudyError as error:
         raise StudyError(f"{file}: {error}") from error
+
+
+def map_text(found: StageMap) -> str:
+    """The map as TOML, to be looked at and corrected."""
+    lines = [f"{key} = {json.dumps(getattr(found, key))}" for key in ("network", "dim", "inputs", "outputs")]
+    lines += ["", "[arguments]", *(f"{key} = {_toml(value)}" for key, value in found.arguments.items())]
+    for stage in found.stages:
+        lines += ["", "[[stages]]", f"name = {json.dumps(stage.name)}", f"modules = {_toml(list(stage.modules))}"]
+        lines += [f"level = {stage.level}", f"encoder = {_toml(stage.encoder)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None:
+        raise StudyError("a stage map cannot hold null; leave the argument out")
+    return json.dumps(value)
 
 
 class Mapped(Staged):

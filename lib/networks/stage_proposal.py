@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -157,25 +155,3 @@ def _prefixes(network: nn.Module, groups: Sequence[Sequence[str]]) -> list[list[
                     break
         found.append(list(dict.fromkeys(entries)))
     return found
-
-
-def map_text(found: StageMap) -> str:
-    """The map as TOML, to be looked at and corrected."""
-    lines = [f"{key} = {json.dumps(getattr(found, key))}" for key in ("network", "dim", "inputs", "outputs")]
-    lines += ["", "[arguments]", *(f"{key} = {_toml(value)}" for key, value in found.arguments.items())]
-    for stage in found.stages:
-        lines += ["", "[[stages]]", f"name = {json.dumps(stage.name)}", f"modules = {_toml(list(stage.modules))}"]
-        lines += [f"level = {stage.level}", f"encoder = {_toml(stage.encoder)}"]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if value is None:
-        raise StudyError("a stage map cannot hold null; leave the argument out")
-    return json.dumps(value)

@@ -14,7 +14,7 @@ them, and so does not keep to "only the factors change".
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import torch
@@ -133,16 +133,26 @@ def add_low_rank(model: nn.Module, rank: int, draw: torch.Generator) -> list[str
     return names
 
 
-def without_factors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the network as it was before it got factors: what is left when they are switched off."""
-    return {name: value for name, value in weights.items() if name.rpartition(".")[2] not in FACTORS}
+def without_factors(weights: Mapping[str, Tensor], own: Container[str] = ()) -> dict[str, Tensor]:
+    """The tensors of the network as it was before it got factors: what is left when they are switched off.
+
+    Args:
+        own: names of the network's own tensors, which are no factors whatever they are called.
+    """
+    return {name: value for name, value in weights.items() if name in own or name.rpartition(".")[2] not in FACTORS}
 
 
-def merged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a network without factors that computes what the network of these tensors, factors and all, does."""
-    plain = without_factors(weights)
+def merged(weights: Mapping[str, Tensor], own: Container[str] = ()) -> dict[str, Tensor]:
+    """Tensors of a network without factors that computes what the network of these tensors, factors and all, does.
+
+    Args:
+        own: as of `without_factors`.
+    """
+    plain = without_factors(weights, own)
     for name, value in weights.items():
         layer, _, factor = name.rpartition(".")
+        if name in own:
+            continue
         if factor == "scale":
             plain[f"{layer}.weight"] = plain[f"{layer}.weight"] * value
         elif factor == "shift":

@@ -91,7 +91,8 @@ def load_start(
         redraw_kernels(model, model.encoder, options["law"])
     if source is None:
         return []
-    own, source = model.state_dict(), adapters.merged(source)
+    own = model.state_dict()
+    source = adapters.merged(source, own)
     heads = [key for key in own if model.stage_of(key) in model.last and key in source]
     other_head = any(own[key].shape != source[key].shape for key in heads)
     wanted = {

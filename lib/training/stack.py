@@ -49,7 +49,7 @@ class _Output(nn.Module):
 
     def __init__(self, member: Training) -> None:
         super().__init__()
-        self.model, self.member = member.model, [member]  # in a list, so that it is no submodule
+        self.model, self.member = member.model.core, [member]  # in a list, so that it is no submodule
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.member[0].output(inputs)

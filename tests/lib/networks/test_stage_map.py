@@ -16,8 +16,8 @@ from lib.__main__ import main
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.networks.foreign import construct, origin
-from lib.networks.stage_map import Mapped, load_map, stage_map
-from lib.networks.stage_proposal import map_text, propose
+from lib.networks.stage_map import Mapped, load_map, map_text, stage_map
+from lib.networks.stage_proposal import propose
 from lib.networks.stages import layer_groups, parameters_by_stage
 from lib.networks.unet import UNet
 
