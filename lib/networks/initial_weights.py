@@ -25,8 +25,10 @@ def _orthogonal(weight: Tensor) -> Tensor:
 
 
 def _gabor(weight: Tensor) -> Tensor:
-    """Every kernel replaced by its projection on that Gabor function which it is closest to."""
+    """Every kernel replaced by its projection on that Gabor function which it is closest to; one of one tap stays."""
     atoms = torch.from_numpy(np.array(gabor_atoms(np.ones(tuple(weight.shape[2:]), dtype=bool)))).to(weight)
+    if not len(atoms):  # on one tap there is no wave
+        return weight
     products = weight.flatten(2) @ atoms.T  # (outputs, inputs, atoms)
     best = products.abs().argmax(dim=2, keepdim=True)
     return (products.gather(2, best) * atoms[best[..., 0]]).view_as(weight)

@@ -28,8 +28,9 @@ _RUN_KEYS = tuple(name for name in _SOURCE_KEYS if name not in _OF_CELLS)
 class Cell:
     """One arm on one task at one volume: what is repeated over `seeds`.
 
-    `source` names one of the suite's sources. One that is a file of weights alone is the same for all seeds. Else seed s starts from the source run of seed s, or, where `source_seed`
-    is a number, from the source run of that seed: then the seeds of the cell share one source.
+    `source` names one of the suite's sources. One that is a file of weights alone is the same for all seeds. Else seed
+    s starts from the source run of seed s, or, where `source_seed` is a number, from the source run of that seed: then
+    the seeds of the cell share one source.
     """
 
     task: str

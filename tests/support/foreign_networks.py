@@ -109,7 +109,7 @@ def monai_maps() -> dict[str, dict]:
     from lib.networks.stage_proposal import propose
 
     arguments = {
-        "UNet": {"channels": [4, 8, 16], "strides": [2, 2]},
+        "UNet": {"channels": [4, 8, 16], "strides": [2, 2], "norm": "batch"},
         "BasicUNet": {"features": [4, 4, 8, 8, 8, 4]},
         "DynUNet": {
             "kernel_size": [3, 3, 3],
