@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,9 @@ def add_parser(commands: Any) -> None:
         "card",
         help="propose the stage map of a network",
         description="Send one image through a network, and write its stage map: stages in order along the data path, "
-        f"levels, encoder. Correct the file by hand; in {FOLDER}/ of the study's home its name is a model of specs "
-        "and suites (model = NAME), elsewhere its path is.",
+        "levels, encoder. Correct the file by hand. In "
+        f"{FOLDER}/ of the study's home its name is a model of specs and suites (model = NAME), elsewhere its path is. "
+        "A module of your own must be found by Python: name its folder in PYTHONPATH.",
     )
     card.add_argument(
         "network", metavar="NETWORK", help="package.module:function, monai:NAME, timm:NAME, smp:NAME or nnunet:NAME"
@@ -40,8 +40,6 @@ def add_parser(commands: Any) -> None:
 
 def _card(options: argparse.Namespace) -> int:
     arguments = dict(map(_argument, options.arguments))
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # a network of the user's own lies where the command is given
     found = propose(
         options.network,
         arguments,

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import foreign_networks
 import pytest
 import tiny
 import torch
@@ -149,9 +150,10 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(model: str, monkeypatch: 
         if self.step == 4:
             raise Cut
 
-    with monkeypatch.context() as patched, pytest.raises(Cut):
+    with monkeypatch.context() as patched:
         patched.setattr(Training, "save", cut)
-        train(spec(model), device="cpu", save_every=0)
+        with pytest.raises(Cut):
+            train(spec(model), device="cpu", save_every=0)
     torch.manual_seed(123)
     torch.rand(7)
     assert tiny.outcome(train(spec(model), device="cpu")) == whole
@@ -240,8 +242,11 @@ def save_weights(name: str = "mine.pt", *, drop: tuple[str, ...] = (), channels:
     return file
 
 
-def test_a_suite_trains_a_network_from_elsewhere_from_runs_and_files(tmp_path: Path) -> None:
+def test_a_suite_trains_a_network_from_elsewhere_from_runs_and_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_weights()
+    monkeypatch.setenv("PYTHONPATH", str(Path(foreign_networks.__file__).parent))  # of the workers
     (tmp_path / "mine.toml").write_text(SUITE.replace("MODEL", "odd"))
     suite = load_suite(str(tmp_path / "mine.toml"))
     cells = {(cell.source, cell.strategy): suite.tuning_specs(cell)[0] for cell in suite.cells}
@@ -328,7 +333,7 @@ def test_a_file_that_fits_nowhere_is_an_error(study_home: Path) -> None:
     file = paths.weights_dir() / "other.pt"
     file.parent.mkdir()
     torch.save(UNet(width=3, depth=1).state_dict(), file)
-    with pytest.raises(StudyError, match=r"none of the 17 parameters of the network is in the file: it begins with"):
+    with pytest.raises(StudyError, match=r"none of the 25 parameters of the network is in the file: it begins with"):
         start_model(spec(strategy="full_finetuning", weights="other.pt"))
 
 
