@@ -9,6 +9,7 @@ from typing import Any
 
 from lib.common import paths
 from lib.common.errors import StudyError
+from lib.networks.foreign import NOTHING
 from lib.networks.stage_map import FOLDER, Mapped, map_text
 from lib.networks.stage_proposal import propose
 from lib.networks.stages import parameters_by_stage
@@ -68,6 +69,7 @@ def _argument(text: str) -> tuple[str, Any]:
     if not equals or not name.isidentifier():
         raise StudyError(f"expected ARGUMENT=VALUE, got {text!r}")
     try:
-        return name, json.loads(value)
+        given = json.loads(value)
+        return name, NOTHING if given is None else given
     except json.JSONDecodeError:
         return name, value

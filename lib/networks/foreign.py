@@ -23,6 +23,7 @@ COLLECTIONS = {
     "nnunet": "dynamic_network_architectures.architectures.unet",
 }
 IMPORTED = "import"  # the key of an argument that is an object to be imported: {import = "torch.nn:Conv2d"}
+NOTHING = {"null": True}  # stands for None, for which TOML has no word
 
 
 def find_object(name: str) -> Any:
@@ -51,7 +52,8 @@ def construct(name: str, arguments: Mapping[str, Any], seed: int) -> nn.Module:
 
     Args:
         name: see `find_object`; `timm:NAME` is what `timm.create_model` makes of the name.
-        arguments: keyword arguments; a table `{import = "torch.nn:Conv2d"}` stands for what is found there.
+        arguments: keyword arguments; a table `{import = "torch.nn:Conv2d"}` stands for what is found there, and
+            `{null = true}` for None.
 
     Raises:
         StudyError: the name is unknown, the arguments are refused, or no network comes of them.
@@ -76,7 +78,7 @@ def construct(name: str, arguments: Mapping[str, Any], seed: int) -> nn.Module:
 def _imported(value: Any) -> Any:
     if isinstance(value, Mapping) and set(value) == {IMPORTED}:
         return find_object(value[IMPORTED])
-    return value
+    return None if value == NOTHING else value
 
 
 def first_line(error: BaseException) -> str:

@@ -6,7 +6,7 @@ dim = "spatial_dims"            # the argument that takes the number of dimensio
 inputs = "in_channels"          # the argument that takes the channels of an image; or how many it always takes
 outputs = "out_channels"        # the same of the channels that come out
 
-[arguments]                     # all others
+[arguments]                     # all others; also NAME = {import = "torch.nn:Conv2d"}, and NAME = {null = true}
 features = [16, 16, 32, 64, 128, 16]
 
 [[stages]]                      # in order along the data path
@@ -182,7 +182,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if value is None:
-        raise StudyError("a stage map cannot hold null; leave the argument out")
+        raise StudyError("a stage map has no null inside an argument; leave it out, or write a function of your own")
     return json.dumps(value)
 
 

@@ -122,3 +122,26 @@ def monai_maps() -> dict[str, dict]:
         name: propose(f"monai:{name}", given, inputs=1, outputs=1, dim=2, size=32).table()
         for name, given in arguments.items()
     }
+
+
+def nnunet_maps() -> dict[str, dict]:
+    """Small networks of nnU-Net, told by the command line's proposal; their decoder holds the encoder once more."""
+    from lib.networks.stage_proposal import propose
+
+    shared = {
+        "n_stages": 3,
+        "features_per_stage": [4, 8, 16],
+        "conv_op": {"import": "torch.nn:Conv2d"},
+        "kernel_sizes": 3,
+        "strides": [1, 2, 2],
+        "n_conv_per_stage_decoder": 1,
+        "conv_bias": True,
+        "norm_op": {"import": "torch.nn:InstanceNorm2d"},
+        "norm_op_kwargs": {"affine": True},
+        "nonlin": {"import": "torch.nn:LeakyReLU"},
+    }
+    own = {"PlainConvUNet": "n_conv_per_stage", "ResidualEncoderUNet": "n_blocks_per_stage"}
+    return {
+        name: propose(f"nnunet:{name}", {**shared, blocks: 1}, inputs=1, outputs=1, dim=2, size=32).table()
+        for name, blocks in own.items()
+    }

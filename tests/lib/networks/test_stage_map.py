@@ -95,6 +95,27 @@ def test_a_map_is_the_same_after_its_table() -> None:
         assert stage_map(stage_map(table).table()) == stage_map(table)
 
 
+def test_arguments_may_be_imported_and_may_be_nothing(tmp_path: Path) -> None:
+    given = {"in_channels": 1, "out_channels": 2, "kernel_size": 1, "device": {"null": True}}
+    assert construct("torch.nn:Conv2d", given, 0).weight.shape == (2, 1, 1, 1)
+    table = {
+        **ODD_MAP,
+        "arguments": {"kind": {"import": "torch.nn:Conv2d"}, "none": {"null": True}, "x": [1, [0.5, "a"]]},
+    }
+    (tmp_path / "mine.toml").write_text(map_text(stage_map(table)))
+    assert load_map(str(tmp_path / "mine.toml"))[1] == stage_map(table)
+
+
+@MONAI
+def test_shipped_maps_fit_their_networks() -> None:
+    files = sorted((paths.REPOSITORY / "network_maps").glob("*.toml"))
+    assert len(files) >= 3
+    for file in files:
+        found = load_map(file.stem)[1]
+        pytest.importorskip(found.network.partition(":")[0])
+        assert found.build(2, 3, 3, 0).eval()(torch.rand(1, 2, 32, 32, 32)).shape == (1, 3, 32, 32, 32)
+
+
 def test_the_origin_of_a_network_is_its_file() -> None:
     found = origin("foreign_networks:OddNet")
     assert found.keys() == {"name", "sha256"}

@@ -12,7 +12,7 @@ import foreign_networks
 import pytest
 import tiny
 import torch
-from foreign_networks import NESTED_MAP, ODD_MAP, monai_maps
+from foreign_networks import NESTED_MAP, ODD_MAP, monai_maps, nnunet_maps
 
 from lib.common import paths
 from lib.common.errors import StudyError
@@ -107,12 +107,16 @@ def test_a_source_has_the_same_map() -> None:
 
 
 def monai(name: str) -> str:
-    pytest.importorskip("monai")
-    write_map(name, monai_maps()[name])
+    package, maps = ("monai", monai_maps) if "Conv" not in name and "Res" not in name else (
+        "dynamic_network_architectures", nnunet_maps)  # fmt: skip
+    pytest.importorskip(package)
+    write_map(name, maps()[name])
     return name
 
 
-@pytest.mark.parametrize("model", ["odd", "nested", "UNet", "BasicUNet", "DynUNet"])
+@pytest.mark.parametrize(
+    "model", ["odd", "nested", "UNet", "BasicUNet", "DynUNet", "PlainConvUNet", "ResidualEncoderUNet"]
+)
 def test_a_source_and_what_starts_from_it_are_trained_to_their_ends(model: str) -> None:
     first = spec(model if model in ("odd", "nested") else monai(model), size=16 if model in ("odd", "nested") else 32)
     source = train(first, device="cpu")
