@@ -251,7 +251,7 @@ class Mapped(Staged):
     def modules_of(self, stage: str) -> list[nn.Module]:
         (entries,) = (each.modules for each in self.map if each.name == stage)
         modules = dict(self.named_modules())
-        return [modules[entry] for entry in entries if entry in modules]
+        return [module for entry in entries if entry in modules for module in _called(modules[entry])]
 
     def forward(self, x: Tensor) -> Tensor:  # (n, inputs, *size) -> (n, outputs, *size)
         out = self.core(x)
@@ -288,3 +288,10 @@ class Mapped(Staged):
         return super().load_state_dict(
             {**state_dict, **{name: state_dict[own] for name, own in filled.items()}}, strict, assign
         )
+
+
+def _called(module: nn.Module) -> list[nn.Module]:
+    """A module; of a list of modules, which is never called itself, its members."""
+    if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
+        return [each for child in module.children() for each in _called(child)]
+    return [module]

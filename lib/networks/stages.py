@@ -53,7 +53,7 @@ class Staged(nn.Module):
         return stage_of(name)
 
     def modules_of(self, stage: str) -> list[nn.Module]:
-        """The modules that make up a stage."""
+        """The modules that are called in a stage."""
         return [self.get_submodule(stage)]
 
 
