@@ -13,6 +13,8 @@ from foreign_networks import ODD_MAP
 
 from analysis.__main__ import main
 from analysis.claims.which_layers import recommendation
+from analysis.claims.which_layers.layer_sets import layer_sets
+from analysis.tables.results import run_table
 from lib.common import paths
 from lib.networks.stage_map import map_text, stage_map
 from lib.runs.run import Run
@@ -42,6 +44,17 @@ def test_a_network_from_elsewhere_is_ranked_by_its_own_stages() -> None:
     whole = {"all": model.stages}
     every = recommendation.rank_layer_sets(trained(), "blobs", volume=8, sets=whole)
     assert every.parameters[0] == sum(each.numel() for each in model.parameters())
+
+
+def test_tables_hold_networks_from_elsewhere_and_say_where_they_started(study_home: Path) -> None:
+    paths.weights_dir().mkdir()
+    torch.save(trained().weights(), paths.weights_dir() / "mine.pt")
+    spec = trained().spec.but(strategy="full_finetuning", weights="mine.pt")
+    frame = run_table([trained(), train(spec, device="cpu")])
+    assert frame.model.tolist() == ["odd", "odd"]
+    assert frame.width.isna().all()
+    assert set(frame.source) == {"", "mine.pt"}
+    assert len(layer_sets(frame)) == 0
 
 
 @pytest.mark.parametrize("start", ["run", "file"])
