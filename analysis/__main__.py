@@ -1,4 +1,4 @@
-"""Command line of the analysis: `python -m analysis report | table | claims SUITE`, `probe FOLDER`."""
+"""Command line of the analysis: `python -m analysis report | table | claims | probe | recommend`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lib.common import paths
@@ -67,6 +68,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     probe.add_argument("--layers", default="", metavar="PATTERN", help="with * and ?; default: a dozen by themselves")
     probe.add_argument("--out", metavar="FOLDER", help="of the report (default: reports/probe/NAME)")
+
+    recommend = commands.add_parser("recommend", help="which layers of a trained network to tune on a task")
+    recommend.set_defaults(command=_recommend)
+    recommend.add_argument("--task", required=True, metavar="TASK", help="whose training images are looked at")
+    recommend.add_argument("--source", metavar="RUN", help="a finished run, by its name or last eight digits")
+    recommend.add_argument("--network", metavar="MAP", help="a stage map, by its name or path")
+    recommend.add_argument(
+        "--weights", metavar="FILE", help="of the network, in the folder weights of the study's home"
+    )
+    recommend.add_argument("--volume", type=_positive, default=20, metavar="N", help="images (default 20)")
+    recommend.add_argument("--size", type=_positive, default=64, metavar="S", help="with --network: side (default 64)")
+    recommend.add_argument("--out", type=Path, metavar="FOLDER", help="default: recommend-TASK among the reports")
     return parser
 
 
@@ -130,6 +143,12 @@ def _claims(arguments: argparse.Namespace) -> int:
         print(f"     {row['statement']}")
     print(f"written to {target}", file=sys.stderr)
     return 0
+
+
+def _recommend(arguments: argparse.Namespace) -> int:
+    from analysis.claims.which_layers.take_home import recommend
+
+    return recommend(arguments)
 
 
 if __name__ == "__main__":

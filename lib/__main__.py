@@ -1,4 +1,4 @@
-"""The command line of the training side: `python -m lib train | plan | bundle | merge | runs | data | doctor`."""
+"""The command line of training: `python -m lib train | plan | bundle | merge | runs | data | network | doctor`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from lib.common.device import DEVICES, bfloat16_is_fast, device_name, pick_devic
 from lib.common.errors import StudyError
 from lib.common.progress import Progress, time_text
 from lib.common.provenance import stamp
-from lib.data import cli
+from lib.data import cli as data_cli
 from lib.data.tasks.images import data_digest, load_data
 from lib.data.tasks.task import SCORE
+from lib.networks import cli as network_cli
 from lib.networks.stages import parameters_by_stage
 from lib.runs.listing import find_run, list_runs
 from lib.runs.run import Run
@@ -46,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     _add_bundle(commands)
     _add_runs(commands)
     _add_predict(commands)
-    cli.add_parser(commands)
+    data_cli.add_parser(commands)
+    network_cli.add_parser(commands)
     doctor = commands.add_parser("doctor", help="what this machine and installation offer, and what is amiss")
     doctor.set_defaults(run=_doctor)
     worker = commands.add_parser("worker")  # started by the engine `local`; reads specs from standard input
@@ -217,11 +219,7 @@ def _one_spec(target: list[str]) -> RunSpec:
 def _add_runs(commands: Any) -> None:
     parser = commands.add_parser("runs", help="list the runs, or show one")
     parser.add_argument("name", nargs="?", help="a run's name or its last eight digits; without it, all are listed")
-    parser.add_argument(
-        "--verify",
-        action="store_true",
-        help="check every file, data and sources; exit code 1 for a fault",
-    )
+    parser.add_argument("--verify", action="store_true", help="check all files, data, sources; exit code 1 for a fault")
     parser.set_defaults(run=_runs)
 
 

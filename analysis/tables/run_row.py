@@ -61,6 +61,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "volume_label": "all" if spec.volume is None else str(spec.volume),
         "budget": spec.steps,
         **{name: getattr(spec, name) for name in ("seed", "fold", "lr", *SETTINGS[2:])},
+        **({} if spec.stage_map is None else {"width": None}),  # the map's business
         **{
             name: result.get(name)
             for name in ("steps", "seconds", "trainable", "parameters", "peak_mb", "device", "data")
@@ -101,6 +102,8 @@ def _scenario(spec: RunSpec) -> str:
 
 
 def _source(spec: RunSpec) -> str:
+    if spec.weights is not None:
+        return spec.weights["file"]
     if spec.source is None:
         return ""
     return spec.source.task + (f" (seed {spec.source.seed})" if spec.source.seed != spec.seed else "")

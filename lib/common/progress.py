@@ -75,6 +75,9 @@ class Progress:
             if event["kind"] == "waiting":
                 self.show(f"{run}: another process is training it; waiting for it to end")
                 return
+            if event["kind"] == "alone":
+                self.show(f"{run}: trained alone, since its network cannot be stacked ({event['reason']})")
+                return
             self.steps.setdefault(run, event["steps"])
             if event["kind"] == "begins":
                 if self.every_evaluation or not self.done or time.monotonic() - self.last > QUIET_SECONDS:

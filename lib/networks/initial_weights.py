@@ -25,8 +25,10 @@ def _orthogonal(weight: Tensor) -> Tensor:
 
 
 def _gabor(weight: Tensor) -> Tensor:
-    """Every kernel replaced by its projection on that Gabor function which it is closest to."""
+    """Every kernel replaced by its projection on that Gabor function which it is closest to; one of one tap stays."""
     atoms = torch.from_numpy(np.array(gabor_atoms(np.ones(tuple(weight.shape[2:]), dtype=bool)))).to(weight)
+    if not len(atoms):  # on one tap there is no wave
+        return weight
     products = weight.flatten(2) @ atoms.T  # (outputs, inputs, atoms)
     best = products.abs().argmax(dim=2, keepdim=True)
     return (products.gather(2, best) * atoms[best[..., 0]]).view_as(weight)
@@ -54,12 +56,11 @@ def redraw_kernels(model: Staged, stages: Sequence[str], law: str) -> None:
     Raises:
         StudyError: the law is unknown.
     """
-    for stage in stages:
-        for module in model.get_submodule(stage).modules():
-            if isinstance(module, (nn.Conv2d, nn.Conv3d)):
-                weight = module.weight.detach()
-                drawn = LAWS[law](weight)
-                weight.copy_(drawn * (weight.norm() / drawn.norm()))
+    for name, module in model.named_modules():
+        if model.stage_of(name) in stages and isinstance(module, (nn.Conv2d, nn.Conv3d)):
+            weight = module.weight.detach()
+            drawn = LAWS[law](weight)
+            weight.copy_(drawn * (weight.norm() / drawn.norm()))
 
 
 def initialize(model: Network, seed: int) -> Network:

@@ -13,7 +13,10 @@ Network = TypeVar("Network", bound="Staged")
 
 
 class Staged(nn.Module):
-    """A network whose children are its stages, in order along the data path; strategies speak of nothing else."""
+    """A network of stages, in order along the data path; strategies speak of nothing else.
+
+    Its children are the stages, unless a stage map tells them (`lib.networks.stage_map`).
+    """
 
     @property
     def stages(self) -> list[str]:
@@ -40,6 +43,19 @@ class Staged(nn.Module):
         """The stages by resolution, from the full one down."""
         raise NotImplementedError
 
+    @property
+    def core(self) -> nn.Module:
+        """The module that computes, whose tensors have the names that they have here."""
+        return self
+
+    def stage_of(self, name: str) -> str:
+        """The stage that a parameter or module belongs to; empty for a module that holds several."""
+        return stage_of(name)
+
+    def modules_of(self, stage: str) -> list[nn.Module]:
+        """The modules that are called in a stage."""
+        return [self.get_submodule(stage)]
+
 
 def layer_groups(model: Staged, order: str) -> list[list[str]]:
     """The stages from shallow to deep under one of two orderings.
@@ -59,7 +75,7 @@ def layer_groups(model: Staged, order: str) -> list[list[str]]:
 
 
 def stage_of(name: str) -> str:
-    """The stage that a parameter or module belongs to: the first part of its dotted name."""
+    """The stage of a parameter or module of the study's own networks: the first part of its dotted name."""
     return name.split(".", 1)[0]
 
 
@@ -88,7 +104,7 @@ def parameters_by_stage(model: Staged) -> dict[str, dict[str, int]]:
     counts = {stage: {"parameters": 0, "trainable": 0} for stage in model.stages}
     moving = moving_entries(model)
     for name, parameter in model.named_parameters():
-        row = counts[stage_of(name)]
+        row = counts[model.stage_of(name)]
         row["parameters"] += parameter.numel()
         row["trainable"] += moving[name]
     return counts

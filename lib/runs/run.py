@@ -19,8 +19,9 @@ from lib.common import paths
 from lib.common.errors import StudyError
 from lib.common.seeding import generator
 from lib.data.tasks.images import data_digest, standardize
-from lib.networks.initial_weights import initialize
 from lib.networks.stages import Staged
+from lib.runs.building import initial_network
+from lib.runs.foreign_start import check_frozen, fitted_file, foreign_report
 from lib.runs.seal import check_file, check_result
 from lib.runs.spec import RunSpec, canonical, run_id, spec_from_dict
 from lib.runs.tensor_files import read_tensors, writing
@@ -215,11 +216,14 @@ def run_dir(spec: RunSpec) -> Path:
 def start_model(spec: RunSpec) -> Staged:
     """The model of a spec at step 0: initialized, given its source's final weights, its factors, and frozen as asked.
 
+    The last stage of a network that starts from a file of weights moves under every strategy: it served another task.
+
     Raises:
-        StudyError: the source run is not finished, or diverged.
+        StudyError: the source run is not finished, or diverged, or the file of weights does not fit.
     """
-    model = _initialized(spec)
-    source = None
+    model, source, rows = _initialized(spec), None, []
+    if spec.weights is not None:
+        source, rows = fitted_file(model, spec.weights)
     if spec.source is not None:
         run = Run(run_dir(spec.source))
         if run.result is None:
@@ -231,17 +235,25 @@ def start_model(spec: RunSpec) -> Staged:
             )
         source = run.weights()
     load_start(model, spec.strategy, spec.options, source)
-    return _frozen(model, spec)
+    model = _frozen(model, spec)
+    if spec.weights is not None:
+        check_frozen(model, rows, spec.strategy, spec.weights["file"])
+    return model
+
+
+def foreign_origin(spec: RunSpec) -> dict[str, Any]:
+    """What a run's provenance says of a network or of weights from elsewhere."""
+    return foreign_report(lambda: _initialized(spec), spec.stage_map, spec.weights)
 
 
 def _frozen(model: Staged, spec: RunSpec) -> Staged:
-    head = spec.source is not None and spec.source.outputs != spec.outputs
+    head = spec.weights is not None or (spec.source is not None and spec.source.outputs != spec.outputs)
     freeze(model, spec.strategy, spec.options, generator(spec.seed, 0x10A0), head=head)
     return model
 
 
 def _initialized(spec: RunSpec) -> Staged:
-    return initialize(spec.network(), spec.seed)
+    return initial_network(spec.seed, *spec.network_key)
 
 
 def open_run(spec: RunSpec) -> Run:

@@ -15,7 +15,9 @@ from lib.data.tasks.task import get_task
 from lib.imaging.mri import SAMPLING
 from lib.networks.stages import Staged
 from lib.networks.unet import NORMS
-from lib.runs.building import build_network, check_marks
+from lib.runs.building import build_network, check_marks, check_network, resolve_map
+from lib.runs.foreign_start import check_weights
+from lib.runs.ranges import check_numbers, plain
 from lib.strategies.strategy import STRATEGIES, check_options
 
 CHECKPOINTS = ("log", "ends")
@@ -50,7 +52,10 @@ class RunSpec:
             weights; None trains all steps and keeps the last.
         evaluations: how many times the run is evaluated on validation images, evenly spaced, beside step 0.
         checkpoints: `log` keeps steps 0, 1, 4, 16, ... and the end; `ends` the first and the last only.
-        model: `unet`, or in a reconstruction task `cascade`. blocks, shared: of the cascade.
+        model: `unet`, or in a reconstruction task `cascade`; or the name or path of a stage map. blocks, shared: of the
+            cascade. stage_map: what the map holds (see `lib.networks.stage_map`); left out, it is read from the file.
+        weights: a file in the folder `weights` of the study's home that the strategy starts from in place of a source,
+            by its name; with its sha256 once the spec is made (see `lib.runs.foreign_start`).
         acceleration, sampling, coils: what is measured in a reconstruction task (see `lib.training.goals`).
         validation: at most so many validation images are looked at, the same ones for all runs of a fold; None for all.
         arithmetic: of the network, on every device: `float32` (true float32; no TF32 on GPUs), or `bfloat16` under
@@ -92,30 +97,46 @@ class RunSpec:
     validation: int | None = None
     flat: int | None = None
     foreground: float | None = None
+    stage_map: Mapping[str, Any] | None = field(default=None, hash=False)
+    weights: Mapping[str, str] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
-        if self.norm is FITTING and isinstance(self.task, str):
+        self._find_map()
+        if self.norm is FITTING and isinstance(self.task, str) and self.stage_map is None:
             _set(self, "norm", "batch" if self.dim == 2 else "instance")
-        for name in ("task", "strategy", "norm", "checkpoints", "model", "sampling", "arithmetic"):
+        own = ("norm",) if self.stage_map is None else ()
+        for name in ("task", "strategy", *own, "checkpoints", "model", "sampling", "arithmetic"):
             if not isinstance(getattr(self, name), str):
                 raise StudyError(f"{name} must be a text, got {getattr(self, name)!r}")
         for name in ("augment", "shared"):
             if not isinstance(getattr(self, name), bool):
                 raise StudyError(f"{name} must be true or false, got {getattr(self, name)!r}")
-        self._check_numbers()
+        check_numbers(self)
         self._fit_dimension()
         self._check_goal()
-        if self.norm not in NORMS:
+        if own and self.norm not in NORMS:
             raise StudyError(nearest("normalization", self.norm, NORMS))
         if self.checkpoints not in CHECKPOINTS:
             raise StudyError(nearest("checkpoints", self.checkpoints, CHECKPOINTS))
-        _set(self, "options", _plain(check_options(self.strategy, self.options)))
+        _set(self, "options", plain(check_options(self.strategy, self.options)))
+        if self.stage_map is not None:
+            check_network(self.patch, *self.network_key)
         check_marks(self.strategy, json.dumps(self.options), *self.network_key)
         strategy = STRATEGIES[self.strategy]
-        if strategy.needs_source != (self.source is not None) or not isinstance(self.source, RunSpec | None):
+        if self.weights is not None:
+            _set(self, "weights", check_weights(self.weights))
+        started = self.source is not None or self.weights is not None
+        if self.source is not None and self.weights is not None:
+            raise StudyError("a run starts from a source run or from a file of weights, got both; leave one out")
+        if strategy.needs_source != started or not isinstance(self.source, RunSpec | None):
             wants = "needs a source run" if strategy.needs_source else "starts at random and takes no source"
             raise StudyError(f"strategy {self.strategy!r} {wants}, got source={self.source!r}")
         if self.source is not None:
+            if self.source.stage_map != self.stage_map:
+                raise StudyError(
+                    f"model must be that of the source, with the same stage map: {self.source.model!r} on "
+                    f"{self.source.task!r}, got {self.model!r} on {self.task!r}"
+                )
             for name in _SHAPE:
                 theirs, ours = getattr(self.source, name), getattr(self, name)
                 if theirs != ours:
@@ -131,42 +152,36 @@ class RunSpec:
                     "test; in a suite, leave out source_seed"
                 )
 
-    def _check_numbers(self) -> None:
-        for name, least in _LEAST.items():
-            if name in _OPTIONAL and getattr(self, name) is None:
-                continue
-            value = getattr(self, name)
-            whole = name not in _REAL
-            right_type = isinstance(value, int) if whole else isinstance(value, (int, float))
-            if isinstance(value, bool) or not right_type or not least <= value < float("inf"):
+    def _find_map(self) -> None:
+        """Read the stage map of a network from elsewhere, and refuse what only the study's own networks have."""
+        if not isinstance(self.model, str) or (self.model in MODELS and self.stage_map is None):
+            return
+        name, table = resolve_map(self.model, self.stage_map, MODELS)
+        _set(self, "model", name)
+        _set(self, "stage_map", table)
+        for name in _OWN:
+            if getattr(self, name) != getattr(RunSpec, name):
                 raise StudyError(
-                    f"{name} must be {'a whole number' if whole else 'a number'} of at least {least}, got {value!r}"
+                    f"{name}={getattr(self, name)!r} has no meaning for model {self.model!r}, whose stage map says "
+                    f"what the network is; leave {name} out"
                 )
-        for name, most in _MOST.items():
-            if (getattr(self, name) or 0) > most:
-                raise StudyError(f"{name} must be at most {most}, got {getattr(self, name)!r}")
-        for name in ("lr", "weight_decay", "acceleration"):
-            _set(self, name, float(getattr(self, name)))  # 1 and 1.0 are one run
-        if not self.lr > 0:
-            raise StudyError(f"lr must be a positive number, got {self.lr!r}")
-        if self.evaluations > self.steps:
-            raise StudyError(
-                f"evaluations must be at most steps ({self.steps}), got {self.evaluations}; set evaluations too"
-            )
 
     def _fit_dimension(self) -> None:
         """Fill in what was left to the task, and refuse what has no meaning in its dimension, or leaves no room."""
         volumes = self.dim == 3
         if not volumes and (self.flat is not None or self.foreground is not None):
             raise StudyError(f"flat and foreground have no meaning for {self.task!r}, whose images are 2-D")
+        _set(self, "batch", self.batch or (2 if volumes else 16))
+        if volumes:
+            _set(self, "foreground", 1 / 3 if self.foreground is None else float(self.foreground))
+        if self.stage_map is not None:
+            return
         if volumes:
             _set(self, "flat", get_task(self.task).flat if self.flat is None else self.flat)
-            _set(self, "foreground", 1 / 3 if self.foreground is None else float(self.foreground))
         unhalved = [0] * (self.dim - 1) + [self.flat or 0]  # levels that leave an axis as it is
         sides = list(zip(self.patch, unhalved, strict=True))
         fitting = min(4, *(int(math.log2(max(1, side / 4))) + kept for side, kept in sides)) if volumes else 4
         _set(self, "depth", self.depth or max(1, fitting, self.flat or 0))
-        _set(self, "batch", self.batch or (2 if volumes else 16))
         if (self.flat or 0) > self.depth:
             raise StudyError(f"flat must be at most depth, {self.depth}, got {self.flat}")
         one_value = self.model == "unet" and (self.norm == "instance" or (self.norm == "batch" and self.batch == 1))
@@ -177,7 +192,7 @@ class RunSpec:
             )
 
     def _check_goal(self) -> None:
-        for name, known in (("model", MODELS), ("sampling", SAMPLING), ("arithmetic", ARITHMETICS)):
+        for name, known in (("sampling", SAMPLING), ("arithmetic", ARITHMETICS)):
             if getattr(self, name) not in known:
                 raise StudyError(nearest(name, getattr(self, name), known))
         if self.goal == "reconstruction" and STRATEGIES[self.strategy].shuffled:
@@ -186,6 +201,7 @@ class RunSpec:
             raise StudyError(f"model 'cascade' reconstructs, and {self.task!r} is a {self.goal} task; leave model out")
         for name, default in _RECONSTRUCTION.items():
             used = self.goal == "reconstruction" and (self.model == "cascade" or name not in ("blocks", "shared"))
+            used |= name == "model" and self.stage_map is not None
             if not used and getattr(self, name) != default:
                 raise StudyError(
                     f"{name}={getattr(self, name)!r} has no meaning for model {self.model!r} on {self.task!r}, a "
@@ -204,7 +220,8 @@ class RunSpec:
     @property
     def network_key(self) -> tuple[Any, ...]:
         """What `build_network` makes the network from: equal for specs of the same network."""
-        return (*(getattr(self, name) for name in _SHAPE), self.outputs)
+        mapped = None if self.stage_map is None else json.dumps(self.stage_map, sort_keys=True)
+        return (*(getattr(self, name) for name in _SHAPE), mapped, self.outputs)
 
     @property
     def dim(self) -> int:
@@ -232,7 +249,8 @@ class RunSpec:
         A field that joined after runs had been trained is left out at its default, so that it renames no run.
         """
         values = {each.name: copy.deepcopy(getattr(self, each.name)) for each in fields(self)}
-        values = {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
+        later = {**_LATER, **({} if self.stage_map is None else {name: getattr(RunSpec, name) for name in _OWN})}
+        values = {name: value for name, value in values.items() if name not in later or value != later[name]}
         return {**values, "source": None if self.source is None else self.source.to_dict()}
 
     def but(self, **changes: Any) -> RunSpec:
@@ -244,31 +262,10 @@ _RECONSTRUCTION = {
     name: getattr(RunSpec, name) for name in ("model", "blocks", "shared", "acceleration", "sampling", "coils")
 }
 _LATER = {**_RECONSTRUCTION, "arithmetic": RunSpec.arithmetic, "validation": None, "flat": None, "foreground": None}
+_LATER |= {"stage_map": None, "weights": None}
 _SHAPE = ("goal", "dim", "inputs", "width", "depth", "norm", "model", "blocks", "shared", "flat")
+_OWN = ("width", "depth", "norm", "flat")  # of the study's own networks; a stage map says what it needs itself
 FIELDS = tuple(each.name for each in fields(RunSpec))
-_REAL = ("lr", "weight_decay", "acceleration", "foreground")
-_OPTIONAL = ("depth", "batch", "volume", "patience", "validation", "flat", "foreground")
-_MOST = dict.fromkeys(("size", "volume", "validation", "seed", "fold", "steps", "batch", "coils"), 2**31 - 1)
-_MOST |= {
-    "width": 4096,
-    "depth": 10,
-    "flat": 10,
-    "foreground": 1,
-    "blocks": 100,
-}  # far beyond what trains, and small enough to count parameters
-_LEAST = {
-    "width": 1, "depth": 1, "size": 8, "volume": 1, "seed": 0, "fold": 0, "steps": 1, "batch": 1,
-    "lr": 0, "weight_decay": 0, "patience": 1, "evaluations": 1, "validation": 1,
-    "blocks": 1, "acceleration": 1, "coils": 1, "flat": 0, "foreground": 0,
-}  # fmt: skip
-
-
-def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a strategy's options as JSON gives them back, so that a spec equals the one read from its file."""
-    try:
-        return json.loads(json.dumps(options, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise StudyError(f"options must be texts, finite numbers, true, false, null or lists, got {options}") from error
 
 
 def spec_from_dict(values: Mapping[str, Any]) -> RunSpec:

@@ -5,15 +5,16 @@ so that names stay the join key between checkpoints. What the LFT paper (Bi et a
 leaves open is our choice and follows its likely ancestor (Sun et al., arXiv 1812.02391): the scale multiplies the
 frozen weight, one scalar per kernel unless another granularity is asked for; the shift is added to the frozen bias,
 one per output channel; both start as the identity (1 and 0); every convolution has them, transposed ones and the last
-too. What normalization layers may do is a policy of its own (`norm` of the strategy `scale_shift`): `frozen` (default)
-keeps their affine parameters and running statistics, `affine` trains the parameters, `statistics` both. That ancestor
-trains them, and so does not keep to "only the factors change".
+too. A convolution without a bias, as networks from elsewhere have them before a normalization, gets the scale alone.
+What normalization layers may do is a policy of its own (`norm` of the strategy `scale_shift`): `frozen` (default) keeps
+their affine parameters and running statistics, `affine` trains the parameters, `statistics` both. That ancestor trains
+them, and so does not keep to "only the factors change".
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import torch
@@ -29,11 +30,12 @@ FACTORS = ("scale", "shift", "low_a", "low_b")
 class _Adapted:
     """A convolution whose weight and bias are corrected by its factors before every use."""
 
-    def effective(self) -> tuple[Tensor, Tensor]:
+    def effective(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias with the factors applied."""
         weight, bias = self.weight, self.bias  # type: ignore[attr-defined]
         if hasattr(self, "scale"):
             weight = weight * self.scale  # type: ignore[attr-defined]
+        if hasattr(self, "shift"):
             bias = bias + self.shift  # type: ignore[attr-defined]
         if hasattr(self, "low_a"):
             weight = weight + (self.low_b @ self.low_a).reshape(weight.shape)  # type: ignore[attr-defined]
@@ -101,8 +103,10 @@ def add_scale_shift(model: nn.Module, granularity: str = "kernel") -> list[str]:
         per_channel = (1, outputs) if transposed else (outputs, 1)
         lead = {"kernel": (rows, columns), "channel": per_channel, "layer": (1, 1)}[granularity]
         module.scale = nn.Parameter(weight.new_ones(*lead, *[1] * (weight.dim() - 2)))
-        module.shift = nn.Parameter(weight.new_zeros(1 if granularity == "layer" else outputs))
-        names += [f"{name}.scale", f"{name}.shift"]
+        names.append(f"{name}.scale")
+        if module.bias is not None:
+            module.shift = nn.Parameter(weight.new_zeros(1 if granularity == "layer" else outputs))
+            names.append(f"{name}.shift")
     return names
 
 
@@ -129,16 +133,26 @@ def add_low_rank(model: nn.Module, rank: int, draw: torch.Generator) -> list[str
     return names
 
 
-def without_factors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the network as it was before it got factors: what is left when they are switched off."""
-    return {name: value for name, value in weights.items() if name.rpartition(".")[2] not in FACTORS}
+def without_factors(weights: Mapping[str, Tensor], own: Container[str] = ()) -> dict[str, Tensor]:
+    """The tensors of the network as it was before it got factors: what is left when they are switched off.
+
+    Args:
+        own: names of the network's own tensors, which are no factors whatever they are called.
+    """
+    return {name: value for name, value in weights.items() if name in own or name.rpartition(".")[2] not in FACTORS}
 
 
-def merged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a network without factors that computes what the network of these tensors, factors and all, does."""
-    plain = without_factors(weights)
+def merged(weights: Mapping[str, Tensor], own: Container[str] = ()) -> dict[str, Tensor]:
+    """Tensors of a network without factors that computes what the network of these tensors, factors and all, does.
+
+    Args:
+        own: as of `without_factors`.
+    """
+    plain = without_factors(weights, own)
     for name, value in weights.items():
         layer, _, factor = name.rpartition(".")
+        if name in own:
+            continue
         if factor == "scale":
             plain[f"{layer}.weight"] = plain[f"{layer}.weight"] * value
         elif factor == "shift":
@@ -155,9 +169,10 @@ def _adapt(model: nn.Module) -> list[tuple[str, nn.Module]]:
     for name, module in model.named_modules():
         if isinstance(module, _Adapted):
             raise StudyError(f"layer {name!r} has factors already; add them to a network without")
-        if type(module) in _ADAPTED:
-            if module.groups != 1 or module.bias is None:  # type: ignore[union-attr]
-                raise StudyError(f"layer {name!r}: factors need an ungrouped convolution with a bias")
+        if isinstance(module, nn.modules.conv._ConvNd):
+            if type(module) not in _ADAPTED or (module.transposed and module.groups != 1):
+                kind = f"{'grouped ' if module.groups != 1 else ''}{type(module).__name__}"
+                raise StudyError(f"layer {name!r}: there are no factors for a {kind}; choose another strategy")
             module.__class__ = _ADAPTED[type(module)]
             found.append((name, module))
     return found

@@ -18,12 +18,12 @@ from torch import nn
 
 from lib.common.errors import StudyError, nearest
 from lib.networks.initial_weights import LAWS
-from lib.networks.stages import Staged, check_stages, layer_groups, stage_of
+from lib.networks.stages import Staged, check_stages, layer_groups
 from lib.networks.unet import UNet
 from lib.strategies import adapters, partial_layers
 from lib.strategies.strategy import STATISTICS, STRATEGIES, Mark, Strategy
 
-_NORMS = (nn.GroupNorm, nn.modules.batchnorm._NormBase)
+_NORMS = (nn.GroupNorm, nn.LayerNorm, nn.modules.batchnorm._NormBase)
 
 
 def _tensors(model: nn.Module) -> list[str]:
@@ -32,7 +32,7 @@ def _tensors(model: nn.Module) -> list[str]:
 
 def _in_stages(model: Staged, stages: Sequence[str]) -> set[str]:
     wanted = set(check_stages(model, stages))
-    return {name for name in _tensors(model) if stage_of(name) in wanted}
+    return {name for name in _tensors(model) if model.stage_of(name) in wanted}
 
 
 def _everything(model: Staged, options: dict[str, Any], draw: torch.Generator) -> set[str]:

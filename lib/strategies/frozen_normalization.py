@@ -32,6 +32,7 @@ def calibrate(model: Network, batches: Iterable[Tensor], output: Callable[[Netwo
         output: what the network makes of inputs, as in training: those of a goal need not be what the network takes.
     """
     frozen = [module for _, module in tracking_norms(model) if not module.tracks]
+    momenta = [module.momentum for module in frozen]
     model.eval()
     for module in frozen:
         module.train()
@@ -39,5 +40,5 @@ def calibrate(model: Network, batches: Iterable[Tensor], output: Callable[[Netwo
     with torch.no_grad():
         for inputs in batches:
             output(model, inputs)
-    for module in frozen:
-        module.momentum = 0.1  # type: ignore[assignment]
+    for module, momentum in zip(frozen, momenta, strict=True):
+        module.momentum = momentum

@@ -12,17 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from lib.common.errors import StudyError
-from lib.networks.stages import MOVES, moving_in_part, stage_of
+from lib.networks.stages import MOVES, Staged, moving_in_part
 
 _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
+_NORMS = (nn.GroupNorm, nn.modules.batchnorm._NormBase)
 
 
-def choose_channels(model: nn.Module, stages: Sequence[str], count: int, draw: torch.Generator) -> set[str]:
+def choose_channels(model: Staged, stages: Sequence[str], count: int, draw: torch.Generator) -> set[str]:
     """Let exactly `count` parameters of these stages move, in whole output channels drawn at random, but for the last.
 
-    A channel is its row of the convolution's weight, its bias, and its factor and offset in the normalization that
-    follows. Of the channel at which the number is met, only the first parameters move. `hold_channels` keeps the rest.
+    A channel is its row of the convolution's weight, its bias, and its factor and offset in the normalization of as
+    many channels that the network holds right after the convolution. Parameters of other layers stay. Of the channel
+    at which the number is met, only the first parameters move. `hold_channels` keeps the rest.
 
     Returns:
         Names of the tensors of which at least one entry moves. Statistics of normalizations are not among them: they
@@ -46,19 +48,24 @@ def choose_channels(model: nn.Module, stages: Sequence[str], count: int, draw: t
     return {name for name, mask in moving_in_part(model).items() if mask.any()}
 
 
-def _channels(model: nn.Module, stages: Sequence[str]) -> list[list[tuple[str, Tensor]]]:
+def _channels(model: Staged, stages: Sequence[str]) -> list[list[tuple[str, Tensor]]]:
     """Every output channel of the stages: names of its parameters, and views of their fresh masks, at this channel."""
     units = []
-    modules = dict(model.named_modules())
-    for name, module in modules.items():
-        if stage_of(name) not in stages or not isinstance(module, _CONVOLUTIONS):
+    layers = [(name, each) for name, each in model.named_modules() if isinstance(each, (*_CONVOLUTIONS, *_NORMS))]
+    for place, (name, module) in enumerate(layers):
+        if model.stage_of(name) not in stages or not isinstance(module, _CONVOLUTIONS):
             continue
-        parts = [(name, module, "weight", int(isinstance(module, _TRANSPOSED))), (name, module, "bias", 0)]
-        norm = name.replace("conv", "norm")
-        if norm != name and getattr(modules.get(norm), "weight", None) is not None:  # none follows a block's last one
-            parts += [(norm, modules[norm], "weight", 0), (norm, modules[norm], "bias", 0)]
+        transposed = isinstance(module, _TRANSPOSED)
+        if transposed and module.groups > 1:
+            raise StudyError(f"layer {name!r} is transposed and grouped, so that its channels cannot be told apart")
+        parts = [(name, module, "weight", int(transposed)), (name, module, "bias", 0)]
+        after, norm = layers[place + 1] if place + 1 < len(layers) else ("", None)
+        if isinstance(norm, _NORMS) and getattr(norm.weight, "shape", None) == (module.out_channels,):
+            parts += [(after, norm, "weight", 0), (after, norm, "bias", 0)]
         masks = []
         for owner, each, key, dim in parts:
+            if getattr(each, key) is None:
+                continue
             mask = torch.zeros(getattr(each, key).shape, dtype=torch.bool)
             each.register_buffer(key + MOVES, mask, persistent=False)
             masks.append((f"{owner}.{key}", mask, dim))

@@ -14,7 +14,7 @@ from lib.common.errors import StudyError, nearest
 from lib.common.registry import Registry
 from lib.common.seeding import generator
 from lib.networks.initial_weights import redraw_kernels
-from lib.networks.stages import Staged, check_stages, moving_entries, stage_of
+from lib.networks.stages import Staged, check_stages, moving_entries
 from lib.networks.weight_files import LoadedTensor, load_weights
 from lib.strategies import adapters
 from lib.strategies.frozen_normalization import tracking_norms
@@ -91,15 +91,18 @@ def load_start(
         redraw_kernels(model, model.encoder, options["law"])
     if source is None:
         return []
-    own, source = model.state_dict(), adapters.merged(source)
-    heads = [key for key in own if stage_of(key) == "head" and key in source]
+    own = model.state_dict()
+    source = adapters.merged(source, own)
+    heads = [key for key in own if model.stage_of(key) in model.last and key in source]
     other_head = any(own[key].shape != source[key].shape for key in heads)
-    wanted = {stage_of(key) for key in (*own, *source)}  # all there are: what only one of the two has does not fit
+    wanted = {
+        model.stage_of(key) for key in (*own, *source)
+    }  # all there are: what only one of the two has does not fit
     if strategy.start != "source":
         wanted = set(model.encoder if strategy.start == "encoder" else check_stages(model, options["stages"]))
-    wanted -= {"head"} if other_head else set()
-    taken = {key: value for key, value in source.items() if stage_of(key) in wanted}
-    stays = {key: value for key, value in own.items() if stage_of(key) not in wanted}
+    wanted -= set(model.last) if other_head else set()
+    taken = {key: value for key, value in source.items() if model.stage_of(key) in wanted}
+    stays = {key: value for key, value in own.items() if model.stage_of(key) not in wanted}
     return [row for row in load_weights(model, {**taken, **stays}) if row.name in taken]
 
 
@@ -118,7 +121,7 @@ def freeze(model: Staged, name: str, options: Mapping[str, Any], draw: torch.Gen
     marked = strategy.mark(model, options, draw)
     parameters = dict(model.named_parameters())
     if head:
-        marked = marked | {key for key in parameters if stage_of(key) == "head"}
+        marked = marked | {key for key in parameters if model.stage_of(key) in model.last}
     unknown = marked - model.state_dict().keys()
     if unknown:
         raise StudyError(f"strategy {name!r} marks {sorted(unknown)}, which the model does not have")

@@ -20,6 +20,8 @@ from lib.data.prepared_volumes import volume_files
 from lib.data.tasks import carried
 from lib.data.tasks.images import drawn_file, load_task, load_volumes
 from lib.data.tasks.task import Task, get_task
+from lib.networks.stage_map import OWN, map_text, stage_map
+from lib.runs.foreign_start import weights_file
 from lib.runs.run import Run, locked, open_run, run_dir
 from lib.runs.seal import check_file
 from lib.runs.spec import RunSpec
@@ -101,6 +103,11 @@ def _members(suite: Suite, specs: list[RunSpec], number: int, parts: int) -> Ite
             if file.is_file() and "__pycache__" not in file.parts:
                 yield file.relative_to(paths.REPOSITORY).as_posix(), file.read_bytes(), 0o644
     with_sources = [each for spec in specs for each in _chain(spec)]
+    maps = {spec.model: spec.stage_map for spec in with_sources if spec.stage_map is not None}
+    for name in sorted(maps):
+        yield f"{OWN}/{name}.toml", map_text(stage_map(maps[name])).encode(), 0o644
+    for file in sorted({weights_file(spec.weights) for spec in with_sources if spec.weights is not None}):
+        yield f"weights/{file.relative_to(paths.weights_dir()).as_posix()}", file.read_bytes(), 0o644
     for name in sorted({spec.task for spec in with_sources}):
         task = get_task(name)
         if task.kind == "real" and task.goal == "segmentation" and (find_card(name).path / "card.toml").is_file():

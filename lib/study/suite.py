@@ -11,22 +11,26 @@ from typing import Any
 
 from lib.common.errors import StudyError, check_keys, nearest
 from lib.data.tasks.task import SCORE, get_task
+from lib.runs.building import resolve_map
+from lib.runs.foreign_start import check_weights
 from lib.runs.run import Run, run_dir
-from lib.runs.spec import FIELDS, RunSpec, run_id
+from lib.runs.spec import FIELDS, MODELS, RunSpec, run_id
 from lib.strategies.strategy import STRATEGIES
 
 _KEYS = ("title", "seeds", "run", "tuning", "sources", "grid", "notebooks")
 _GRID_KEYS = ("tasks", "volumes", "strategies", "seeds", "rates", "source", "source_seed", "run")
 _SOURCE_KEYS = tuple(name for name in FIELDS if name not in ("source", "seed", "fold"))
-_RUN_KEYS = tuple(name for name in _SOURCE_KEYS if name not in ("task", "strategy", "options", "volume", "lr"))
+_OF_CELLS = ("task", "strategy", "options", "volume", "lr", "weights")
+_RUN_KEYS = tuple(name for name in _SOURCE_KEYS if name not in _OF_CELLS)
 
 
 @dataclass(frozen=True)
 class Cell:
     """One arm on one task at one volume: what is repeated over `seeds`.
 
-    `source` names one of the suite's sources. Seed s starts from the source run of seed s, or, where `source_seed`
-    is a number, from the source run of that seed: then the seeds of the cell share one source.
+    `source` names one of the suite's sources. One that is a file of weights alone is the same for all seeds. Else seed
+    s starts from the source run of seed s, or, where `source_seed` is a number, from the source run of that seed: then
+    the seeds of the cell share one source.
     """
 
     task: str
@@ -65,6 +69,8 @@ class Suite:
         """The run of a cell for a seed at a learning rate."""
         source = self._start(cell, seed)
         values = {**self.run, **cell.run, "task": cell.task, "volume": cell.volume, "strategy": cell.strategy}
+        if cell.source is not None and source is None:
+            values |= self.sources[cell.source]
         return RunSpec(**values, options=cell.options, source=source, seed=seed, fold=_fold(cell.task, seed), lr=rate)
 
     def source(self, name: str, seed: int) -> RunSpec:
@@ -73,7 +79,7 @@ class Suite:
         return RunSpec(**values, seed=seed, fold=_fold(values["task"], seed))
 
     def _start(self, cell: Cell, seed: int) -> RunSpec | None:
-        if cell.source is None:
+        if cell.source is None or "task" not in self.sources[cell.source]:
             return None
         return self.source(cell.source, seed if cell.source_seed is None else cell.source_seed)
 
@@ -122,8 +128,9 @@ def from_table(file: Path, table: dict[str, Any]) -> Suite:
         check_keys(f"parameter of {name}", parameters, parameters)
     for source in sources.values():
         check_keys("field of a source", source, _SOURCE_KEYS)
-        if "task" not in source:
-            raise StudyError(f"every source needs a task, got {source}")
+        if "task" not in source and set(source) != {"weights"}:
+            raise StudyError(f"every source needs a task, or weights alone, got {source}")
+    run, sources = _pinned(run), {name: _pinned(source) for name, source in sources.items()}
     seeds, rates = table["seeds"], tuning.get("rates")
     if not _numbers(seeds, int):
         raise StudyError(f"seeds must be a list of different whole numbers, at least one, got {seeds!r}")
@@ -140,7 +147,9 @@ def from_table(file: Path, table: dict[str, Any]) -> Suite:
         file.stem, table.get("title", file.stem), file, tuple(seeds), tuple(sorted(rates)), tuning["seed"], run,
         sources, tuple(cells), notebooks,
     )  # fmt: skip
-    for name in sources:  # so that every field is checked now, not in the middle of the study
+    for name in (
+        name for name, source in sources.items() if "task" in source
+    ):  # so that every field is checked now, not in the middle of the study
         for seed in seeds:
             suite.source(name, seed)
     for cell in cells:
@@ -148,6 +157,18 @@ def from_table(file: Path, table: dict[str, Any]) -> Suite:
             suite.spec(cell, seed, cell.rates[0])
         suite.tuning_specs(cell)
     return suite
+
+
+def _pinned(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of runs with the files that they name read now: a suite stays one study while files change."""
+    found = dict(values)
+    if isinstance(found.get("model"), str):
+        known = found["model"] in MODELS and "stage_map" not in found
+        named = (found["model"], None) if known else resolve_map(found["model"], found.get("stage_map"), MODELS)
+        found["model"], found["stage_map"] = named
+    if "weights" in found:
+        found["weights"] = check_weights(found["weights"])
+    return found
 
 
 def _numbers(values: Any, kind: Any) -> bool:
@@ -195,7 +216,7 @@ def _cells(
                     raise StudyError(nearest(f"source (which {strategy['name']} needs)", block.get("source"), sources))
                 yield Cell(
                     get_task(task).name, None if volume == "all" else volume, strategy["name"],
-                    strategy.get("options", {}), block["source"] if needed else None, block.get("run", {}),
+                    strategy.get("options", {}), block["source"] if needed else None, _pinned(block.get("run", {})),
                     tuple(own), start if needed else None, tuple(sorted(rates)),
                 )  # fmt: skip
 

@@ -19,12 +19,13 @@ from lib.data.tasks.splits import Split
 from lib.data.tasks.task import SCORE
 from lib.networks.stages import Staged
 from lib.runs.listing import check_current
-from lib.runs.run import Run, locked, open_run, run_dir, start_model
+from lib.runs.run import Run, foreign_origin, locked, open_run, run_dir, start_model
 from lib.runs.spec import RunSpec
 from lib.runs.tensor_files import read_with_metadata, remove_orphans, write_tensors
 from lib.strategies.frozen_normalization import calibrate, set_training_mode
 from lib.strategies.partial_layers import hold_channels
 from lib.strategies.strategy import STRATEGIES, trainable
+from lib.training.foreign_networks import seed_random_layers
 from lib.training.goals.reconstruction import Reconstruction
 from lib.training.goals.segmentation import Segmentation
 from lib.training.goals.volume_segmentation import VolumeSegmentation
@@ -104,8 +105,7 @@ class Training:
         self.at_once, self.bf16 = evaluation_batch(self.spec), self.spec.arithmetic == "bfloat16"
         self.step, self.seconds = 0, 0.0
         self.best: tuple[float, int] = (-math.inf, 0)  # validation score, step
-        self.bad_step = torch.full((), -1, device=device)
-        self.loss_sum = torch.zeros((), device=device)
+        self.bad_step, self.loss_sum = torch.full((), -1, device=device), torch.zeros((), device=device)
         spaced = np.linspace(0, self.spec.steps, self.spec.evaluations + 1)
         self.evaluate_at = set(spaced.round().astype(int).tolist())
         self.keep_at = checkpoint_steps(self.spec.steps, self.spec.checkpoints)
@@ -134,7 +134,7 @@ class Training:
 
     def origin(self) -> dict[str, Any]:
         """Where and by what the run is computed."""
-        return stamp(self.device)
+        return {**stamp(self.device), **foreign_origin(self.spec)}
 
     def goes_on(self) -> bool:
         return self.diverged_at is None and self.step < self.spec.steps and not self.stop_early()
@@ -168,6 +168,7 @@ class Training:
     def one_step(self, inputs: Tensor, truth: Tensor) -> None:
         self.optimizer.param_groups[0]["lr"] = learning_rate(self.spec, self.step)
         set_training_mode(self.model)
+        seed_random_layers(self.model, self.spec.seed, self.step)
         loss = self.objective.loss(self.output(inputs), truth)
         if STRATEGIES[self.spec.strategy].pull:
             moved = sum(((each - self.start[name]) ** 2).sum() for name, each in self.moving.items())
@@ -215,8 +216,7 @@ class Training:
         }
         self.loss_sum.zero_()
         self.record.add(row)
-        score = row[f"val_{SCORE[self.spec.goal]}"]
-        if score > self.best[0]:
+        if (score := row[f"val_{SCORE[self.spec.goal]}"]) > self.best[0]:
             self.best = (score, self.step)
             if self.spec.patience is not None:
                 self.save_best()

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import grad_and_value, vmap
 from torch.utils._pytree import tree_map
 
 from lib.networks.stages import MOVES, moving_in_part
 from lib.strategies.frozen_normalization import set_training_mode
 from lib.strategies.strategy import STRATEGIES
+from lib.training.foreign_networks import call_with
 from lib.training.loop import Training
 from lib.training.optimizer import BETAS, EPSILON, learning_rate
 
@@ -49,7 +50,7 @@ class _Output(nn.Module):
 
     def __init__(self, member: Training) -> None:
         super().__init__()
-        self.model, self.member = member.model, [member]  # in a list, so that it is no submodule
+        self.model, self.member = member.model.core, [member]  # in a list, so that it is no submodule
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.member[0].output(inputs)
@@ -219,7 +220,7 @@ class Stack:
         truth: Tensor,
     ) -> Tensor:
         state = {f"model.{name}": each for name, each in {**moving, **fixed, **buffers}.items()}
-        loss = self.network.member[0].objective.loss(functional_call(self.network, state, (inputs,)), truth)
+        loss = self.network.member[0].objective.loss(call_with(self.network, state, inputs), truth)
         if pull is not None and start is not None:
             loss = loss + pull / 2 * sum(((each - start[name]) ** 2).sum() for name, each in moving.items())
         return loss
@@ -283,7 +284,7 @@ class Stack:
         )
         self.network.eval()
         state = {f"model.{name}": each for name, each in {**self.moving, **self.fixed, **self.buffers}.items()}
-        forward = vmap(lambda own, batch: functional_call(self.network, own, (batch,)))
+        forward = vmap(lambda own, batch: call_with(self.network, own, batch))
         return torch.cat([forward(state, batch) for batch in filled.split(self.members[0].at_once, dim=1)], dim=1)
 
 

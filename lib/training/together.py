@@ -20,6 +20,7 @@ from lib.runs.spec import RunSpec, run_id
 from lib.runs.tensor_files import read_with_metadata, remove_orphans
 from lib.strategies.frozen_normalization import tracking_norms
 from lib.strategies.strategy import freeze
+from lib.training.foreign_networks import why_alone
 from lib.training.loop import Report, silent, train
 from lib.training.stack import SAVED, WRITING, Member, Stack
 
@@ -95,14 +96,20 @@ def train_stack(
 ) -> list[Run]:
     """Bring runs of one `computation` to their ends, together; each as `train` would leave it.
 
-    Finished runs are left alone, and sources are trained first. What `train` says of devices, reports and errors holds.
+    Finished runs are left alone, and sources are trained first. Runs of a network from elsewhere that cannot be stacked
+    are trained one after the other, and reported as `alone` with the reason. What `train` says of devices, reports and
+    errors holds.
     """
     unique = {run_id(spec): spec for spec in specs}
     missing = [spec for spec in unique.values() if not (run_dir(spec) / "result.json").is_file()]
     for spec in missing:
         if spec.source is not None:
             train(spec.source, device=device, report=report, save_every=save_every)
-    if len(missing) >= _least(pick_device(device)):
+    alone = why_alone(missing[0]) if missing else None
+    if alone:
+        for spec in missing:
+            report({"kind": "alone", "run": run_id(spec), "reason": alone})
+    elif len(missing) >= _least(pick_device(device)):
         _train_in_memory(missing, pick_device(device), report, save_every)
     return [train(spec, device=device, report=report, save_every=save_every) for spec in unique.values()]
 

@@ -31,9 +31,10 @@ def layer_sets(frame: pd.DataFrame) -> pd.DataFrame:
     order: `path` or `level`; "" for single stages, and for the whole network. side: `shallow`, `deep`, `single` or
     `whole`. count: groups that move, `groups` of them in all. stages: of a single-stage set, joined by "+". matched:
     number of parameters that the set was cut down to, 0 if it is whole. label: the set in words, such as
-    "path: 2 first of 10".
+    "path: 2 first of 10". Networks told by a stage map are left out: the table does not know their layers.
     """
     rows = finished_rows(frame)
+    rows = rows[rows.depth.notna()]
     found = [_set_of(row) for row in rows[["strategy", "options", "depth"]].itertuples(index=False)]
     keep = np.array([each is not None for each in found], dtype=bool)
     described = pd.DataFrame([each for each in found if each], columns=[*SET, "groups", "label"])

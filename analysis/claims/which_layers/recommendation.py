@@ -24,9 +24,9 @@ from lib.common.errors import StudyError
 from lib.data.tasks.images import images_at, load_data, standardize
 from lib.data.tasks.splits import split
 from lib.data.tasks.task import get_task
-from lib.networks.stages import Staged, stage_of
-from lib.networks.unet import UNet
+from lib.networks.stages import Staged
 from lib.runs.run import Run, run_dir, start_model
+from lib.runs.spec import RunSpec
 from lib.strategies.catalog import subset_stages
 from lib.strategies.strategy import check_options
 from lib.training.goals.segmentation import network_output, regions_table, segmentation_loss
@@ -37,10 +37,10 @@ IMAGES = 40  # of either domain are looked at, at most
 WINDOWS = 8  # the same of volumes, whose windows hold many times the values of an image
 
 
-def common_layer_sets(model: UNet) -> dict[str, list[str]]:
+def common_layer_sets(model: Staged) -> dict[str, list[str]]:
     """The sets a practitioner would pick from, by name: both ends of both orderings, and both halves."""
-    half, groups = model.depth + 1, {"path": 2 * model.depth + 2, "level": model.depth + 1}
-    wanted = [("path", 2), ("path", half), ("level", min(2, model.depth))]
+    half, groups = len(model.encoder), {"path": len(model.stages), "level": len(model.levels)}
+    wanted = [("path", min(2, half)), ("path", half), ("level", max(1, min(2, groups["level"] - 1)))]
     sets = {}
     for order, count in wanted:
         for side in ("shallow", "deep"):
@@ -72,17 +72,40 @@ def rank_layer_sets(
         in standard deviations, a mean over channels and stages. rank: 1 is the highest gain.
 
     Raises:
-        StudyError: the source is no U-Net, was trained on images and the task shows volumes or the other way round, an
+        StudyError: the source is a cascade, was trained on images and the task shows volumes or the other way round, an
             unknown task, too large a volume, or no checkpoint.
     """
-    if source.spec.model != "unet":
+    if source.spec.model == "cascade":
         raise StudyError(f"sets of layers are ranked of a U-Net; {source.path.name} is a {source.spec.model}")
     model = _model(source, task, seed, fold)
-    chosen = common_layer_sets(model) if sets is None else sets
     target = _images(task, source.spec.size, volume, seed, fold)
     from_source = _images(source.spec.task, source.spec.size, None, source.spec.seed, source.spec.fold)
-    regions = regions_table(get_task(task), torch.device("cpu"))
-    stages = _stages(model, *target, regions, seed).join(_shifts(model, from_source[0], target[0]))
+    return _ranked(model, task, target, _shifts(model, from_source[0], target[0]), seed, sets)
+
+
+def rank_of_start(start: RunSpec, sets: Mapping[str, Sequence[str]] | None = None) -> pd.DataFrame:
+    """The same of a network that starts from a file of weights: the signal `shift` is missing, as its images are.
+
+    Args:
+        start: what would be trained, from a file; its task, volume, seed and fold choose the images.
+        sets: as of `rank_layer_sets`.
+    """
+    model = start_model(start).eval()
+    target = _images(start.task, start.size, start.volume, start.seed, start.fold)
+    nothing = pd.Series(math.nan, index=model.stages, name="shift")
+    return _ranked(model, start.task, target, nothing, start.seed, sets)
+
+
+def _ranked(
+    model: Staged,
+    task: str,
+    target: tuple[Tensor, Tensor],
+    shifts: pd.Series,
+    seed: int,
+    sets: Mapping[str, Sequence[str]] | None,
+) -> pd.DataFrame:
+    chosen = common_layer_sets(model) if sets is None else sets
+    stages = _stages(model, *target, regions_table(get_task(task), torch.device("cpu")), seed).join(shifts)
     rows = []
     for name, members in chosen.items():
         own = stages.loc[list(members)]
@@ -100,7 +123,7 @@ def rank_layer_sets(
     return table.assign(rank=np.arange(1, len(table) + 1))
 
 
-def _model(source: Run, task: str, seed: int, fold: int) -> UNet:
+def _model(source: Run, task: str, seed: int, fold: int) -> Staged:
     """The network that training on the task would start from: the source's, with a fresh head for other labels."""
     here, there = get_task(task), get_task(source.spec.task)
     if here.dim != there.dim:
@@ -112,7 +135,6 @@ def _model(source: Run, task: str, seed: int, fold: int) -> UNet:
     if here.outputs != there.outputs:
         tuned = {"strategy": "full_finetuning", "options": {}, "source": source.spec}
         model = start_model(source.spec.but(task=task, seed=seed, fold=fold, **tuned)).eval()
-    assert isinstance(model, UNet)
     return model
 
 
@@ -124,24 +146,24 @@ def _images(task: str, size: int, volume: int | None, seed: int, fold: int) -> t
     return (images if volumes else standardize(images)), masks
 
 
-def _gradients(model: UNet, images: Tensor, masks: Tensor, regions: Tensor | None) -> dict[str, Tensor]:
+def _gradients(model: Staged, images: Tensor, masks: Tensor, regions: Tensor | None) -> dict[str, Tensor]:
     """Gradient of the training loss, by parameter, with normalizations as in training; leaves the model as it is."""
     kept = {name: value.clone() for name, value in model.state_dict().items()}
     model.train()
     parameters = dict(model.named_parameters())
     loss = segmentation_loss(network_output(model, images), masks, regions)
-    found = torch.autograd.grad(loss, list(parameters.values()))
+    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
     model.load_state_dict(kept)  # a pass in training mode moved the running statistics
     return dict(zip(parameters, found, strict=True))
 
 
-def _stages(model: UNet, images: Tensor, masks: Tensor, regions: Tensor | None, seed: int) -> pd.DataFrame:
+def _stages(model: Staged, images: Tensor, masks: Tensor, regions: Tensor | None, seed: int) -> pd.DataFrame:
     """Per stage: parameters, weight2 and gradient2 (squared norms), and gain."""
     model.requires_grad_(True)
     whole = _gradients(model, images, masks, regions)
     rows = pd.DataFrame(0.0, index=model.stages, columns=["parameters", "weight2", "gradient2", "gain"])
     for name, weight in model.named_parameters():
-        stage = stage_of(name)
+        stage = model.stage_of(name)
         rows.loc[stage, "parameters"] += weight.numel()
         rows.loc[stage, "weight2"] += float(weight.detach().square().sum())
         rows.loc[stage, "gradient2"] += float(whole[name].square().sum())
@@ -151,30 +173,36 @@ def _stages(model: UNet, images: Tensor, masks: Tensor, regions: Tensor | None, 
         first, second = (_gradients(model, images[half], masks[half], regions) for half in order.tensor_split(2))
         for name in first:
             gained = (first[name].sign() * second[name]).sum() + (second[name].sign() * first[name]).sum()
-            rows.loc[stage_of(name), "gain"] += float(gained) / (2 * HALVES)
+            rows.loc[model.stage_of(name), "gain"] += float(gained) / (2 * HALVES)
     return rows
 
 
 @torch.no_grad()
-def _shifts(model: UNet, source: Tensor, target: Tensor) -> pd.Series:
+def _shifts(model: Staged, source: Tensor, target: Tensor) -> pd.Series:
     """Per stage, `shift` of `rank_layer_sets`: the mean over channels of the standardized difference of means."""
     model.eval()
-    found: dict[str, list[tuple[Tensor, Tensor]]] = {stage: [] for stage in model.stages}
+    last: dict[str, Tensor] = {}
 
-    def keep(stage: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            others = (0, *range(2, output.ndim))
-            found[stage].append((output.mean(others), output.var(others)))
+    def keep(stage: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                last[stage] = output  # what a stage of several modules hands on is what its last one makes
 
         return hook
 
-    hooks = [module.register_forward_hook(keep(stage)) for stage, module in model.named_children()]
+    layers = [(stage, module) for stage in model.stages for module in model.modules_of(stage)]
+    hooks = [module.register_forward_hook(keep(stage)) for stage, module in layers]
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {stage: [] for stage in model.stages}
     for images in (source, target):
+        last.clear()
         model(images)
+        for stage, output in last.items():
+            others = (0, *range(2, output.ndim))
+            found[stage].append((output.mean(others), output.var(others)))
     for hook in hooks:
         hook.remove()
     shifts = {}
-    for stage, ((mean, spread), (moved, other)) in found.items():
+    for stage, ((mean, spread), (moved, other)) in ((stage, both) for stage, both in found.items() if both):
         shifts[stage] = float(((mean - moved).abs() / ((spread + other) / 2).sqrt().clamp_min(1e-6)).mean())
     return pd.Series(shifts, name="shift")
 

@@ -64,7 +64,9 @@ LATER = ("model", "blocks", "shared", "acceleration", "sampling", "coils")  # me
 
 
 def test_the_list_of_other_values_names_every_field() -> None:
-    assert OTHER.keys() | {"options", "source"} == {each.name for each in dataclasses.fields(RunSpec)}
+    assert OTHER.keys() | {"options", "source", "stage_map", "weights"} == {
+        each.name for each in dataclasses.fields(RunSpec)
+    }
 
 
 @pytest.mark.parametrize("field", OTHER)

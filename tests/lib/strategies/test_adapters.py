@@ -176,10 +176,38 @@ def test_factors_are_not_added_twice(first: str, second: str) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize("layer", [nn.Conv2d(2, 2, 3, groups=2), nn.Conv2d(2, 2, 3, bias=False)])
-def test_layers_that_cannot_take_factors_are_named(layer: nn.Module) -> None:
-    with pytest.raises(StudyError, match="layer '0': factors need an ungrouped convolution with a bias"):
-        add_scale_shift(nn.Sequential(layer))
+class Standardized(nn.Conv2d):
+    """A convolution that treats its weight in its own way."""
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize(
+    ("layer", "kind"),
+    [
+        (nn.ConvTranspose2d(2, 2, 3, groups=2), "grouped ConvTranspose2d"),
+        (Standardized(2, 2, 3), "Standardized"),
+        (nn.Conv1d(2, 2, 3), "Conv1d"),
+    ],
+)
+def test_layers_that_cannot_take_factors_are_named(layer: nn.Module, kind: str, how: str) -> None:
+    with pytest.raises(StudyError, match=f"layer '0': there are no factors for a {kind}; choose another strategy"):
+        adapt(nn.Sequential(layer), how)
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("options", [{"groups": 2}, {"bias": False}, {"bias": False, "groups": 2}])
+def test_grouped_layers_and_layers_without_bias_take_factors_that_can_be_merged(how: str, options: dict) -> None:
+    torch.manual_seed(0)
+    plain, x = nn.Sequential(nn.Conv2d(2, 4, 3, **options)), torch.randn(2, 2, 6, 6)
+    model = copy.deepcopy(plain)
+    names = adapt(model, how)
+    assert torch.equal(model(x), plain(x))
+    assert ("0.shift" in names) == (how != "low_rank" and "bias" not in options)
+    stir(model, names)
+    whole = merged(model.state_dict())
+    assert whole.keys() == plain.state_dict().keys()
+    plain.load_state_dict(whole)
+    torch.testing.assert_close(plain(x), model(x))
 
 
 @pytest.mark.parametrize("how", WAYS)
