@@ -26,28 +26,23 @@ def filters_over_checkpoints(table: pd.DataFrame) -> Axes:
         return empty_axes(axes(None), "How far filters moved", "there is one checkpoint only; give a folder of several")
     names = list(dict.fromkeys(table.series))
     layers = list(dict.fromkeys(table.layer))
-    figure, grid = plt.subplots(
+    _, grid = plt.subplots(
         1, len(names), figsize=(3.5 + 4.2 * len(names), 1.8 + 0.24 * len(layers)), sharey=True, squeeze=False
     )
-    image = None
     for ax, name in zip(grid[0], names, strict=True):
         own = table[table.series == name]
         checkpoints = list(dict.fromkeys(own.checkpoint))
         values = own.pivot(index="layer", columns="checkpoint", values="angle_median").reindex(layers)[checkpoints]
         values["independent"] = own.groupby("layer").angle_random_q05.first()
         checkpoints.append("independent")
-        image = ax.imshow(values, cmap=COLORS, vmin=0, vmax=90, aspect="auto")
+        ax.imshow(values, cmap=COLORS, vmin=0, vmax=90, aspect="auto")
         ax.axvline(len(checkpoints) - 1.5, color="white", linewidth=3)
         ax.set_title(name, loc="left", fontsize=12)
         ax.set_xticks(range(len(checkpoints)), checkpoints, rotation=60, ha="right")
         ax.set_yticks(range(len(layers)), layers)
         ax.grid(visible=False)
-    assert image is not None
-    figure.colorbar(image, ax=grid, label="degrees", shrink=0.8)
-    figure.suptitle("Angle of filters to the first checkpoint", x=0.01, ha="left", fontsize=13, fontweight="bold")
-    figure.supxlabel("median over a layer's filters; last column: what 95 % of independent random filters exceed",
-                     fontsize=11, color=NOTE_COLOR)  # fmt: skip
-    return grid[0, 0]
+    note = "median over a layer's filters; last column: what 95 % of independent random filters exceed"
+    return _framed(grid, "Angle of filters to the first checkpoint", note, label="degrees", shrink=0.8, size=11)
 
 
 @study_style
@@ -83,21 +78,16 @@ def layer_maps(maps: Mapping[str, pd.DataFrame], note: str) -> Axes:
     count = len(maps)
     columns = min(3, count)
     rows = -(-count // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(2.4 + 4.1 * columns, 0.8 + 4.6 * rows), squeeze=False)
-    image = None
+    _, grid = plt.subplots(rows, columns, figsize=(2.4 + 4.1 * columns, 0.8 + 4.6 * rows), squeeze=False)
     for ax, (name, values) in zip(grid.ravel(), maps.items(), strict=False):
-        image = ax.imshow(values, cmap=COLORS, vmin=0, vmax=1)
+        ax.imshow(values, cmap=COLORS, vmin=0, vmax=1)
         ax.set_title("\n".join(name.split(" | ")), loc="left", fontsize=11)
         ax.set_xticks(range(values.shape[1]), list(values.columns), rotation=90, fontsize=8)
         ax.set_yticks(range(values.shape[0]), list(values.index), fontsize=8)
         ax.grid(visible=False)
     for ax in grid.ravel()[count:]:
         ax.set_axis_off()
-    assert image is not None
-    figure.colorbar(image, ax=grid, label="CKA", shrink=0.7)
-    figure.suptitle("Layers against layers", x=0.01, ha="left", fontsize=13, fontweight="bold")
-    figure.supxlabel(note, fontsize=10, color=NOTE_COLOR)
-    return grid[0, 0]
+    return _framed(grid, "Layers against layers", note, shrink=0.7)
 
 
 @study_style
@@ -109,24 +99,32 @@ def layers_over_checkpoints(table: pd.DataFrame, note: str) -> Axes:
     """
     names = list(dict.fromkeys(table.series))
     layers = list(dict.fromkeys(table.layer))
-    figure, grid = plt.subplots(
+    _, grid = plt.subplots(
         len(names), 2, figsize=(11, 1.2 + (1.2 + 0.3 * len(layers)) * len(names)), sharey=True, squeeze=False
     )
-    image = None
     for row, name in zip(grid, names, strict=True):
         own = table[table.series == name]
         checkpoints = list(dict.fromkeys(own.checkpoint))
         for ax, column in zip(row, ("start", "end"), strict=True):
             values = own.pivot(index="layer", columns="checkpoint", values=column).reindex(layers)[checkpoints]
-            image = ax.imshow(values, cmap=COLORS, vmin=0, vmax=1, aspect="auto")
+            ax.imshow(values, cmap=COLORS, vmin=0, vmax=1, aspect="auto")
             ax.set_title(f"{name}, to its {column}", loc="left", fontsize=12)
             ax.set_xticks(range(len(checkpoints)), checkpoints, rotation=60, ha="right")
             ax.set_yticks(range(len(layers)), layers)
             ax.grid(visible=False)
-    assert image is not None
-    figure.colorbar(image, ax=grid, label="CKA", shrink=0.8)
-    figure.suptitle("Layers over checkpoints", x=0.01, ha="left", fontsize=13, fontweight="bold")
-    figure.supxlabel(note, fontsize=10, color=NOTE_COLOR)
+    return _framed(grid, "Layers over checkpoints", note, shrink=0.8)
+
+
+def _framed(grid: np.ndarray, title: str, note: str, *, label: str = "CKA", shrink: float, size: int = 10) -> Axes:
+    """Title, note and the scale of colors that all panels share; the first of them.
+
+    Args:
+        label: what colors stand for. shrink: length of the scale, in heights. size: of the note's letters, in points.
+    """
+    figure, image = grid[0, 0].figure, grid[0, 0].images[0]
+    figure.colorbar(image, ax=grid, label=label, shrink=shrink)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    figure.supxlabel(note, fontsize=size, color=NOTE_COLOR)
     return grid[0, 0]
 
 

@@ -27,15 +27,6 @@ _COLORS = 3
 _COUNTS = "num_batches_tracked"  # of a normalization: no weight, and absent from many files
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file of weights, by name.
-
-    Raises:
-        StudyError: no such file, or it holds something other than named tensors.
-    """
-    return read_weights(path)
-
-
 def check_weights(given: Any) -> dict[str, str]:
     """The field `weights` of a spec: name and sha256 of a file in the folder `weights` of the study's home.
 
@@ -80,7 +71,7 @@ def weights_file(weights: Mapping[str, str]) -> Path:
 
 def fitted_file(model: Staged, weights: Mapping[str, str]) -> tuple[dict[str, Tensor], list[LoadedTensor]]:
     """What `fitted` makes of the file that a spec's `weights` names."""
-    return fitted(model, read_state(weights_file(weights)))
+    return fitted(model, read_weights(weights_file(weights)))
 
 
 def fitted(model: Staged, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[LoadedTensor]]:

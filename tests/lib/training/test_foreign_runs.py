@@ -18,7 +18,8 @@ from lib.common import paths
 from lib.common.errors import StudyError
 from lib.networks.stage_map import map_text, stage_map
 from lib.networks.unet import UNet
-from lib.runs.foreign_start import check_weights, fitted, read_state, recolored
+from lib.networks.weight_files import read_weights
+from lib.runs.foreign_start import check_weights, fitted, recolored
 from lib.runs.run import Run, run_dir, start_model
 from lib.runs.spec import RunSpec, run_id, spec_from_dict
 from lib.study.bundle import write_bundle
@@ -355,7 +356,7 @@ def test_the_file_is_part_of_the_spec() -> None:
     file = save_weights()
     one = spec(strategy="full_finetuning", weights="mine.pt")
     assert spec_from_dict(one.to_dict()) == one
-    torch.save({name: value + 1 for name, value in read_state(file).items() if value.is_floating_point()}, file)
+    torch.save({name: value + 1 for name, value in read_weights(file).items() if value.is_floating_point()}, file)
     assert run_id(spec(strategy="full_finetuning", weights="mine.pt")) != run_id(one)
     with pytest.raises(StudyError, match="is not the file that the spec was made with"):
         start_model(one)
