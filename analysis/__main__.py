@@ -1,4 +1,4 @@
-"""Command line of the analysis: `python -m analysis report | table | claims | probe | recommend`."""
+"""Command line of the analysis: `python -m analysis report | table | claims | probe | recommend | agreement`."""
 
 from __future__ import annotations
 
@@ -80,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument("--volume", type=_positive, default=20, metavar="N", help="images (default 20)")
     recommend.add_argument("--size", type=_positive, default=64, metavar="S", help="with --network: side (default 64)")
     recommend.add_argument("--out", type=Path, metavar="FOLDER", help="default: recommend-TASK among the reports")
+
+    agreement = commands.add_parser("agreement", help="hold such recommendations against a suite's trained runs")
+    agreement.set_defaults(command=_agreement)
+    agreement.add_argument("suite", metavar="SUITE")
     return parser
 
 
@@ -149,6 +153,17 @@ def _recommend(arguments: argparse.Namespace) -> int:
     from analysis.claims.which_layers.take_home import recommend
 
     return recommend(arguments)
+
+
+def _agreement(arguments: argparse.Namespace) -> int:
+    from analysis.claims.which_layers.agreement import agreement_over_conditions, ranking_agreement_summary
+    from analysis.reports.build import write_agreement
+
+    target, rows = write_agreement(arguments.suite)
+    for table in (ranking_agreement_summary(rows), agreement_over_conditions(rows)):
+        print(table.to_string(index=False, float_format="{:.2f}".format), end="\n\n")
+    print(f"written to {target}", file=sys.stderr)
+    return 0
 
 
 if __name__ == "__main__":
