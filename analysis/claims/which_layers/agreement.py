@@ -8,7 +8,7 @@ leave Kendall's with few values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from lib.strategies.strategy import check_options
 
 REFERENCES = ("parameters", "other seeds")  # what anybody knows, and what training the sets would have told
 JUDGED = (*SIGNALS, "combined", *REFERENCES)
+QUOTED = ("gain", "combined", "parameters")  # the first is what sets are ranked by
 ABOUT = ["model", "title", "kind"]
 COLUMNS = [*CONDITION, *REPLICATE, *ABOUT, "signal", "sets", "rho", "best", "lost", "lost_by_chance"]
 FILE = "agreement.csv"
@@ -173,22 +174,24 @@ def recorded_agreement() -> pd.DataFrame:
     return rows.drop_duplicates([*CONDITION, *REPLICATE, "signal"], ignore_index=True)
 
 
-def agreement_text(rows: pd.DataFrame, signals: Sequence[str] = ("gain", "combined", "parameters")) -> str:
-    """What rows of `ranking_agreement` say of some signals, in sentences."""
+def agreement_text(rows: pd.DataFrame) -> str:
+    """What rows of `ranking_agreement` say of the signals of QUOTED, in lines."""
     found = agreement_over_conditions(rows).set_index("signal")
+    found = found.loc[[name for name in QUOTED if name in found.index]]
     if not len(found):
-        return "nothing is on record of how well such rankings agree with training"
-    told = [f"{name} {_rho(found.loc[name])}" for name in signals if name in found.index]
-    first = found.loc[next(name for name in signals if name in found.index)]
+        return "nothing is on record of how such rankings agreed with training"
+    first = found.iloc[0]
     kinds = "simulated tasks" if (rows.kind == "simulated").all() else "tasks"
-    few = " (few: another network or task may well lie outside)" if first.conditions < 10 else ""
-    return (
-        f"on {first.conditions:.0f} conditions so far ({first.networks:.0f} networks, {kinds}, {first.replicates:.0f} "
-        "trainings of all sets) rank correlation with test Dice after training, 95 % t interval over conditions: "
-        f"{', '.join(told)}{few}. The first choice by {signals[0]} fell {first.lost:.3f} Dice short of the best set, "
-        f"an average set {first.lost_by_chance:.3f}"
-    )
-
-
-def _rho(row: pd.Series) -> str:
-    return f"{row.rho:+.2f}" + (f" [{row.low:+.2f}, {row.high:+.2f}]" if np.isfinite(row.low) else "")
+    lines = [
+        f"on {first.conditions:.0f} conditions so far ({rows.model.nunique()} networks, {kinds}, seeds together "
+        f"{first.replicates:.0f}), rank correlation with test Dice after training:"
+    ]
+    for row in found.itertuples():
+        bounds = f" [{row.low:+.2f}, {row.high:+.2f}]" if np.isfinite(row.low) else ""
+        lines.append(
+            f"  {row.Index:10} {row.rho:+.2f}{bounds}; its first choice fell {row.lost:.3f} Dice short of the best set"
+        )
+    lines.append(f"  an average set fell {first.lost_by_chance:.3f} short. Intervals are 95 % t over conditions")
+    if first.conditions < 10:
+        lines[-1] += "; they are few, and another network or task may well lie outside"
+    return "\n".join(lines) + "."

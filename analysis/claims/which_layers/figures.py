@@ -268,7 +268,8 @@ def agreement_forest(rows: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.axvline(0, color="black", linewidth=1, zorder=1)
     ax.set_yticks(range(len(signals)), signals)
     ax.set(xlim=(-1.05, 1.05), ylim=(len(signals) - 0.5, -1.1), xlabel="rank correlation with test Dice after training")
-    title_and_note(ax, title, f"dots: {count} conditions (means over seeds); mean and 95 % t interval over conditions")
+    note = f"dots: {count} conditions, means over seeds; mean and 95 % t interval over conditions"
+    title_and_note(ax, title, note + "; simulated data" * bool((rows.kind == "simulated").all()))
     return ax
 
 
@@ -295,6 +296,5 @@ def signal_agreement(
     ax.set_yticks(range(len(table)), table["set"].tolist())
     ax.set_ylim(len(table) - 0.5, -1.1)
     ax.set_xlabel("gain of a first step on unseen target images, relative to the largest")
-    note = "before any training; no interval: one set of target images"
-    title_and_note(ax, title or "Which layers promise most", note)
+    title_and_note(ax, title or "Which layers promise most", "before any training; no interval: one set of images")
     return ax

@@ -26,18 +26,14 @@ from lib.networks.stages import Staged
 from lib.runs.listing import find_run
 from lib.runs.spec import RunSpec
 
-LEGEND = (
-    "rank 1: the highest gain, by how much the loss falls on images that a first step did not see. Gradients and shift "
-    "are second and third opinions; combined is 1 for a set that is first in all of them. All are guesses before "
-    "training"
-)
-COST_LEGEND = (
-    "step_ms: milliseconds of a step (forward, backward, optimizer), median of 8, taken in turns. memory_mb: MB that a "
-    "step needs beside the weights"
-)
+LEGEND = """\
+rank 1: the highest gain, by how much the loss falls on images that a first step did not see. gradient and shift are
+second and third opinions; combined is 1 for a set that is first in all of them, 0 for one that is last in all.
+share: of all parameters. step_ms: milliseconds of a step (forward, backward, optimizer), the median of 8 in turns.
+memory_mb: MB that a step needs beside the weights, """
 COUNTED = {
-    True: "the most that was allocated on the device",
-    False: "counted: what is kept for the backward pass, gradients and optimizer state; a peak is somewhat higher",
+    True: "the most that was allocated",
+    False: "counted (kept for the backward pass, gradients, optimizer state); a peak is higher",
 }
 
 
@@ -91,9 +87,10 @@ def recommend(options: argparse.Namespace) -> int:
     device = pick_device()
     sides = " x ".join(map(str, start.patch))
     print(
-        f"{ALL}: {whole.parameters:,.0f} parameters, {whole.step_ms:.3g} ms and {whole.memory_mb:.3g} MB a step\n"
-        f"{LEGEND}: {agreement_text(recorded_agreement())}.\n{COST_LEGEND} ({COUNTED[device.type == 'cuda']}); "
-        f"{start.batch} inputs of {sides}, {device_name(device)}.\n"
+        f"{ALL}: {whole.parameters:,.0f} parameters, {whole.step_ms:.3g} ms and {whole.memory_mb:.3g} MB a step\n\n"
+        f"{LEGEND}{COUNTED[device.type == 'cuda']}.\n"
+        f"Measured with {start.batch} inputs of {sides} a step on {device_name(device)}.\n\n"
+        f"A guess before training. How it fared:\n{agreement_text(recorded_agreement())}\n\n"
         f"written to {Path(folder)}: ranking.csv; parameters.json (costs, names to train and to freeze)"
     )
     return 0
