@@ -63,3 +63,12 @@ def test_nothing_is_left_behind(source: Run, study_home: Path) -> None:
     untrained = source.spec.but(seed=5)
     with pytest.raises(StudyError, match="is not a run"):
         step_costs({"all": source.spec.but(strategy="full_finetuning", source=untrained)}, device="cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_gpu_tells_its_own_peak(source: Run) -> None:
+    whole = source.spec.but(strategy="full_finetuning", source=source.spec)
+    costs = step_costs({"all": whole, "head": whole.but(strategy="head_only")}, device="cuda", rounds=2)
+    assert 0 < costs["head"].megabytes < costs["all"].megabytes
+    assert costs["head"].seconds > 0
