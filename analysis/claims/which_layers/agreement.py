@@ -27,7 +27,6 @@ from lib.strategies.strategy import check_options
 
 REFERENCES = ("parameters", "other seeds")  # what anybody knows, and what training the sets would have told
 JUDGED = (*SIGNALS, "combined", *REFERENCES)
-QUOTED = ("gain", "combined", "parameters")  # the first is what sets are ranked by
 ABOUT = ["model", "title", "kind"]
 COLUMNS = [*CONDITION, *REPLICATE, *ABOUT, "signal", "sets", "rho", "best", "lost", "lost_by_chance"]
 FILE = "agreement.csv"
@@ -132,8 +131,7 @@ def ranking_agreement_summary(rows: pd.DataFrame) -> pd.DataFrame:
         for signal in JUDGED:
             own = rows[(rows.signal == signal) & (rows.task == task)]
             if len(own):
-                interval = mean_interval(own.groupby(REPLICATE).rho.mean())
-                values = dict(zip(("rho", "low", "high", "seeds"), interval[:4], strict=True))
+                values = _correlation(own.groupby(REPLICATE).rho.mean(), "seeds")
                 values |= {"conditions": len(own[CONDITION].drop_duplicates()), **_choices(own)}
                 found.append({"task": task, "signal": signal, **values})
     columns = ["task", "signal", "rho", "low", "high", "seeds", "conditions", "best", "lost", "lost_by_chance"]
@@ -151,12 +149,17 @@ def agreement_over_conditions(rows: pd.DataFrame) -> pd.DataFrame:
     for signal in JUDGED:
         own = rows[rows.signal == signal]
         if len(own):
-            interval = mean_interval(own.groupby(CONDITION).rho.mean())
-            values = dict(zip(("rho", "low", "high", "conditions"), interval[:4], strict=True))
+            values = _correlation(own.groupby(CONDITION).rho.mean(), "conditions")
             values |= {"networks": own.model.nunique(), "replicates": len(own), **_choices(own)}
             found.append({"signal": signal, **values})
     columns = ["signal", "rho", "low", "high", "conditions", "networks", "replicates", "best", "lost", "lost_by_chance"]
     return pd.DataFrame(found, columns=columns)
+
+
+def _correlation(values: pd.Series, counted: str) -> dict[str, float]:
+    """Mean of correlations with its t interval, cut off at -1 and 1, beyond which there are none."""
+    mean, low, high, count, _ = mean_interval(values)
+    return {"rho": mean, "low": max(low, -1.0), "high": min(high, 1.0), counted: count}
 
 
 def _choices(rows: pd.DataFrame) -> dict[str, float]:
@@ -175,23 +178,25 @@ def recorded_agreement() -> pd.DataFrame:
 
 
 def agreement_text(rows: pd.DataFrame) -> str:
-    """What rows of `ranking_agreement` say of the signals of QUOTED, in lines."""
-    found = agreement_over_conditions(rows).set_index("signal")
-    found = found.loc[[name for name in QUOTED if name in found.index]]
+    """What rows of `ranking_agreement` say of the signals, in lines."""
+    found = agreement_over_conditions(rows)
     if not len(found):
         return "nothing is on record of how such rankings agreed with training"
     first = found.iloc[0]
     kinds = "simulated tasks" if (rows.kind == "simulated").all() else "tasks"
     lines = [
-        f"on {first.conditions:.0f} conditions so far ({rows.model.nunique()} networks, {kinds}, seeds together "
-        f"{first.replicates:.0f}), rank correlation with test Dice after training:"
+        f"on {first.conditions:.0f} conditions so far ({rows.model.nunique()} networks, {kinds}, {first.replicates:.0f} "
+        "seeds in all), rank correlation with test Dice after training:"
     ]
     for row in found.itertuples():
         bounds = f" [{row.low:+.2f}, {row.high:+.2f}]" if np.isfinite(row.low) else ""
         lines.append(
-            f"  {row.Index:10} {row.rho:+.2f}{bounds}; its first choice fell {row.lost:.3f} Dice short of the best set"
+            f"  {row.signal:11} {row.rho:+.2f}{bounds}; its first choice fell {row.lost:.3f} Dice short of the best set"
         )
-    lines.append(f"  an average set fell {first.lost_by_chance:.3f} short. Intervals are 95 % t over conditions")
+    lines.append(
+        f"An average set fell {first.lost_by_chance:.3f} short. parameters: by size alone; other seeds: what training all "
+        "sets once more would tell.\nIntervals are 95 % t over conditions"
+    )
     if first.conditions < 10:
-        lines[-1] += "; they are few, and another network or task may well lie outside"
+        lines[-1] += "; these are few, and another network or task may well lie outside"
     return "\n".join(lines) + "."

@@ -260,7 +260,7 @@ def agreement_forest(rows: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     for at, signal in enumerate(signals):
         mean, low, high, _, _ = mean_interval(values := means[signal].to_numpy(dtype=np.float64))
         style = ARM_STYLES["full_finetuning" if signal in REFERENCES else "layer_subset"]
-        mean_mark(ax, mean, at, low, high, style, across=True)
+        mean_mark(ax, mean, at, max(low, -1), min(high, 1), style, across=True)  # no correlation lies beyond
         seed_points(ax, values, np.full(len(values), at), style.color, across=True)
         lost = rows[rows.signal == signal][["lost", "lost_by_chance"]].mean()
         _beside(ax, at, f"{lost.lost:.3f} · {lost.lost_by_chance:.3f}")

@@ -28,9 +28,10 @@ from lib.runs.spec import RunSpec
 
 LEGEND = """\
 rank 1: the highest gain, by how much the loss falls on images that a first step did not see. gradient and shift are
-second and third opinions; combined is 1 for a set that is first in all of them, 0 for one that is last in all.
+two further signals; combined is 1 for a set that is first in all three, 0 for one that is last in all.
 share: of all parameters. step_ms: milliseconds of a step (forward, backward, optimizer), the median of 8 in turns.
-memory_mb: MB that a step needs beside the weights, """
+memory_mb: MB that a step needs beside the weights,
+"""
 COUNTED = {
     True: "the most that was allocated",
     False: "counted (kept for the backward pass, gradients, optimizer state); a peak is higher",

@@ -190,7 +190,7 @@ def test_a_condition_counts_once_however_many_its_seeds() -> None:
     assert found.high - found.rho == pytest.approx(4.3027 * 0.2 / 3**0.5, rel=1e-4)  # t of two degrees of freedom
     text = agreement.agreement_text(rows)
     assert "3 conditions so far" in text
-    assert "gain       +0.40 [-0.10, +0.90]; its first choice fell 0.020 Dice short" in text
+    assert "gain        +0.40 [-0.10, +0.90]; its first choice fell 0.020 Dice short" in text
     assert "few" in text
     assert "nothing is on record" in agreement.agreement_text(rows.iloc[:0])
     axes = agreement_forest(pd.concat([rows, recorded({"a": 0.1}, "other seeds")]))
