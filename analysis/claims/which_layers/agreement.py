@@ -185,8 +185,8 @@ def agreement_text(rows: pd.DataFrame) -> str:
     first = found.iloc[0]
     kinds = "simulated tasks" if (rows.kind == "simulated").all() else "tasks"
     lines = [
-        f"on {first.conditions:.0f} conditions so far ({rows.model.nunique()} networks, {kinds}, {first.replicates:.0f} "
-        "seeds in all), rank correlation with test Dice after training:"
+        f"on {first.conditions:.0f} conditions so far ({rows.model.nunique()} networks, {kinds}, "
+        f"{first.replicates:.0f} seeds in all), rank correlation with test Dice after training:"
     ]
     for row in found.itertuples():
         bounds = f" [{row.low:+.2f}, {row.high:+.2f}]" if np.isfinite(row.low) else ""
@@ -194,8 +194,8 @@ def agreement_text(rows: pd.DataFrame) -> str:
             f"  {row.signal:11} {row.rho:+.2f}{bounds}; its first choice fell {row.lost:.3f} Dice short of the best set"
         )
     lines.append(
-        f"An average set fell {first.lost_by_chance:.3f} short. parameters: by size alone; other seeds: what training all "
-        "sets once more would tell.\nIntervals are 95 % t over conditions"
+        f"An average set fell {first.lost_by_chance:.3f} short. parameters: by size alone; other seeds: what "
+        "training all sets once more would tell.\nIntervals are 95 % t over conditions"
     )
     if first.conditions < 10:
         lines[-1] += "; these are few, and another network or task may well lie outside"

@@ -222,7 +222,7 @@ def speed_by_set(summary: pd.DataFrame, *, fraction: float = 0.95, ax: Axes | No
     rows = summary[np.isclose(summary.fraction.astype("float64"), fraction)]
     if not len(rows):
         return empty_axes(axes(ax), title, "no set of layers beside full fine-tuning")
-    ax = axes(ax, width=9.5, height=2.0 + 0.4 * len(rows))
+    ax = axes(ax, width=9.5 + 0.2 * max(0, rows.task.str.len().max() - 20), height=2.0 + 0.4 * len(rows))
     several = rows.source.nunique() > 1
     names = []
     for at, row in enumerate(rows.itertuples()):
