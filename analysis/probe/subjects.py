@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from analysis.filters.kernels import geometry, read_layers
 from analysis.probe.networks import load_network, on_cpu
 from lib.common.errors import StudyError
-from lib.networks.checkpoint_series import Moment, Series, fit, names_of_tensors, read_series
+from lib.networks.checkpoint_series import Moment, Series, fit, read_series
+from lib.networks.loading import names_of_tensors
 
 _FACTORS = ("scale", "shift", "low_a", "low_b")  # names that this study's own strategies give to their factors
 UNREAD = ["series", "file", "tensor", "status", "in the file", "expected"]

@@ -85,6 +85,22 @@ NESTED_MAP = {
 }
 
 
+def two_first_layers(channels: int, classes: int, dim: int = 2) -> nn.Module:
+    """The same with a first stage of which two layers take the image, as residual blocks have them."""
+
+    class First(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.residual = nn.Conv2d(channels, 4, 3, padding=1), nn.Conv2d(channels, 4, 1)
+            self.more = nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.more(self.conv(x)) + self.residual(x)
+
+    network = nested(channels, classes, dim)
+    return nn.Sequential(First(), *list(network)[1:])  # type: ignore[call-overload]
+
+
 def classifier(channels: int, classes: int) -> nn.Module:
     """No network of stages that go down and up."""
     return nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1), nn.Conv2d(4, classes, 3, padding=1))
