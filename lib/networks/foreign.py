@@ -38,8 +38,9 @@ def find_object(name: str) -> Any:
         raise StudyError(f"a network is named package.module:function, or {known}; got {name!r}")
     try:
         module = importlib.import_module(COLLECTIONS.get(place, place))
-    except ImportError as error:
-        raise StudyError(f"{name}: {COLLECTIONS.get(place, place)} cannot be imported here ({error})") from error
+    except Exception as error:  # packages that do not match each other raise anything
+        module_name = COLLECTIONS.get(place, place)
+        raise StudyError(f"{name}: {module_name} cannot be imported here ({first_line(error)})") from error
     if not hasattr(module, own):
         raise StudyError(nearest(f"name in {place}", own, [each for each in vars(module) if not each.startswith("_")]))
     return getattr(module, own)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from foreign_networks import ODD_MAP
+from foreign_networks import ODD_MAP, smp_maps
 from torch import Tensor
 
 from lib.common import paths
@@ -147,6 +147,22 @@ def test_a_tensor_that_the_network_holds_twice_may_be_called_either_way() -> Non
     whole, rows = fitted(stage_map(ODD_MAP).build(1, 1, 2, 0), found, {"layer1.0": "again"})
     assert torch.equal(whole["encoder.0.conv_a.weight"], trained()["encoder.0.conv_a.weight"])
     assert "again.conv_a.weight" not in {row.name for row in rows}
+
+
+def test_the_file_of_an_encoder_alone_fits_a_network_that_holds_it_without_a_table() -> None:
+    pytest.importorskip("segmentation_models_pytorch", exc_type=ImportError)
+    table = smp_maps()["SmpUnet"]
+    encoder = {
+        name.removeprefix("encoder."): value
+        for name, value in stage_map(table).build(3, 1, 2, 7).state_dict().items()
+        if name.startswith("encoder.")
+    }
+    found = Checkpoint({**encoder, "fc.weight": torch.rand(10, 512)}, None, None, "", ())
+    whole, rows = fitted(stage_map(table).build(1, 1, 2, 0), found)
+    status = {row.file_name: row.status for row in rows if row.file_name}
+    assert {name for name, each in status.items() if each == "loaded"} == encoder.keys() - {"conv1.weight"}
+    assert (status["conv1.weight"], status["fc.weight"]) == ("summed", "unexpected")
+    assert torch.equal(whole["encoder.layer3.0.conv1.weight"], encoder["layer3.0.conv1.weight"])
 
 
 @pytest.mark.parametrize(
