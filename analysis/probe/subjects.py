@@ -9,10 +9,12 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor, nn
 
-from analysis.filters.kernels import geometry, read_layers
+from analysis.filters.kernels import Geometry, geometry, read_layers
 from analysis.probe.networks import load_network, on_cpu
 from lib.common.errors import StudyError
+from lib.networks.checkpoint_files import common_prefix
 from lib.networks.checkpoint_series import Moment, Series, fit, names_of_tensors, read_series
+from lib.networks.stages import stage_of
 
 _FACTORS = ("scale", "shift", "low_a", "low_b")  # names that this study's own strategies give to their factors
 UNREAD = ["series", "file", "tensor", "status", "in the file", "expected"]
@@ -27,12 +29,14 @@ class Subject:
         series: the checkpoints.
         model: the network that they are loaded into, or None.
         left_out: layer -> why its filters are not read.
+        said: what a reader should know, of the series and of what only the network could tell.
     """
 
     title: str
     series: Series
     model: nn.Module | None
     left_out: dict[str, str]
+    said: tuple[str, ...] = ()
 
     def weights(self, moment: Moment) -> dict[str, Tensor]:
         """The tensors of a checkpoint but for layers that are left out, by the network's names where it is known."""
@@ -68,14 +72,22 @@ class Subject:
             StudyError: there is no network, or the checkpoint does not fit it.
         """
         if self.model is None:
-            raise StudyError("what layers compute needs the network; give --network package.module:function")
+            raise StudyError("what layers compute needs the network; give --network")
         fit(self.model, self.series.weights(moment))
         return self.model.eval()
 
-    def shapes(self, weights: Mapping[str, Tensor]) -> dict[str, tuple[bool, int]] | None:
-        """(transposed, groups) of the convolutions among these weights; None without a network: plain ones."""
+    def geometry(self, weights: Mapping[str, Tensor]) -> Geometry:
+        """What the network says of the layers of these weights. Without it all convolutions are plain ones.
+
+        Stages are those of the network where it has any (of a stage map, or the study's own); else the first part of a
+        layer's name, without a beginning that all layers share.
+        """
         known = geometry(self.model)
-        return known and {name: shape for name, shape in known.items() if f"{name}.weight" in weights}
+        layers = [name.rpartition(".")[0] for name, value in weights.items() if value.dim() >= 2]
+        shared = common_prefix([f"{layer}.weight" for layer in layers])
+        stages = {layer: known.stages.get(layer) or stage_of(layer.removeprefix(shared)) for layer in layers}
+        shapes = known.shapes and {name: shape for name, shape in known.shapes.items() if f"{name}.weight" in weights}
+        return Geometry(shapes, stages)
 
     def unread(self) -> pd.DataFrame:
         """Tensors that did not load, a row per checkpoint and tensor."""
@@ -89,18 +101,19 @@ class Subject:
         return pd.DataFrame([(self.title, *each) for each in self.left_out.items()], columns=["series", "layer", "why"])
 
 
-def open_subjects(folders: Sequence[str], network: str = "", path: str = "") -> list[Subject]:
+def open_subjects(folders: Sequence[str], networks: Sequence[str] = (), path: str = "") -> list[Subject]:
     """One or two folders of checkpoints to look at.
 
     Args:
-        network: `package.module:function`, or "".
-        path: folder in which its module is looked for first.
+        networks: see `analysis.probe.networks.load_network`; one for all folders, or one for each, or none.
+        path: folder in which modules are looked for first.
 
     Raises:
-        StudyError: not one or two folders; see `read_series`, `load_network` and `fit`.
+        StudyError: not one or two folders, or other than so many networks; see `read_series`, `load_network`, `fit`.
     """
     if not 1 <= len(folders) <= 2:
         raise StudyError(f"give one folder of checkpoints, or two to be set side by side; got {len(folders)}")
+    names = for_each(networks, len(folders), "network")
     series = [read_series(Path(folder)) for folder in folders]
     titles = [each.name for each in series]
     if len(set(titles)) < len(titles):
@@ -108,14 +121,35 @@ def open_subjects(folders: Sequence[str], network: str = "", path: str = "") -> 
     if len(set(titles)) < len(titles):
         titles = [f"{title} ({at})" for at, title in enumerate(titles, 1)]
     found = []
-    for title, each in zip(titles, series, strict=True):
-        model = on_cpu(load_network(network, path)) if network else None
+    for title, each, name in zip(titles, series, names, strict=True):
+        model = on_cpu(load_network(name, path)) if name else None
         whole = Subject(title, each, model, {})
         left: dict[str, str] = {}
         for moment in each.moments:
             left |= _unreadable(whole, whole.weights(moment))
-        found.append(Subject(title, each, model, left))
+        found.append(Subject(title, each, model, left, (*each.said, *_untold(Subject(title, each, model, left)))))
     return found
+
+
+def for_each(given: Sequence[str], folders: int, what: str) -> list[str]:
+    """A value for each folder: the one that was given for all, or as many as there are folders; "" without any.
+
+    Raises:
+        StudyError: other than so many.
+    """
+    if len(given) not in (0, 1, folders):
+        raise StudyError(f"give one --{what} for all folders or one for each of the {folders}, got {len(given)}")
+    return list(given) * (folders if len(given) == 1 else 1) or [""] * folders
+
+
+def _untold(subject: Subject) -> list[str]:
+    """That without the network convolutions were taken for plain ones, and how many."""
+    if subject.model is not None:
+        return []
+    layers = read_layers(subject.weights(subject.series.moments[0])).values()
+    plain = sum(each.kind == "convolution" for each in layers)
+    said = "layers are read as plain convolutions, as weights alone do not tell a transposed one; --network does"
+    return [f"no network is given: {plain} {said}"] if plain else []
 
 
 def _unreadable(subject: Subject, weights: Mapping[str, Tensor]) -> dict[str, str]:
@@ -133,7 +167,7 @@ def _unreadable(subject: Subject, weights: Mapping[str, Tensor]) -> dict[str, st
                 left[layer] = "may be a transposed convolution, which a tensor does not tell: give --network"
                 continue
             try:
-                read_layers({name: value}, subject.shapes({name: value}))[layer].alive()
+                read_layers({name: value}, subject.geometry({name: value}))[layer].alive()
             except StudyError as error:
                 left[layer] = str(error)
     return left
