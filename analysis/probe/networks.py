@@ -41,11 +41,12 @@ def load_network(text: str, folder: str) -> nn.Module:
         sys.path.insert(0, folder)
     name, arguments = named(text)
     collection, colon, own = name.partition(":")
-    if colon and (collection != "nnunet" or own.isidentifier()):
-        return construct(name, arguments, seed=0).eval()
+    results = Path(folder) / Path(own).expanduser()
+    if collection == "nnunet" and (results.is_dir() or not own.isidentifier()):
+        name, given = planned(results)
+        return construct(name, {**given, **arguments}, seed=0).eval()
     if colon:
-        name, planned_arguments = planned(Path(folder) / Path(own).expanduser())
-        return construct(name, {**planned_arguments, **arguments}, seed=0).eval()
+        return construct(name, arguments, seed=0).eval()
     _, found = load_map(name, ("package.module:function", *(f"{each}:NAME" for each in COLLECTIONS)))
     sizes = {"inputs": 1, "outputs": 1, "dim": 2}
     for each, usual in sizes.items():

@@ -50,7 +50,8 @@ def find_object(name: str) -> Any:
         remedy = "it must be installed, or lie in the folder that the command is run in"
         if place in INSTALLED_AS:
             remedy = f"pip install {INSTALLED_AS[place]}"
-            remedy += f" (torchvision of the build that fits torch {torch.__version__})" if place != "monai" else ""
+            if "torchvision" in remedy:
+                remedy += f" (torchvision of the build that fits torch {torch.__version__})"
         raise StudyError(
             f"{name}: {COLLECTIONS.get(place, place)} cannot be imported here ({type(error).__name__}: "
             f"{first_line(error)}); {remedy}"

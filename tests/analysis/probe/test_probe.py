@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import tiny
 import torch
 from PIL import Image
 from probed import LEAVES, RETRAINED, network, retrained, save_series
 from torch import nn
 
 from analysis.__main__ import main
-from analysis.filters.change import filter_change_over_training
-from analysis.filters.randomness.battery import battery
 from analysis.probe import with_images
 from analysis.probe.networks import called_layers, choose_layers
 from analysis.probe.probe_images import read_images
 from analysis.probe.subjects import open_subjects
 from analysis.probe.weights_alone import moves, randomness, when_moved
 from analysis.probe.with_images import activations_of, block, counterparts, dimensions, panels, similarities, to_ends
-from analysis.representations.capture.represent import represent_all
-from analysis.representations.comparison.compare import compare
-from analysis.representations.run_similarity import whole_map_probe
 from lib.common.errors import StudyError
 from lib.imaging.grids import Grid, write_grid
-from lib.training.loop import train
 
 
 def test_the_layers_that_were_retrained_are_named_and_no_others(code: str, tmp_path: Path):
@@ -63,39 +55,6 @@ def test_without_step_0_a_verdict_needs_all_laws_and_a_trained_start_gives_none(
     (subject,) = open_subjects([str(tmp_path / "b")])
     last = randomness(subject)[0].query("checkpoint == 'step 5'").set_index("layer").verdict
     assert all(last[name].startswith("no verdict: step 0 fails as well") for name in RETRAINED)
-
-
-@pytest.mark.usefixtures("blobs_as_data")
-def test_exported_checkpoints_of_the_study_s_own_runs_give_the_same_tables(tmp_path: Path):
-    run = train(tiny.spec(width=8, steps=8))
-    steps = run.steps()
-    assert len(steps) > 2
-    (tmp_path / "exported").mkdir()
-    for step in steps:
-        torch.save({"state_dict": run.weights(step), "step": step}, tmp_path / "exported" / f"{step}.pt")
-    (subject,) = open_subjects([str(tmp_path / "exported")])
-    own = filter_change_over_training(run)
-    found = moves(subject).rename(columns={"at": "step"})
-    pd.testing.assert_frame_equal(found[[*own.columns.drop("run_id")]], own.drop(columns="run_id"))
-    verdicts, table, _ = randomness(subject)
-    assert set(verdicts.laws) == {"normal"}
-    last = table[table.checkpoint == f"step {steps[-1]}"].reset_index(drop=True)
-    expected = battery(run.weights())
-    pd.testing.assert_frame_equal(last[list(expected.columns)], expected)
-
-    images = torch.rand(20, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    probe = whole_map_probe(images)
-    torch.save({"images": probe.standardized.images}, tmp_path / "images.pt")
-    module = tmp_path / "own_net.py"
-    module.write_text(
-        "from lib.networks.unet import UNet\n\ndef build():\n    return UNet(width=8, depth=1, norm='batch')\n"
-    )
-    (subject,) = open_subjects([str(tmp_path / "exported")], ["own_net:build"], str(tmp_path))
-    sys.path.remove(str(tmp_path))
-    kept, _ = activations_of([subject], str(tmp_path / "images.pt"), ["enc?,dec?"])
-    direct = represent_all([(run, step) for step in steps], ["enc0", "enc1", "dec0"], probe)
-    assert [label.layer for label in kept.labels] == [label.layer for label in direct.labels]
-    np.testing.assert_allclose(similarities(kept).values, compare(direct).values, atol=1e-5)
 
 
 def test_two_series_side_by_side_and_layers_chosen_along_the_path(code: str, tmp_path: Path):
