@@ -77,12 +77,14 @@ class Subject:
         return self.model.eval()
 
     def geometry(self, weights: Mapping[str, Tensor]) -> Geometry:
-        """What the network says of the layers of these weights. Without it all convolutions are plain ones.
+        """What the network says of the layers of these weights.
+
+        Without it, biases say which convolutions are transposed; where they do not, they are taken for plain ones.
 
         Stages are those of the network where it has any (of a stage map, or the study's own); else the first part of a
         layer's name, without a beginning that all layers share.
         """
-        known = geometry(self.model)
+        known = Geometry(_told_by_biases(weights)) if self.model is None else geometry(self.model)
         layers = [name.rpartition(".")[0] for name, value in weights.items() if value.dim() >= 2]
         shared = common_prefix([f"{layer}.weight" for layer in layers])
         stages = {layer: known.stages.get(layer) or stage_of(layer.removeprefix(shared)) for layer in layers}
@@ -146,10 +148,24 @@ def _untold(subject: Subject) -> list[str]:
     """That without the network convolutions were taken for plain ones, and how many."""
     if subject.model is not None:
         return []
-    layers = read_layers(subject.weights(subject.series.moments[0])).values()
-    plain = sum(each.kind == "convolution" for each in layers)
-    said = "layers are read as plain convolutions, as weights alone do not tell a transposed one; --network does"
+    weights = subject.weights(subject.series.moments[0])
+    told, layers = _told_by_biases(weights), read_layers(weights, subject.geometry(weights)).values()
+    plain = sum(each.kind == "convolution" and each.name not in told for each in layers)
+    said = (
+        "layers are taken for plain convolutions, as neither weights nor biases tell a transposed one; --network does"
+    )
     return [f"no network is given: {plain} {said}"] if plain else []
+
+
+def _told_by_biases(weights: Mapping[str, Tensor]) -> dict[str, tuple[bool, int]]:
+    """(transposed, groups) of convolutions of which the bias tells which axis of the weight is that of its outputs."""
+    told = {}
+    for name, value in weights.items():
+        layer, _, part = name.rpartition(".")
+        outputs = len(weights.get(f"{layer}.bias", ()))
+        if part == "weight" and value.dim() > 2 and value.shape[0] != value.shape[1] and outputs in value.shape[:2]:
+            told[layer] = (outputs == value.shape[1], 1)
+    return told
 
 
 def _unreadable(subject: Subject, weights: Mapping[str, Tensor]) -> dict[str, str]:
@@ -163,11 +179,13 @@ def _unreadable(subject: Subject, weights: Mapping[str, Tensor]) -> dict[str, st
         elif part in _FACTORS:
             left[layer] = f"holds a tensor called {part}, which would be taken for a factor of a convolution"
         elif part == "weight" and value.dim() >= 2:
-            if subject.model is None and _looks_transposed(layer, value):
-                left[layer] = "may be a transposed convolution, which a tensor does not tell: give --network"
+            told = subject.model is not None or layer in _told_by_biases(weights)
+            if not told and _looks_transposed(layer, value):
+                left[layer] = "may be a transposed convolution, which neither weight nor bias tells: give --network"
                 continue
+            own = {key: each for key, each in weights.items() if key in (name, f"{layer}.bias")}
             try:
-                read_layers({name: value}, subject.geometry({name: value}))[layer].alive()
+                read_layers(own, subject.geometry(own))[layer].alive()
             except StudyError as error:
                 left[layer] = str(error)
     return left

@@ -8,6 +8,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ def find_object(name: str) -> Any:
             f"{first_line(error)}); {remedy}"
         ) from error
     if not hasattr(module, own):
-        raise StudyError(nearest(f"name in {place}", own, [each for each in vars(module) if not each.startswith("_")]))
+        known = [each for each in vars(module) if not each.startswith("_")]
+        raise StudyError(nearest(f"name in {place}", own, get_close_matches(own, known, n=8) or known[:8]))
     return getattr(module, own)
 
 

@@ -137,8 +137,8 @@ def test_stages_are_those_of_the_stage_map_and_else_the_first_part_that_not_all_
     found = moves(subject).set_index("layer").stage
     assert {name: found[name] for name in expected} == expected
     (subject,) = open_subjects([str(tmp_path / "a")])
-    assert any("layers are read as plain convolutions" in line for line in subject.said)
-    assert set(moves(subject).stage) == {"stages", "encoder", "levels", "again"}  # `up0` may be transposed
+    assert any("layers are taken for plain convolutions" in line for line in subject.said)
+    assert set(moves(subject).stage) == {"stages", "encoder", "up1", "up0", "levels", "again"}
     (tmp_path / "b").mkdir()
     weights = {"model.a.conv.weight": torch.randn(4, 4, 3, 3), "model.b.0.weight": torch.randn(4, 4, 3, 3)}
     for step in (0, 1):
