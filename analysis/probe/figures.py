@@ -21,14 +21,13 @@ def _layers(table: pd.DataFrame, name: str) -> list[str]:
     return list(dict.fromkeys(table[table.series == name].layer))
 
 
-def _side_by_side(table: pd.DataFrame, width: float) -> tuple[list[str], np.ndarray]:
-    """Names of the series, and a panel for each, with its layers down."""
+def _side_by_side(table: pd.DataFrame, width: float, *, share: bool = True) -> tuple[list[str], np.ndarray]:
+    """Names of the series, and a panel for each, with its layers down; `share`: named once where they are the same."""
     names = list(dict.fromkeys(table.series))
     own = [_layers(table, name) for name in names]
     tall = max(len(each) for each in own)
-    _, grid = plt.subplots(
-        1, len(names), figsize=(3.5 + width * len(names), 1.8 + 0.24 * tall), sharey=own[0] == own[-1], squeeze=False
-    )
+    share, size = share and own[0] == own[-1], (3.5 + width * len(names), 1.8 + 0.24 * tall)
+    _, grid = plt.subplots(1, len(names), figsize=size, sharey=share, squeeze=False)
     for ax, layers in zip(grid[0], own, strict=True):
         ax.set_yticks(range(len(layers)), layers)
         ax.grid(visible=False)
@@ -83,7 +82,7 @@ def verdicts_by_layer(table: pd.DataFrame, null: str) -> Axes:
             if np.isfinite(value):
                 ax.text(x, y, {0.0: "random", 0.5: "?", 1.0: "not random"}[value], ha="center", va="center", fontsize=9,
                         color="white" if value == 1 else "black")  # fmt: skip
-    note = textwrap.fill(f"null: {null}; at 5 % after Holm's correction; ?: no verdict", 60 + 20 * len(names))
+    note = textwrap.fill(f"null: {null}; at 5 % after Holm's correction; ?: no verdict", 60 + 30 * len(names))
     return _titled(grid, "Do filters look random?", note, size=10)
 
 
@@ -137,7 +136,7 @@ def corresponding_layers(table: pd.DataFrame, method: str) -> Axes:
     Args:
         table: from `with_images.counterparts`. method: what the interval is.
     """
-    names, grid = _side_by_side(table, 5.2)
+    names, grid = _side_by_side(table, 5.2, share=False)
     for ax, name in zip(grid[0], names, strict=True):
         own = table[table.series == name].reset_index(drop=True)
         ax.hlines(own.index, own.low, own.high, color="#0072B2", linewidth=1.6)
@@ -151,7 +150,7 @@ def corresponding_layers(table: pd.DataFrame, method: str) -> Axes:
         ax.set_xlabel("CKA")
         ax.grid(visible=True, axis="x")
         ax.set_title(f"{name} (left), best match in {own.other.iloc[0]} (right)", loc="left", fontsize=12)
-    grid[0, 0].legend(loc="lower left", fontsize=9)
+    grid[0, 0].figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return _titled(grid, "Which layers of the two networks correspond?", f"bars: {method}", size=10)
 
 
@@ -195,7 +194,7 @@ def dimension_over_depth(table: pd.DataFrame) -> Axes:
                     label=f"{name}, {end}")  # fmt: skip
         ax.set_xticks(range(len(layers)), layers, rotation=60, ha="right")
         ax.set_ylim(bottom=0)
-        ax.legend(fontsize=9)
+        ax.legend(fontsize=9, loc="lower left", handlelength=3)
     grid[0, 0].set_ylabel("effective dimension")
     note = f"of the images' representations; at most {int(table.most.iloc[0])}"
     return _titled(grid, "Effective dimension over depth", note, size=11)

@@ -165,6 +165,15 @@ def test_images_from_folders_and_files(tmp_path: Path):
         (["a", "--images", "images.pt"], "images say something through a network only"),
         (["a", "--network", "foreign_net:build", "--images", "flat.pt"], "the network does not take images of shape"),
         (["a", "a", "a"], "give one folder of checkpoints, or two"),
+        (["cut"], "cut.ckpt"),
+        (["text"], "text.pt"),
+        (["none"], "none holds no checkpoints; they end in .pt"),
+        (["a", "--layers", "mix"], "--layers chooses among layers that are seen on images; give --images"),
+        (
+            ["a", "--network", "foreign_net:build", "--network", "foreign_net:build"],
+            "give one --network for all folders",
+        ),
+        (["a", "--network", "monai"], "unknown model 'monai'"),
     ],
 )
 def test_mistakes_are_told_in_one_line_before_anything_starts(
@@ -174,6 +183,11 @@ def test_mistakes_are_told_in_one_line_before_anything_starts(
     (tmp_path / "other").mkdir()
     torch.save({"x.weight": torch.randn(3, 3, 3, 3)}, tmp_path / "other" / "x.pt")
     torch.save({"images": torch.randn(20, 1, 3, 3, 3)}, tmp_path / "flat.pt")
+    for name in ("cut", "text", "none"):
+        (tmp_path / name).mkdir()
+    whole = (tmp_path / "a" / "step=0.ckpt").read_bytes()
+    (tmp_path / "cut" / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text" / "text.pt").write_text("no checkpoint")
     assert main(["probe", *arguments]) == 2
     told = capsys.readouterr().err
     assert message in told
