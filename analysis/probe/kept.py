@@ -42,7 +42,7 @@ def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     found = hashlib.sha256()
     for name, value in tensors.items():
         found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

@@ -504,6 +504,6 @@ def test_a_layer_that_may_be_transposed_is_not_taken_for_a_convolution(name: str
     weights = {f"{name}.weight": torch.randn(8, 4, 2, 2), "conv.weight": torch.randn(4, 4, 3, 3)}
     with pytest.raises(StudyError, match=f"layer {name} may be a transposed convolution"):
         read_layers(weights)
-    shapes = {name: (True, 1), "conv": (False, 1)}
-    assert read_layers(weights, shapes)[name].filters == 4
+    known = Geometry({name: (True, 1), "conv": (False, 1)})
+    assert read_layers(weights, known)[name].filters == 4
     assert read_layers({"group.weight": torch.randn(3, 2, 3, 3)})["group"].filters == 3
