@@ -22,11 +22,12 @@ from lib.data.tasks.images import images_at, load_data, standardize
 from lib.data.tasks.splits import split
 from lib.data.tasks.task import get_task
 from lib.networks.stages import Staged
+from lib.runs.outputs import network_output
 from lib.runs.run import Run, start_model
 from lib.runs.spec import RunSpec
 from lib.strategies.catalog import subset_stages
 from lib.strategies.strategy import check_options
-from lib.training.goals.segmentation import network_output, regions_table, segmentation_loss
+from lib.training.goals.segmentation import regions_table, segmentation_loss
 from lib.training.step_cost import step_costs
 
 SIGNALS = ("gain", "gradient", "shift")
