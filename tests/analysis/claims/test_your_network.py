@@ -50,7 +50,7 @@ def test_the_shipped_network_is_trained_once_from_its_own_start(series: Path, mo
 
 
 def test_another_network_needs_checkpoints_and_a_map_of_its_own():
-    with pytest.raises(StudyError, match="checkpoints must name the folder that holds those of my.net:make"):
+    with pytest.raises(StudyError, match=r"checkpoints must name the folder that holds those of my.net:make"):
         shipped_checkpoints("my.net:make", steps=5, size=16, say=print)
     with pytest.raises(StudyError, match=r"stages must be a map of .*ResidualNet, got 'monai_unet' of monai:UNet"):
         proposed_and_chosen(SHIPPED, "monai_unet", "blobs", 16)

@@ -77,7 +77,9 @@ def test_without_an_adapter_one_line_says_why(module: str, tmp_path: Path):
     save(tmp_path / "two")
     np.save(tmp_path / "one.npy", np.zeros((20, 1, 16, 16)))
     (subject,) = open_subjects([str(tmp_path / "two")], f"{module}:TwoContrasts")
-    with pytest.raises(StudyError, match=r"does not take images of shape .*missing 1 required positional argument: 'b'"):
+    with pytest.raises(
+        StudyError, match=r"does not take images of shape .*missing 1 required positional argument: 'b'"
+    ):
         activations_of([subject], str(tmp_path / "one.npy"))
 
 
