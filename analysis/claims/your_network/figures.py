@@ -42,4 +42,6 @@ def _words(row: pd.Series) -> str:
     if not row.moved and not row.statistics:
         return "frozen"
     share = row.moved / row.parameters
+    if np.isnan(row.angle):  # a stage without convolutions
+        return f"{100 * share:.0f} % moved"
     return f"{row.angle:.1f}°" if share > 0.5 else f"{row.angle:.0f}°, {100 * share:.0f} % moved"

@@ -126,3 +126,10 @@ def test_images_to_look_at_are_a_file_of_what_a_run_sees():
     images = np.load(probe_file("blobs", 16))
     assert images.shape == (30, 1, 16, 16)
     assert abs(images.mean(axis=(1, 2, 3))).max() < 1e-4
+
+
+def test_a_stage_without_convolutions_has_a_share_and_no_angle():
+    about = {"strategy": "norm_only", "parameters": 10, "may_move": 5, "statistics": 0}
+    rows = [{"stage": "a", "moved": 5, "angle": np.nan, **about}, {"stage": "b", "moved": 10, "angle": 30.0, **about}]
+    words = [text.get_text() for text in what_moved(pd.DataFrame(rows)).texts]
+    assert words[:2] == ["50 % moved", "30.0°"]
