@@ -36,7 +36,7 @@ def series(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_shipped_network_is_trained_once_from_its_own_start(series: Path, monkeypatch: pytest.MonkeyPatch):
-    (subject,) = open_subjects([str(series)], SHIPPED)
+    (subject,) = open_subjects([str(series)], [SHIPPED])
     assert [moment.at for moment in subject.series.moments] == [0, 1, 4, 5]
     assert subject.series.start is not None
     assert not len(subject.unread())

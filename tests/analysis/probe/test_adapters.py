@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
-from analysis.probe.networks import input_channels
+from analysis.probe.networks import input_channels, load_network
 from analysis.probe.subjects import open_subjects
 from analysis.probe.with_images import activations_of, similarities
 from lib.common.errors import StudyError
@@ -21,29 +19,39 @@ from lib.networks.stage_proposal import propose
 README = (Path(__file__).parents[3] / "README.md").read_text()
 
 
+CODE = '''
+import torch
+from torch import nn
+
 class TwoContrasts(nn.Module):
     """Two images in, a dictionary out."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.one, self.two = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(1, 4, 3, padding=1)
         self.low = nn.Conv2d(8, 8, 3, 2, 1)
         self.up = nn.ConvTranspose2d(8, 8, 2, 2)
         self.last = nn.Conv2d(16, 1, 1)
 
-    def forward(self, a: Tensor, b: Tensor) -> dict[str, Tensor | None]:
+    def forward(self, a, b):
         y = torch.cat([self.one(a), self.two(b)], 1).relu()
         return {"mask": self.last(torch.cat([self.up(self.low(y).relu()), y], 1)), "loss": None}
 
+class Wrapped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Conv2d(1, 4, 3)
+
+'''
+
 
 @pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module `two_contrasts` with the network and README's adapter."""
-    (code,) = re.findall(r"```python\n(class Adapter.*?)```", README, re.S)
-    made = types.ModuleType("two_contrasts")
-    made.__dict__.update(torch=torch, nn=nn, TwoContrasts=TwoContrasts)
-    exec(code, made.__dict__)
-    monkeypatch.setitem(sys.modules, "two_contrasts", made)
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module `two_contrasts` with the network, README's adapter, and a module without `forward`."""
+    (adapter,) = re.findall(r"```python\n(class Adapter.*?)```", README, re.S)
+    (tmp_path / "two_contrasts.py").write_text(CODE + adapter)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "two_contrasts", raising=False)
     return "two_contrasts"
 
 
@@ -51,7 +59,7 @@ def save(folder: Path) -> None:
     """Checkpoints of the network without its adapter."""
     folder.mkdir()
     torch.manual_seed(0)
-    state = TwoContrasts().state_dict()
+    state = load_network("two_contrasts:TwoContrasts", "").state_dict()
     torch.save({"state_dict": state, "step": 0}, folder / "a.pt")
     torch.save({"state_dict": {**state, "low.weight": -state["low.weight"]}, "step": 9}, folder / "b.pt")
 
@@ -59,11 +67,11 @@ def save(folder: Path) -> None:
 def test_the_adapter_of_the_readme_serves_probe_and_stage_map(module: str, tmp_path: Path):
     save(tmp_path / "two")
     np.save(tmp_path / "two.npy", np.random.default_rng(0).normal(size=(20, 2, 16, 16)))
-    (subject,) = open_subjects([str(tmp_path / "two")], f"{module}:Adapter")
+    (subject,) = open_subjects([str(tmp_path / "two")], [f"{module}:Adapter"])
     assert subject.model is not None
     assert input_channels(subject.model) == 2
     assert not len(subject.unread())
-    found, _ = activations_of([subject], str(tmp_path / "two.npy"), "net.one,net.two,net.low")
+    found, _ = activations_of([subject], str(tmp_path / "two.npy"), ["net.one,net.two,net.low"])
     values = similarities(found).values
     first, last = ([i for i, each in enumerate(found.labels) if each.step == step] for step in (0, 9))
     same = [values[a, b] for a, b in zip(first, last, strict=True)]
@@ -76,25 +84,16 @@ def test_the_adapter_of_the_readme_serves_probe_and_stage_map(module: str, tmp_p
 def test_without_an_adapter_one_line_says_why(module: str, tmp_path: Path):
     save(tmp_path / "two")
     np.save(tmp_path / "one.npy", np.zeros((20, 1, 16, 16)))
-    (subject,) = open_subjects([str(tmp_path / "two")], f"{module}:TwoContrasts")
+    (subject,) = open_subjects([str(tmp_path / "two")], [f"{module}:TwoContrasts"])
     with pytest.raises(
         StudyError, match=r"does not take images of shape .*missing 1 required positional argument: 'b'"
     ):
         activations_of([subject], str(tmp_path / "one.npy"))
 
 
-def test_a_module_without_forward_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    made = types.ModuleType("no_forward")
-
-    class Wrapped(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = nn.Conv2d(1, 4, 3)
-
-    made.__dict__["Wrapped"] = Wrapped
-    monkeypatch.setitem(sys.modules, "no_forward", made)
-    torch.save({"state_dict": Wrapped().state_dict(), "step": 0}, tmp_path / "a.pt")
+def test_a_module_without_forward_is_told_in_one_line(module: str, tmp_path: Path):
+    torch.save({"state_dict": load_network(f"{module}:Wrapped", "").state_dict(), "step": 0}, tmp_path / "a.pt")
     np.save(tmp_path / "one.npy", np.zeros((20, 1, 16, 16)))
-    (subject,) = open_subjects([str(tmp_path / "a.pt")], "no_forward:Wrapped")
+    (subject,) = open_subjects([str(tmp_path / "a.pt")], [f"{module}:Wrapped"])
     with pytest.raises(StudyError, match='missing the required "forward" function'):
         activations_of([subject], str(tmp_path / "one.npy"))
