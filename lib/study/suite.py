@@ -68,9 +68,18 @@ class Suite:
     sources: Mapping[str, Mapping[str, Any]]
     cells: tuple[Cell, ...]
     notebooks: Mapping[str, Mapping[str, Any]]
+    _known: dict[tuple[int, int, float], tuple[Cell, RunSpec]] = dataclasses.field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     def spec(self, cell: Cell, seed: int, rate: float) -> RunSpec:
-        """The run of a cell for a seed at a learning rate."""
+        """The run of a cell for a seed at a learning rate; made once, as to check a spec takes milliseconds."""
+        key = id(cell), seed, rate
+        if key not in self._known:
+            self._known[key] = cell, self._spec(cell, seed, rate)  # with the cell, whose id is its own while it lives
+        return self._known[key][1]
+
+    def _spec(self, cell: Cell, seed: int, rate: float) -> RunSpec:
         source = self._start(cell, seed)
         values = {**self.run, **cell.run, "task": cell.task, "volume": cell.volume, "strategy": cell.strategy}
         if cell.source is not None and source is None:
@@ -94,8 +103,7 @@ class Suite:
 
     def at_all_rates(self, cell: Cell, seed: int) -> list[RunSpec]:
         """The runs of a cell for a seed, one per rate in ascending order: one of them is chosen."""
-        first = self.spec(cell, seed, cell.rates[0])
-        return [first, *(first.but(lr=rate) for rate in cell.rates[1:])]
+        return [self.spec(cell, seed, rate) for rate in cell.rates]
 
     def chosen(self, cell: Cell, seed: int) -> RunSpec | None:
         """The run that counts for a seed: the best of all rates on the seed's own validation images.

@@ -283,7 +283,9 @@ def test_every_seed_chooses_its_own_rate(tmp_path: Path):
     assert [(run.spec.seed, run.spec.lr) for run in finished_runs(suite)] == [(0, 0.001), (1, 0.01)]
     tried = [(run.spec.seed, run.spec.lr) for run in runs_at_all_rates(suite)]
     assert tried == [(0, 0.001), (0, 0.01), (1, 0.001), (1, 0.01), (2, 0.001)]
-    of_cell = [spec for spec in missing_runs(suite) if spec.strategy == "scratch" and spec.volume == 6 and spec.steps == 4]
+    of_cell = [
+        spec for spec in missing_runs(suite) if spec.strategy == "scratch" and spec.volume == 6 and spec.steps == 4
+    ]
     assert of_cell == [suite.spec(cell, 2, 0.01)]
     tiny.plant(of_cell[0], dice=0.1)
     assert [(run.spec.seed, run.spec.lr) for run in finished_runs(suite)] == [(0, 0.001), (1, 0.01), (2, 0.001)]
