@@ -1,7 +1,8 @@
 """Finished runs, datasets and recorded measurements as tidy tables, one row per thing.
 
 Read `run_row` (one run as one row; `arm_names` says what its arm is called), `results` (all runs, all evaluations),
-`paired_gains` and `convergence`, `learning_rates` (what was tried and chosen), then `suite_grid`, `datasets` and `recorded_measurements`.
+`paired_gains` and `convergence`, `learning_rates` (what was tried and chosen), then `suite_grid`, `datasets` and
+`recorded_measurements`.
 """
 
 from __future__ import annotations

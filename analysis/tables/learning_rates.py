@@ -10,7 +10,7 @@ from lib.study.suite import Suite
 
 
 def rate_table(suite: Suite) -> pd.DataFrame:
-    """All finished runs of a suite but sources, one row per cell, seed and rate: the columns of `run_table`, and chosen.
+    """Finished runs of a suite but sources, a row per cell, seed and rate: the columns of `run_table`, and `chosen`.
 
     `lr` is the rate, `val_score` decided between the rates of a seed, `score` is on its test images, which took no
     part. `chosen` is true for the run that counts for its seed; a seed whose runs are not all finished has chosen none.

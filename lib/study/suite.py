@@ -147,7 +147,8 @@ def from_table(file: Path, table: dict[str, Any]) -> Suite:
         if "task" not in source and set(source) != {"weights"}:
             raise StudyError(f"every source needs a task, or weights alone, got {source}")
     run, sources = _pinned(run), {name: _pinned(source) for name, source in sources.items()}
-    seeds, rates = table["seeds"], tuning.get("rates")
+    seeds: Any = table["seeds"]
+    rates: Any = tuning.get("rates")
     if not _numbers(seeds, int):
         raise StudyError(f"seeds must be a list of different whole numbers, at least one, got {seeds!r}")
     if not _numbers(rates, (int, float)):

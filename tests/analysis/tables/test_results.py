@@ -10,8 +10,8 @@ import pytest
 from fakes import ALL, climb, evaluations, fake_run, frame, grid, row
 
 from analysis.tables import convergence, paired_gains, run_row
-from analysis.tables.results import evaluation_table, finished_rows, run_table, summary, with_own_source
 from analysis.tables.learning_rates import rate_table
+from analysis.tables.results import evaluation_table, finished_rows, run_table, summary, with_own_source
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.runs.spec import RunSpec
