@@ -59,14 +59,27 @@ def _parser() -> argparse.ArgumentParser:
     probe = commands.add_parser("probe", help="look at checkpoints of any network: a report on one folder, or on two")
     probe.set_defaults(command=_probe)
     probe.add_argument("folders", nargs="+", metavar="FOLDER", help="holds checkpoints: .pt, .pth, .ckpt, .safetensors")
-    probe.add_argument("--network", default="", metavar="package.module:function", help="builds the network")
+    probe.add_argument(
+        "--network",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="package.module:function, monai:NAME, timm:NAME, smp:NAME, nnunet:FOLDER or a stage map; arguments after "
+        'it, in one word: --network "monai:BasicUNet spatial_dims=2"; twice for two folders of two networks',
+    )
     probe.add_argument(
         "--images",
         default="",
         metavar="WHERE",
         help="a prepared task, a folder of images, or a tensor file",
     )
-    probe.add_argument("--layers", default="", metavar="PATTERN", help="with * and ?; default: a dozen by themselves")
+    probe.add_argument(
+        "--layers",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="with * and ?; default: a dozen by themselves; twice for two networks",
+    )
     probe.add_argument("--out", metavar="FOLDER", help="of the report (default: reports/probe/NAME)")
 
     recommend = commands.add_parser("recommend", help="which layers of a trained network to tune on a task")
@@ -116,7 +129,7 @@ def _probe(arguments: argparse.Namespace) -> int:
 
     return build_probe(
         arguments.folders,
-        network=arguments.network,
+        networks=arguments.network,
         images=arguments.images,
         layers=arguments.layers,
         out=arguments.out,

@@ -8,6 +8,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,6 +108,9 @@ def _members(suite: Suite, specs: list[RunSpec], number: int, parts: int) -> Ite
         yield f"{OWN}/{name}.toml", map_text(stage_map(maps[name])).encode(), 0o644
     for file in sorted({weights_file(spec.weights) for spec in with_sources if spec.weights is not None}):
         yield f"weights/{file.relative_to(paths.weights_dir()).as_posix()}", file.read_bytes(), 0o644
+    for source in tomllib.loads(suite.file.read_text()).get("sources", {}).values():  # the suite is read anew there
+        if "names" in source:
+            yield f"weights/{source['names']}", (paths.weights_dir() / source["names"]).read_bytes(), 0o644
     for name in sorted({spec.task for spec in with_sources}):
         task = get_task(name)
         if task.kind == "real" and task.goal == "segmentation" and (find_card(name).path / "card.toml").is_file():

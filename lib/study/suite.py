@@ -19,9 +19,10 @@ from lib.strategies.strategy import STRATEGIES
 
 _KEYS = ("title", "seeds", "run", "tuning", "sources", "grid", "notebooks")
 _GRID_KEYS = ("tasks", "volumes", "strategies", "seeds", "rates", "source", "source_seed", "run")
-_SOURCE_KEYS = tuple(name for name in FIELDS if name not in ("source", "seed", "fold"))
+_SPEC_KEYS = tuple(name for name in FIELDS if name not in ("source", "seed", "fold"))
+_SOURCE_KEYS = (*_SPEC_KEYS, "names")
 _OF_CELLS = ("task", "strategy", "options", "volume", "lr", "weights")
-_RUN_KEYS = tuple(name for name in _SOURCE_KEYS if name not in _OF_CELLS)
+_RUN_KEYS = tuple(name for name in _SPEC_KEYS if name not in _OF_CELLS)
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,10 @@ def from_table(file: Path, table: dict[str, Any]) -> Suite:
         check_keys(f"parameter of {name}", parameters, parameters)
     for source in sources.values():
         check_keys("field of a source", source, _SOURCE_KEYS)
-        if "task" not in source and set(source) != {"weights"}:
-            raise StudyError(f"every source needs a task, or weights alone, got {source}")
+        if "task" not in source and not {"weights"} <= set(source) <= {"weights", "names"}:
+            raise StudyError(f"every source needs a task, or weights alone (and names), got {source}")
+        if "names" in source and not isinstance(source.get("weights"), str):
+            raise StudyError(f"names of a source are a table beside its file of weights, got {source}")
     run, sources = _pinned(run), {name: _pinned(source) for name, source in sources.items()}
     seeds: Any = table["seeds"]
     rates: Any = tuning.get("rates")
@@ -184,7 +187,8 @@ def _pinned(values: Mapping[str, Any]) -> dict[str, Any]:
         named = (found["model"], None) if known else resolve_map(found["model"], found.get("stage_map"), MODELS)
         found["model"], found["stage_map"] = named
     if "weights" in found:
-        found["weights"] = check_weights(found["weights"])
+        table = {"names": found.pop("names")} if "names" in found else {}
+        found["weights"] = check_weights({"file": found["weights"], **table} if table else found["weights"])
     return found
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.claims.per_run_test import SPATIAL
 from analysis.filters.change import filter_change_of_run, filter_change_over_training
+from analysis.filters.kernels import geometry_of_run
 from analysis.filters.matching import matched
 from analysis.statistics.intervals import mean_interval
 from analysis.tables.results import run_table, with_own_source
@@ -86,6 +87,6 @@ def matched_between_seeds(runs: Sequence[Run], *, draws: int = 19) -> pd.DataFra
         raise StudyError(f"filters are matched between seeds of one arm, got {', '.join(sorted(arms))}")
     found = []
     for first, second in combinations(sorted(runs, key=lambda run: run.spec.seed), 2):
-        table = matched(first.weights(), second.weights(), draws=draws)
+        table = matched(first.weights(), second.weights(), model=geometry_of_run(first), draws=draws)
         found.append(table.assign(arm=min(arms), seeds=f"{first.spec.seed} and {second.spec.seed}"))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()

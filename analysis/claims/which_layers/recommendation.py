@@ -25,11 +25,12 @@ from lib.data.tasks.images import images_at, load_data, standardize
 from lib.data.tasks.splits import split
 from lib.data.tasks.task import get_task
 from lib.networks.stages import Staged
+from lib.runs.outputs import network_output
 from lib.runs.run import Run, run_dir, start_model
 from lib.runs.spec import RunSpec
 from lib.strategies.catalog import subset_stages
 from lib.strategies.strategy import check_options
-from lib.training.goals.segmentation import network_output, regions_table, segmentation_loss
+from lib.training.goals.segmentation import regions_table, segmentation_loss
 
 SIGNALS = ("gain", "gradient", "shift")
 HALVES = 4  # random halvings of the target images
