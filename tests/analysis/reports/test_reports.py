@@ -71,7 +71,7 @@ def write_notebook(path: Path, cells: list[str], parameters: str = PARAMETERS) -
 
 SUITE = """title = "A tiny suite"
 seeds = [0]
-tuning = {rates = [0.01], seed = 0}
+tuning = {rates = [0.01]}
 grid = [{tasks = ["sim_ultrasound"], volumes = [4], strategies = ["scratch"]}]
 """
 
