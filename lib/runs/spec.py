@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 import math
@@ -209,7 +210,7 @@ class RunSpec:
                     f"{self.goal} task; leave {name} out"
                 )
 
-    @property
+    @functools.cached_property
     def goal(self) -> str:
         """`segmentation` or `reconstruction`: that of the task."""
         return get_task(self.task).goal
@@ -224,7 +225,7 @@ class RunSpec:
         mapped = None if self.stage_map is None else json.dumps(self.stage_map, sort_keys=True)
         return (*(getattr(self, name) for name in _SHAPE), mapped, self.outputs)
 
-    @property
+    @functools.cached_property
     def dim(self) -> int:
         """2, or 3 where images are volumes: that of the task."""
         return get_task(self.task).dim
