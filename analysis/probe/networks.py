@@ -141,7 +141,10 @@ def _inside(model: nn.Module, name: str, called: set[str]) -> list[str]:
 
 
 def input_channels(model: nn.Module) -> int | None:
-    """Channels that the first convolution takes, by order of definition; None where there is none."""
+    """Channels that the network says it takes (`in_channels`), or its first convolution; None where there is none."""
+    said = getattr(model, "in_channels", None)
+    if isinstance(said, int):
+        return said
     first: Any = next((each for each in model.modules() if isinstance(each, nn.modules.conv._ConvNd)), None)
     return None if first is None else int(first.in_channels)
 

@@ -108,7 +108,7 @@ def finished_rows(frame: pd.DataFrame) -> pd.DataFrame:
         raise StudyError(
             f"one run per cell and seed is needed; {first.task}, {first.volume_label} images, {first.arm}, "
             f"seed {first.seed} has {len(same)}, which differ in {', '.join(differ) or 'nothing in this table'}; "
-            "pass the runs of one suite, as study.finished gives them"
+            "pass the runs of one suite, as lib.study.finished_runs gives them"
         )
     return ended
 

@@ -54,7 +54,7 @@ def part_of(suite: Suite, number: int, parts: int) -> Suite:
         return repr(computation(suite.spec(cell, cell.seeds[0], cell.rates[0])))
 
     ordered = sorted(suite.cells, key=alike)
-    sizes = [len(cell.rates) + len(cell.seeds) for cell in ordered]
+    sizes = [len(cell.rates) * len(cell.seeds) for cell in ordered]
     ends = [round(sum(sizes) * each / parts) for each in range(parts + 1)]
     middles = [sum(sizes[:place]) + sizes[place] / 2 for place in range(len(sizes))]
     chosen = [
@@ -66,7 +66,7 @@ def part_of(suite: Suite, number: int, parts: int) -> Suite:
 
 
 def write_bundle(suite: Suite, target: Path, *, number: int = 1, parts: int = 1) -> int:
-    """Write what trains a suite, or a part of it, elsewhere: code, images, finished sources and tuning runs, the suite.
+    """Write what trains a suite, or a part of it, elsewhere: code, images, the runs that are finished, the suite.
 
     Returns:
         Its size in bytes.
@@ -78,8 +78,7 @@ def write_bundle(suite: Suite, target: Path, *, number: int = 1, parts: int = 1)
         raise StudyError(f"{target} exists; name another file, or delete it")
     own = part_of(suite, number, parts)
     specs = own.source_specs()
-    for cell in own.cells:
-        specs += own.tuning_specs(cell) + [own.spec(cell, seed, cell.rates[0]) for seed in cell.seeds]
+    specs += [spec for cell in own.cells for seed in cell.seeds for spec in own.at_all_rates(cell, seed)]
     root = suite.name if parts == 1 else f"{suite.name}-{number}-of-{parts}"
     temporary = target.with_name(f".{target.name}.part")
     try:

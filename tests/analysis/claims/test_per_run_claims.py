@@ -15,6 +15,7 @@ from fakes import fake_run, reseal
 from torch import Tensor
 
 from analysis.claims.filter_change.claim_tests import median_angle
+from analysis.claims.filter_change.tables import change_table, cosine_by_rate
 from analysis.claims.ledger.evaluate import evaluate, load_claims
 from analysis.tables.results import evaluation_table, run_table
 from lib.common.seeding import generator
@@ -29,11 +30,11 @@ SOURCE = {"task": "sim_natural", "width": 8, "depth": 1, "lr": 0.01}
 Change = Callable[[str, Tensor, torch.Generator], Tensor]
 
 
-def plant(root: Path, strategy: str, seed: int, change: Change, width: int = 8) -> Run:
+def plant(root: Path, strategy: str, seed: int, change: Change, width: int = 8, lr: float = 0.01) -> Run:
     """A finished run whose kernels went from a random start to `change(name, weight, draw)`."""
     values = {**SOURCE, "width": width}
     source = None if strategy in ("scratch", "shuffled_labels") else RunSpec(seed=seed, **values)
-    spec = RunSpec(**{**values, "task": "sim_radiograph"}, strategy=strategy, source=source, seed=seed)
+    spec = RunSpec(**{**values, "task": "sim_radiograph"}, strategy=strategy, source=source, seed=seed).but(lr=lr)
     run = fake_run(root, spec, curve=[(0, 0.1)])
     start = build(width=width, depth=1, norm="batch", seed=seed).state_dict()
     draw = generator(seed, 5)
@@ -90,6 +91,20 @@ def test_k4_finds_the_planted_angle(tmp_path: Path, degrees: float, word: str) -
     assert "Scratch: 0.996 to 0.996, mean 0.996" in result["note"]
     assert "No run with shuffled labels" in result["note"]
     assert "simulated data" in result["note"].lower()
+
+
+def test_change_is_told_at_every_rate(tmp_path: Path) -> None:
+    """Filters turn by 10 degrees at one rate and by 40 at the other, in every seed."""
+    angles = {0.001: 10, 0.01: 40}
+    runs = [plant(tmp_path, "scratch", seed, turned(angles[lr]), lr=lr) for lr in angles for seed in range(3)]
+    table = cosine_by_rate(runs).set_index("lr")
+    for lr, angle in angles.items():
+        assert table.loc[lr, "mean"] == pytest.approx(math.cos(math.radians(angle)), abs=1e-3)
+        assert table.loc[lr, "low"] <= table.loc[lr, "mean"] <= table.loc[lr, "high"]
+    assert table.seeds.tolist() == [3, 3]
+    stages = change_table(runs)
+    assert stages.groupby("lr").angle_median.mean().to_dict() == pytest.approx(angles, abs=0.1)
+    assert cosine_by_rate([]).empty
 
 
 def test_k4_is_undecided_where_the_seeds_are(tmp_path: Path) -> None:

@@ -106,7 +106,8 @@ def test_arguments_may_be_imported_and_may_be_nothing(tmp_path: Path) -> None:
     assert load_map(str(tmp_path / "mine.toml"))[1] == stage_map(table)
 
 
-SHIPPED_MAPS = sorted(file.stem for file in SHIPPED.glob("*.toml"))
+BY_HAND = "residual_example"  # corrected, for notebook 11
+SHIPPED_MAPS = sorted(file.stem for file in SHIPPED.glob("*.toml") if file.stem != BY_HAND)
 
 
 def test_maps_are_shipped_for_three_collections() -> None:

@@ -99,7 +99,6 @@ steps = 2
 evaluations = 1
 [tuning]
 rates = [0.01]
-seed = 0
 [sources.there]
 weights = "resnet.pt"
 names = "names.csv"
@@ -111,7 +110,7 @@ strategies = ["decoder_only"]
 """)
     suite = load_suite(str(tmp_path / "mine.toml"))
     (cell,) = suite.cells
-    assert suite.tuning_specs(cell)[0].weights["names"]["layer1"] == "encoder"
+    assert suite.at_all_rates(cell, 0)[0].weights["names"]["layer1"] == "encoder"
     write_bundle(suite, tmp_path / "bundle.tar.gz")
     with tarfile.open(tmp_path / "bundle.tar.gz") as archive:
         assert {"mine/weights/resnet.pt", "mine/weights/names.csv"} <= set(archive.getnames())

@@ -216,7 +216,6 @@ batch = 4
 evaluations = 1
 [tuning]
 rates = [0.01]
-seed = 0
 [sources.first]
 task = "blobs"
 lr = 0.01
@@ -255,12 +254,12 @@ def test_a_suite_trains_a_network_from_elsewhere_from_runs_and_files(
     monkeypatch.setenv("PYTHONPATH", str(Path(foreign_networks.__file__).parent))  # of the workers
     (tmp_path / "mine.toml").write_text(SUITE.replace("MODEL", "odd"))
     suite = load_suite(str(tmp_path / "mine.toml"))
-    cells = {(cell.source, cell.strategy): suite.tuning_specs(cell)[0] for cell in suite.cells}
+    cells = {(cell.source, cell.strategy): suite.at_all_rates(cell, 0)[0] for cell in suite.cells}
     assert cells[None, "scratch"].stage_map is None
     assert cells["file", "decoder_only"].weights["file"] == "mine.pt"
     assert len(suite.source_specs()) == 1
     write_map("odd", NESTED_MAP)  # a suite that is loaded stays as it is
-    assert [suite.tuning_specs(cell)[0] for cell in suite.cells] == list(cells.values())
+    assert [suite.at_all_rates(cell, 0)[0] for cell in suite.cells] == list(cells.values())
     write_map("odd", ODD_MAP)
     assert not train_suite(suite, engine="local", device="cpu", workers=1)
     size = write_bundle(suite, tmp_path / "bundle.tar.gz")
