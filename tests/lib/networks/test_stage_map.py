@@ -111,8 +111,8 @@ SHIPPED_MAPS = sorted(file.stem for file in SHIPPED.glob("*.toml") if file.stem 
 
 
 def test_maps_are_shipped_for_three_collections() -> None:
-    assert len(SHIPPED_MAPS) == 8
-    assert {name.partition("_")[0] for name in SHIPPED_MAPS} == {"monai", "nnunet", "smp"}
+    assert len(SHIPPED_MAPS) == 10
+    assert {load_map(name)[1].network.partition(":")[0] for name in SHIPPED_MAPS} == {"monai", "nnunet", "smp"}
 
 
 @MONAI
