@@ -1,4 +1,4 @@
-"""p-values for few replicates: one- and two-sided, non-inferiority, equivalence, permutation, and Holm."""
+"""p-values for few replicates: one- and two-sided, non-inferiority, equivalence, permutation, Holm, and the false discovery rate."""
 
 from __future__ import annotations
 
@@ -49,6 +49,12 @@ def holm(p_values: ArrayLike) -> Floats:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0) if len(p) else scaled
     return adjusted
+
+
+def benjamini_hochberg(p_values: ArrayLike) -> Floats:
+    """Adjusted p-values that hold the false discovery rate (Benjamini and Hochberg 1995), in the order given."""
+    p = finite_values(p_values, "p-values")
+    return np.asarray(sps.false_discovery_control(p)) if len(p) else p
 
 
 def permutation_p(a: ArrayLike, b: ArrayLike, *, paired: bool, resamples: int = 9999, seed: int = 0) -> float:
