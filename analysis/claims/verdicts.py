@@ -102,6 +102,17 @@ def complete_replicates(values: pd.DataFrame, least: int) -> tuple[pd.DataFrame,
     return kept, "; ".join(words)
 
 
+def too_few(values: pd.Series | pd.DataFrame, claim: Claim, what: str) -> str:
+    """Why these replicates (rows, by seed and fold) are too few for a test; empty where they are enough.
+
+    A seed more on the same test fold is no independent replicate, and one fold has no spread.
+    """
+    least, folds = int(claim.value("min_seeds")), values.index.unique("fold")
+    if len(values) < least:
+        return f"{len(values)} seeds{what}, {least} needed"
+    return f"{len(values)} seeds{what} on one test fold, 2 folds needed" if len(folds) < 2 else ""
+
+
 def target_tasks(frame: pd.DataFrame) -> list[str]:
     """Tasks of the table, without those that only serve as source (which is named without its sampling rate)."""
     only_scratch = frame.groupby("task").strategy.agg(lambda names: set(names) == {"scratch"})
