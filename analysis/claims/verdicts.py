@@ -73,14 +73,16 @@ class ClaimTest:
     """A test of claims: what it needs in claims.toml, and the function `(claim, table, curves, runs) -> findings`.
 
     Both tables hold the runs of one goal (None: of all). They are without runs that share one source run (see
-    `results.with_own_source`), unless `shared_source` asks for them. `runs` gives the run of each `run_id` in the
-    table, for tests that look at weights.
+    `results.with_own_source`), unless `shared_source` asks for them; and of every cell and seed they hold the run at
+    the chosen learning rate, or, with `every_rate`, those at all that were tried. `runs` gives the run of each `run_id`
+    in the table, for tests that look at weights.
     """
 
     run: Callable[[Claim, pd.DataFrame, pd.DataFrame, Runs], list[Finding]]
     thresholds: tuple[str, ...]
     compares: bool
     shared_source: bool = False
+    every_rate: bool = False
     goal: str | None = "segmentation"
 
 
@@ -100,6 +102,17 @@ def complete_replicates(values: pd.DataFrame, least: int) -> tuple[pd.DataFrame,
     words = [f"{thin} of {len(values.columns)} conditions left out: fewer than {least} seeds"] if thin else []
     words += [f"{left} of {len(values)} seeds left out: not in every condition"] if left else []
     return kept, "; ".join(words)
+
+
+def too_few(values: pd.Series | pd.DataFrame, claim: Claim, what: str) -> str:
+    """Why these replicates (rows, by seed and fold) are too few for a test; empty where they are enough.
+
+    A seed more on the same test fold is no independent replicate, and one fold has no spread.
+    """
+    least, folds = int(claim.value("min_seeds")), values.index.unique("fold")
+    if len(values) < least:
+        return f"{len(values)} seeds{what}, {least} needed"
+    return f"{len(values)} seeds{what} on one test fold, 2 folds needed" if len(folds) < 2 else ""
 
 
 def target_tasks(frame: pd.DataFrame) -> list[str]:
