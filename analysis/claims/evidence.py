@@ -331,6 +331,11 @@ class Alike(Joint):
 Part = Mean | Difference | Spread | Count | Joint
 
 
+def joined(joint: type[Joint], parts: Sequence[Part]) -> Part:
+    """The parts joined; a single one needs no joint."""
+    return parts[0] if len(parts) == 1 else joint(tuple(parts))
+
+
 def leaves(part: Part, support: int = 1, against: int = 1) -> Iterator[tuple[Any, int, int]]:
     """Every number under a part, with what its tails are divided by on the side of support, and on the other."""
     if not isinstance(part, Joint):

@@ -73,14 +73,16 @@ class ClaimTest:
     """A test of claims: what it needs in claims.toml, and the function `(claim, table, curves, runs) -> findings`.
 
     Both tables hold the runs of one goal (None: of all). They are without runs that share one source run (see
-    `results.with_own_source`), unless `shared_source` asks for them. `runs` gives the run of each `run_id` in the
-    table, for tests that look at weights.
+    `results.with_own_source`), unless `shared_source` asks for them; and of every cell and seed they hold the run at
+    the chosen learning rate, or, with `every_rate`, those at all that were tried. `runs` gives the run of each `run_id`
+    in the table, for tests that look at weights.
     """
 
     run: Callable[[Claim, pd.DataFrame, pd.DataFrame, Runs], list[Finding]]
     thresholds: tuple[str, ...]
     compares: bool
     shared_source: bool = False
+    every_rate: bool = False
     goal: str | None = "segmentation"
 
 

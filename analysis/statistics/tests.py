@@ -1,4 +1,4 @@
-"""p-values for few replicates: one- and two-sided, non-inferiority, equivalence, permutation, Holm, and the false discovery rate."""
+"""p-values for few replicates: one- and two-sided, equivalence, permutation; corrections for many of them."""
 
 from __future__ import annotations
 

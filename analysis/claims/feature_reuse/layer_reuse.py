@@ -71,9 +71,9 @@ def reuse_by_seed(table: pd.DataFrame) -> pd.DataFrame:
 def transplant_table(frame: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """What the parts of a source are worth: one row per task, volume and arm, `transplant` and full fine-tuning.
 
-    The gain in test Dice over scratch, and the steps to 95 % of the scratch plateau over those of scratch itself, both
-    paired by seed, with t intervals. Runs that never get there count with their whole budget. Only tasks and volumes
-    that have transplants.
+    The gain in test Dice over scratch, and the steps to 95 % of the plateau that an arm shares with scratch over those
+    of scratch, both paired by seed, with t intervals. Runs that never get there count with their whole budget. Only
+    tasks and volumes that have transplants.
 
     Columns: task, title, kind, volume_label, arm, gain, gain_low, gain_high, ratio, ratio_low, ratio_high, never and
     seeds.
@@ -82,13 +82,12 @@ def transplant_table(frame: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     rows = rows.merge(rows.loc[rows.strategy == "transplant", cell].drop_duplicates(), on=cell)
     gains = pd.concat([paired_gains.gain(rows, name) for name in ("full_finetuning", "transplant")])
     times = convergence.time_to_plateau(rows, curves, [0.95])
-    base = times[times.strategy == "scratch"].set_index(paired_gains.PAIR).steps
     found = []
     for (task, volume, arm), own in gains.groupby([*cell, "arm"], sort=False):
         gain = mean_interval(own.gain.dropna())
         same = (times.task == task) & (times.volume_label == volume) & (times.arm == arm)
-        both = times[same].set_index(paired_gains.PAIR).assign(base=base).dropna(subset=["steps", "base"])
-        ratio = time_ratio(both.steps.astype("float64"), both.base.astype("float64"))
+        both = times[same].dropna(subset=["steps", "reference_steps"])
+        ratio = time_ratio(both.steps.astype("float64"), both.reference_steps.astype("float64"))
         never = int((~both.reached.astype(bool)).sum())
         about = (task, own.title.iloc[0], own.kind.iloc[0], volume, arm)
         found.append((*about, *gain[:3], *ratio[:3], never, gain.n))

@@ -30,7 +30,9 @@ FRAGILE = 0.8  # a verdict that would come again less often than this is called 
 POWER = 0.8
 
 
-def decide(findings: Sequence[Finding], alpha: float, looking: Mapping[tuple[str, str], float] | None = None) -> list[dict[str, Any]]:  # fmt: skip
+def decide(
+    findings: Sequence[Finding], alpha: float, looking: Mapping[tuple[str, str], float] | None = None
+) -> list[dict[str, Any]]:
     """One dictionary per finding, ready for JSON; numbers that do not exist are None.
 
     Args:

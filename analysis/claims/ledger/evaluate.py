@@ -70,10 +70,11 @@ def evaluate(
         function that found it).
     """
     claims = load_claims() if claims is None else list(claims)
-    by_id, own, findings = {run.path.name: run for run in runs}, with_own_source(frame), []
+    by_id, findings = {run.path.name: run for run in runs}, []
     for claim in claims:
         test = TESTS[claim.test]
-        table = _of_goal(frame if test.shared_source else own, test.goal)
+        table = frame if test.every_rate or "chosen" not in frame else frame[frame.chosen]
+        table = _of_goal(table if test.shared_source else with_own_source(table), test.goal)
         found = test.run(claim, table, _of_goal(evaluations, test.goal), by_id)
         findings += [replace(each, note=_and_limits(each, table)) for each in found]
     rows = decide(findings, claims[0].value("alpha") if claims else 0.05)
