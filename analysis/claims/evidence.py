@@ -373,7 +373,7 @@ def mean(
 
 
 def _t_sides(excess: Any, error: Any, dof: Any, above: bool) -> OneSided:
-    sure = np.where(np.abs(excess) > ROUNDING, np.sign(excess) * np.inf, 0.0)  # equal replicates have no error
+    sure = np.where(np.abs(excess) > ROUNDING, np.copysign(np.inf, excess), 0.0)  # equal replicates have no error
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(np.asarray(error) > 0, np.divide(excess, error), sure)
     over, under = sps.t.sf(t, dof), sps.t.cdf(t, dof)

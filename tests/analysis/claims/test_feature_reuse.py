@@ -127,7 +127,8 @@ def test_k10_finds_planted_spreads(own: float, shared: float, word: str, monkeyp
     assert result["verdict"] == word
     ratios = {part["name"]: part["effect"] for part in result["parts"]}
     assert ratios == pytest.approx({"a source run each": own / 0.4, "one source run for all": shared / 0.4}, rel=0.05)
-    assert {(part["line"], part["side"]) for part in result["parts"]} == {(pytest.approx(0.8), "above")}
+    for part in result["parts"]:
+        assert (part["line"], part["side"]) == (pytest.approx(0.8), "above")
     assert "One source run for all (5 seeds): ratio" in result["note"]
     assert result["note"].startswith("At enc4")
 
