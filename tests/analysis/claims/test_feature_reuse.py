@@ -147,8 +147,8 @@ def test_k10_is_about_the_bottleneck(monkeypatch: pytest.MonkeyPatch):
 
     result = judge("K10", 5, planted(value, 5, noise=0.004), monkeypatch)
     assert (result["verdict"], result["effect"]) == ("contradicted", pytest.approx(0.25, rel=0.05))
-    low, high = map(float, re.search(r"ratio (\S+) to (\S+) over layers", result["note"]).groups())
-    assert (low, high) == (pytest.approx(0.25, rel=0.1), pytest.approx(1.0, rel=0.1))
+    ((low, high),) = re.findall(r"ratio (\S+) to (\S+) over layers", result["note"])
+    assert (float(low), float(high)) == (pytest.approx(0.25, rel=0.1), pytest.approx(1.0, rel=0.1))
 
 
 def test_k10_is_undecided_where_runs_scatter(monkeypatch: pytest.MonkeyPatch):
