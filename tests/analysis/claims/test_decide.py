@@ -77,7 +77,8 @@ def said(part: Part, numbers: Any, word: str) -> bool:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the chance to come again, which takes most of the time."""
-    monkeypatch.setattr(means, "REPEATS", 4)
+    for module in (means, evidence):
+        monkeypatch.setattr(module, "REPEATS", 4)
 
 
 @pytest.mark.usefixtures("quick")
