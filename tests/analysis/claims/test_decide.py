@@ -228,3 +228,15 @@ def test_more_seeds_ahead_make_a_decision_more_probable() -> None:
     assert chances == sorted(chances)
     assert chances[2] > chances[0] + 0.2
     assert "decided_ahead" not in decide([finding(Mean("", values, 0.0, True, "u"))], 0.05)[0]
+
+
+def test_conditions_that_disagree_are_undecided_and_shown_over_all_of_them():
+    sure = np.array([0.0, 0.01, -0.01, 0.005, -0.005])
+    parts = tuple(
+        means.mean(f"rate {at}", 0.9 + shift + sure, 0.9, above=True, unit="cosine")
+        for at, shift in ((1, 0.06), (2, -0.1))
+    )
+    (row,) = decide([Finding(CLAIM, "busi", "", Alike(parts), 5)], 0.05)
+    assert row["verdict"] == "inconclusive"
+    low, high = row["interval"]
+    assert low < 0.8 < 0.9 < 0.96 < high
