@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.claims.evidence import Alike, AllOf, Part, joined
+from analysis.claims.means import mean
 from analysis.claims.verdicts import (
     CONDITIONS,
     Claim,
+    Finding,
     Runs,
     by_replicate,
     complete_replicates,
     data_kind,
     diverged_text,
     sentences,
-    side_of,
     target_tasks,
-    verdict,
+    too_few,
 )
-from analysis.statistics.intervals import Interval, mean_interval
-from analysis.statistics.power import detectable
 from analysis.tables.results import finished_rows
 from lib.runs.run import Run
 
@@ -31,15 +31,15 @@ SPATIAL = ("convolution", "transposed")  # pointwise layers have no kernels, and
 BOTH = ("scratch", "full_finetuning")
 
 
-class PerRunRule:
-    """What is measured of a run, and on which side of which threshold the claim holds."""
+@dataclass(frozen=True)
+class Measure:
+    """A number of a run, and the side of which line the claim holds on; `name` and `unit` as in `means.Mean`."""
 
-    def __init__(self, measure: Callable[[Run], float], threshold: float, above: bool, form: str) -> None:
-        self.measure, self.threshold, self.above, self.form = measure, threshold, above, form
-
-    def word(self, interval: Interval) -> str:
-        low, high = ("contradicted", "supported") if self.above else ("supported", "contradicted")
-        return side_of(interval, self.threshold, low=low, high=high)
+    name: str
+    of: Callable[[Run], float]
+    line: float
+    above: bool
+    unit: str
 
 
 def per_task(
@@ -47,54 +47,55 @@ def per_task(
     frame: pd.DataFrame,
     runs: Runs,
     arms: Sequence[str],
-    rule: PerRunRule,
+    measures: Sequence[Measure],
     beside: Callable[[str], str],
-) -> list[dict[str, Any]]:
-    """One row per task: every arm is measured, and the one that speaks most against the claim decides."""
-    ended = finished_rows(frame)
+) -> list[Finding]:
+    """One finding per task: every measure must hold for every arm.
+
+    How far a network moves depends on its learning rate, so each arm is told at every rate that it was trained with,
+    and the rates must agree.
+    """
+    ended = finished_rows(frame, every_rate=True)
     found = []
     for task in target_tasks(frame):
         rows = ended[(ended.task == task) & ended.arm.isin(arms)]
-        found.append(_on_task(claim, task, rows, runs, arms, rule, beside))
-    return found or [verdict(claim, "all", "not tested", "No finished run")]
+        found.append(_on_task(claim, task, rows, runs, arms, measures, beside))
+    return found or [Finding(claim, "all", "No finished run")]
 
 
 def _on_task(
-    claim: Claim, task: str, rows: pd.DataFrame, runs: Runs, arms: Sequence[str], rule: PerRunRule,
+    claim: Claim, task: str, rows: pd.DataFrame, runs: Runs, arms: Sequence[str], measures: Sequence[Measure],
     beside: Callable[[str], str],
-) -> dict[str, Any]:  # fmt: skip
-    least = int(claim.value("min_seeds"))
+) -> Finding:  # fmt: skip
     done = rows[(rows.status == "done") & rows.run_id.isin(list(runs))]
-    done = done.assign(value=[rule.measure(runs[name]) for name in done.run_id])
-    done = done[done.value.notna()]
-    tested, lacking, left_out = {}, [], []
+    parts, lacking, left_out, seeds = list[Part](), [], [], []
     for arm in arms:
-        wide, words = complete_replicates(by_replicate(done[done.arm == arm], "value", CONDITIONS), least)
-        if len(wide) < least:
-            lacking.append(f"{len(wide)} seeds of {arm}, {least} needed")
-        else:
-            tested[arm] = wide.mean(axis=1).to_numpy()
-            left_out.append(words and f"{arm}: {words}")
-    common = (*lacking, *left_out, diverged_text(rows, tuple(arms)), data_kind(rows) if len(rows) else "")
-    if not tested:
-        return verdict(claim, task, "not tested", sentences(*common))
-    intervals = {arm: mean_interval(values) for arm, values in tested.items()}
-    words = [rule.word(interval) for interval in intervals.values()]
-    word = "inconclusive"
-    if "contradicted" in words:
-        word = "contradicted"
-    elif not lacking and set(words) == {"supported"}:
-        word = "supported"
-    decides = (min if rule.above else max)(intervals, key=lambda arm: intervals[arm].estimate)
-    others = [
-        f"{arm}: {' to '.join(rule.form.format(bound) for bound in interval[1:3])}, mean "
-        f"{rule.form.format(interval.estimate)}"
-        for arm, interval in intervals.items()
-        if arm != decides
-    ]
+        own = done[done.arm == arm]
+        at_rates: dict[float, list[Part]] = {}
+        missing = ""
+        for rate, part in own.groupby("lr"):
+            for measure in measures:
+                values = part.assign(value=[measure.of(runs[name]) for name in part.run_id])
+                values = by_replicate(values[values.value.notna()], "value", CONDITIONS)
+                wide, words = complete_replicates(values, int(claim.value("min_seeds")))
+                missing = too_few(wide, claim, f" of {arm}" + (f" at {rate:g}" if own.lr.nunique() > 1 else ""))
+                if missing:
+                    lacking.append(missing)
+                    continue
+                name = ", ".join(filter(None, (arm, measure.name, f"rate {rate:g}" if own.lr.nunique() > 1 else "")))
+                each = mean(name, wide.mean(axis=1), measure.line, above=measure.above, unit=measure.unit)
+                at_rates.setdefault(float(rate), []).append(each)  # type: ignore[arg-type]
+                left_out.append(words and f"{arm}: {words}")
+                seeds.append(len(wide))
+        if not len(own):
+            lacking.append(f"0 seeds of {arm}, {claim.value('min_seeds'):g} needed")
+        by_rate = [joined(AllOf, each) for each in at_rates.values()]
+        if by_rate:
+            parts.append(joined(Alike, by_rate))
     volumes = ", ".join(dict.fromkeys(map(str, done.volume_label)))
-    note = sentences(f"{intervals[decides].method}, {decides}; volumes {volumes}", *others, beside(task), *common)
-    return verdict(
-        claim, task, word, note, interval=intervals[decides], seeds=len(tested[decides]),
-        detectable=detectable(tested[decides]),
-    )  # fmt: skip
+    kept = (f"volumes {volumes}" if volumes else "", beside(task) if parts else "")
+    words = (*dict.fromkeys(left_out), diverged_text(rows, tuple(arms)), data_kind(rows) if len(rows) else "")
+    if not parts:
+        return Finding(claim, task, sentences(*dict.fromkeys(lacking), *words))
+    barred = sentences(*dict.fromkeys(lacking))
+    return Finding(claim, task, sentences(*kept, *words), joined(AllOf, parts), min(seeds), barred)

@@ -6,13 +6,12 @@ counts once, with its mean over the conditions, and only replicates that have al
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
+from analysis.claims.evidence import Part
 from analysis.statistics.intervals import Interval
 from lib.common.registry import Registry
 from lib.runs.run import Run
@@ -51,50 +50,43 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class ClaimTest:
-    """A test of claims: what it needs in claims.toml, and the function `(claim, table, curves, runs) -> rows`.
+class Finding:
+    """What a test has found of a claim on one task ("all": on all of them); `ledger.decide` makes the verdict of it.
 
-    Both tables hold the runs of one goal (None: of all). They are without runs that share one source run (see
-    `results.with_own_source`), unless `shared_source` asks for them. `runs` gives the run of each `run_id` in the
-    table, for tests that look at weights.
+    evidence: the numbers and the lines they are held against; None where the claim could not be tested. note: how it
+    was measured and what was left out. seeds: replicates it rests on. barred: why the claim cannot be supported,
+    whatever the numbers say (an arm is missing, too many runs never got there). exact: the claim is exact, and so is
+    its verdict, with no interval: (number found, number it is held against, whether the claim holds).
     """
 
-    run: Callable[[Claim, pd.DataFrame, pd.DataFrame, Runs], list[dict[str, Any]]]
+    claim: Claim
+    task: str
+    note: str
+    evidence: Part | None = None
+    seeds: int = 0
+    barred: str = ""
+    exact: tuple[float, float, bool] | None = None
+
+
+@dataclass(frozen=True)
+class ClaimTest:
+    """A test of claims: what it needs in claims.toml, and the function `(claim, table, curves, runs) -> findings`.
+
+    Both tables hold the runs of one goal (None: of all). They are without runs that share one source run (see
+    `results.with_own_source`), unless `shared_source` asks for them; and of every cell and seed they hold the run at
+    the chosen learning rate, or, with `every_rate`, those at all that were tried. `runs` gives the run of each `run_id`
+    in the table, for tests that look at weights.
+    """
+
+    run: Callable[[Claim, pd.DataFrame, pd.DataFrame, Runs], list[Finding]]
     thresholds: tuple[str, ...]
     compares: bool
     shared_source: bool = False
+    every_rate: bool = False
     goal: str | None = "segmentation"
 
 
 TESTS: Registry[ClaimTest] = Registry("test of a claim")
-
-
-def verdict(
-    claim: Claim,
-    task: str,
-    word: str,
-    note: str,
-    *,
-    interval: Interval | None = None,
-    seeds: int = 0,
-    detectable: float = math.nan,
-) -> dict[str, Any]:
-    """One row of the ledger; missing numbers are None. `detectable` is in the unit of the effect, at 80 % power."""
-    numbers = (math.nan,) * 3 if interval is None else interval[:3]
-    effect, low, high, least = (float(x) if math.isfinite(x) else None for x in (*numbers, detectable))
-    return {
-        "id": claim.id,
-        "paper": claim.paper,
-        "statement": claim.statement,
-        "task": task,
-        "verdict": word,
-        "effect": effect,
-        "interval": [low, high],
-        "unit": claim.unit,
-        "seeds": seeds,
-        "detectable": least,
-        "note": note,
-    }
 
 
 def complete_replicates(values: pd.DataFrame, least: int) -> tuple[pd.DataFrame, str]:
@@ -110,6 +102,17 @@ def complete_replicates(values: pd.DataFrame, least: int) -> tuple[pd.DataFrame,
     words = [f"{thin} of {len(values.columns)} conditions left out: fewer than {least} seeds"] if thin else []
     words += [f"{left} of {len(values)} seeds left out: not in every condition"] if left else []
     return kept, "; ".join(words)
+
+
+def too_few(values: pd.Series | pd.DataFrame, claim: Claim, what: str) -> str:
+    """Why these replicates (rows, by seed and fold) are too few for a test; empty where they are enough.
+
+    A seed more on the same test fold is no independent replicate, and one fold has no spread.
+    """
+    least, folds = int(claim.value("min_seeds")), values.index.unique("fold")
+    if len(values) < least:
+        return f"{len(values)} seeds{what}, {least} needed"
+    return f"{len(values)} seeds{what} on one test fold, 2 folds needed" if len(folds) < 2 else ""
 
 
 def target_tasks(frame: pd.DataFrame) -> list[str]:
@@ -155,10 +158,3 @@ def interval_text(interval: Interval) -> str:
 def by_replicate(rows: pd.DataFrame, value: str, conditions: list[str]) -> pd.DataFrame:
     """Replicates by conditions."""
     return rows.pivot(index=REPLICATE, columns=conditions, values=value).astype("float64")
-
-
-def side_of(interval: Interval, threshold: float, *, low: str, high: str) -> str:
-    """The word for an interval that lies below, or above, a threshold."""
-    if interval.high < threshold:
-        return low
-    return high if interval.low > threshold else "inconclusive"

@@ -37,7 +37,9 @@ class Heterogeneity(NamedTuple):
     p: float
     i2: Interval
     tau: Interval
-    detectable_i2: float
+    within: int
+    per_group: float
+    noise: float
 
 
 def finite_values(values: ArrayLike, name: str) -> Floats:
@@ -112,7 +114,7 @@ def bootstrap_mean(
     return Interval(mean, float(low), float(high), n, name)
 
 
-def heterogeneity(groups: Sequence[ArrayLike], *, confidence: float = 0.95, power: float = 0.8) -> Heterogeneity:
+def heterogeneity(groups: Sequence[ArrayLike], *, confidence: float = 0.95) -> Heterogeneity:
     """Random-effects heterogeneity of group means: Cochran's Q, I^2 and tau, from groups of replicates.
 
     The estimates are those of DerSimonian and Laird (1986) with one noise variance pooled over all groups,
@@ -123,8 +125,8 @@ def heterogeneity(groups: Sequence[ArrayLike], *, confidence: float = 0.95, powe
 
     Returns:
         q, dof, p; i2 in [0, 1] and tau (SD of the true group means, unit of the data) with their intervals;
-        detectable_i2: the smallest true I^2 that this design finds with the given power at level 1 -
-        confidence. All NaN where the replicates do not vary at all.
+        within: degrees of freedom of the noise; per_group: replicates of a group, as DerSimonian and Laird count them;
+        noise: variance of a replicate. All NaN where the replicates do not vary at all.
 
     Raises:
         ValueError: fewer than two groups, or no group with two replicates.
@@ -141,7 +143,7 @@ def heterogeneity(groups: Sequence[ArrayLike], *, confidence: float = 0.95, powe
     name = f"{100 * confidence:g} % Q-profile interval (F), {k} groups"
     if not any(varies(a) for a in arrays):
         empty = Interval(math.nan, math.nan, math.nan, k, "replicates do not vary: no interval")
-        return Heterogeneity(math.nan, k - 1, math.nan, empty, empty, math.nan)
+        return Heterogeneity(math.nan, k - 1, math.nan, empty, empty, within, math.nan, 0.0)
     grand = float((sizes * means).sum() / sizes.sum())
     q = float((sizes * (means - grand) ** 2).sum() / noise)
     f = q / (k - 1)
@@ -152,9 +154,8 @@ def heterogeneity(groups: Sequence[ArrayLike], *, confidence: float = 0.95, powe
     shares, spreads = [1 - 1 / r for r in ratios], [math.sqrt((r - 1) * noise / size) for r in ratios]
     i2 = Interval(shares[0], shares[1], shares[2], k, name)
     tau = Interval(spreads[0], spreads[1], spreads[2], k, name)
-    critical, reached = sps.f.ppf([confidence, 1 - power], k - 1, within)
     p = float(sps.f.sf(f, k - 1, within))
-    return Heterogeneity(q, k - 1, p, i2, tau, float(max(0.0, 1 - reached / critical)))
+    return Heterogeneity(q, k - 1, p, i2, tau, within, size, noise)
 
 
 def time_ratio(times: ArrayLike, reference: ArrayLike, *, confidence: float = 0.95) -> Interval:
@@ -172,31 +173,3 @@ def time_ratio(times: ArrayLike, reference: ArrayLike, *, confidence: float = 0.
     log = mean_interval(np.log(t) - np.log(r), confidence=confidence)
     ratio, low, high = (math.exp(min(v, 700.0)) if math.isfinite(v) else math.nan for v in log[:3])
     return Interval(ratio, low, high, log.n, f"{log.method}, of log ratios")
-
-
-def replicate_slopes(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> list[Interval]:
-    """Coefficients of a linear model fitted to each replicate alone, with t intervals over the replicates.
-
-    Least squares per replicate makes the replicate the cluster: whatever ties the cells of one seed
-    together is inside its coefficients. The interval speaks of new seeds on these cells (tasks and
-    volumes), not of new tasks.
-
-    Args:
-        x: (cells, coefficients), the design, the same for every replicate; include a column of ones.
-        y: (replicates, cells).
-
-    Raises:
-        ValueError: shapes do not fit, or the columns of the design are not independent.
-    """
-    design, outcomes = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if design.ndim != 2 or outcomes.ndim != 2 or outcomes.shape[1] != design.shape[0]:
-        raise ValueError(
-            f"x must be (cells, coefficients), y (replicates, cells), got {design.shape}, {outcomes.shape}"
-        )
-    if np.linalg.matrix_rank(design) < design.shape[1]:
-        raise ValueError(
-            f"the {design.shape[1]} columns of the design must be independent "
-            f"over its {design.shape[0]} cells; add tasks or volumes that differ"
-        )
-    coefficients = np.linalg.lstsq(design, outcomes.T, rcond=None)[0]
-    return [mean_interval(row, confidence=confidence) for row in coefficients]

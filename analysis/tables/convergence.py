@@ -24,21 +24,23 @@ def time_to_plateau(
     fractions: Sequence[float] = (0.90, 0.95, 0.99),
     reference: str = "scratch",
 ) -> pd.DataFrame:
-    """When each run first comes up to a fraction of the plateau of `reference`: one row per run and fraction.
+    """When each run first comes up to a fraction of a plateau that it shares with its reference, and when that does.
 
-    The plateau is the mean validation Dice of the last three evaluations of the reference run of the same
-    task, volume, seed and fold; where that has a source, pass the runs of one source. The time is where the
-    straight lines between the run's evaluations first cross fraction * plateau; a run that is there at its
-    first evaluation gets the step of that one, at least 1: the longest it can have taken. A later dip is not
-    held against it, for transfer and reference alike.
+    A run's plateau is the mean validation Dice of its last three evaluations. Its level is the fraction of the mean of
+    its own and that of the reference run of the same task, volume, seed and fold; where that has a source, pass the
+    runs of one source. (A level of the reference's alone would favor the reference, which by construction gets to
+    where it ends, and the other need not.) The time is where the straight lines between the run's evaluations first
+    cross the level; a run that is there at its first evaluation gets the step of that one, at least 1: the longest it
+    can have taken. A later dip is not held against it.
 
-    A run that never gets there, or diverges, is *censored*: `reached` is false and its steps are the budget
+    A run that never gets there is *censored*: `reached` is false and its steps are the budget
     of its spec, even where early stopping ended it before (it gave up, it was not faster); its seconds grow
-    in proportion.
+    in proportion. So is one that diverged, and its level is that of the reference alone.
 
-    Columns: PAIR, run_id, title, kind, strategy, arm, source, volume, fraction, plateau, steps, seconds,
-    reached, status ("done", "diverged", or why there is no plateau, and then steps and seconds are
-    missing).
+    Columns: PAIR, run_id, title, kind, strategy, arm, source, volume, fraction, plateau (the mean of both), steps,
+    seconds, reached, reference_steps, reference_seconds, reference_reached (of the reference run, to the same level),
+    status ("done", "diverged", or why there is no plateau, and then all times are missing). One row per run and
+    fraction; the reference has itself as its reference.
     """
     ended = finished_rows(frame)
     ordered = evaluations[np.isfinite(evaluations.val_dice.astype("float64"))].sort_values("step")
@@ -47,19 +49,32 @@ def time_to_plateau(
         for name, rows in ordered.groupby("run_id")
     }
     records = ended.to_dict("records")
-    plateaus = {tuple(run[key] for key in PAIR): run for run in records if run["strategy"] == reference}
+    references = {tuple(run[key] for key in PAIR): run for run in records if run["strategy"] == reference}
     described = [*PAIR, "run_id", "title", "kind", "strategy", "arm", "source", "volume"]
     rows = []
     for run in records:
-        plateau, why = _plateau(plateaus.get(tuple(run[key] for key in PAIR)), by_run, reference)
-        curve = by_run.get(run["run_id"], np.empty((3, 0)))
+        other = references.get(tuple(run[key] for key in PAIR))
+        plateau, why = _plateau(other, by_run, reference)
+        own, unknown = _plateau(run, by_run, "the run")
+        level = plateau if unknown else (plateau + own) / 2
         for fraction in fractions:
-            there = None if why or run["status"] == "diverged" else _first_reach(curve, fraction * plateau)
-            steps, seconds = (math.nan, math.nan) if why else there or _budget(curve, run["budget"])
-            measured = (fraction, plateau, steps, seconds, there is not None, why or run["status"])
+            times = [_time(each, by_run, fraction * level) if each and not why else _NONE for each in (run, other)]
+            measured = (fraction, level, *times[0], *times[1], why or run["status"])
             rows.append((*(run[key] for key in described), *measured))
-    columns = [*described, "fraction", "plateau", "steps", "seconds", "reached", "status"]
-    return pd.DataFrame(rows, columns=columns).astype({"reached": "bool"})
+    times = [f"{whose}{name}" for whose in ("", "reference_") for name in ("steps", "seconds", "reached")]
+    columns = [*described, "fraction", "plateau", *times, "status"]
+    return pd.DataFrame(rows, columns=columns).astype({"reached": "bool", "reference_reached": "bool"})
+
+
+_NONE = (math.nan, math.nan, False)
+
+
+def _time(run: dict[str, Any], by_run: dict[str, np.ndarray], level: float) -> tuple[float, float, bool]:
+    """Steps and seconds to a level, or of the whole budget, and whether the run got there."""
+    curve = by_run.get(run["run_id"], np.empty((3, 0)))
+    there = None if run["status"] == "diverged" else _first_reach(curve, level)
+    steps, seconds = there or _budget(curve, run["budget"])
+    return steps, seconds, there is not None
 
 
 def _plateau(run: dict[str, Any] | None, by_run: dict[str, np.ndarray], name: str) -> tuple[float, str]:

@@ -81,7 +81,7 @@ def row(task: str, strategy: str, seed: int, dice: float | None, **changes: Any)
         "kind": "simulated" if task.startswith("sim_") else "real",
         "strategy": strategy, "options": "{}", "arm": strategy, "source": source,
         "volume": ALL if volume is None else volume, "volume_label": "all" if volume is None else str(volume),
-        "seed": seed, "fold": 0, "lr": 1e-3, "budget": 400, "batch": 16, "size": 64, "width": 16, "depth": 4,
+        "seed": seed, "fold": seed, "lr": 1e-3, "budget": 400, "batch": 16, "size": 64, "width": 16, "depth": 4,
         "norm": "group", "steps": 400, "seconds": 40.0, "trainable": 1_900_000, "parameters": 1_900_000,
         "status": "done" if dice is not None else "diverged", "reason": "", "val_dice": dice, "dice": dice,
         "hd95": 5.0, "hd95_unit": "px", "misses": 0, "empty": 0, "images": 80, "peak_mb": 100.0, "device": "cpu",

@@ -73,7 +73,7 @@ def spread_ratios(table: pd.DataFrame, title: str, *, factor: float = 1.25, ax: 
     mark_stages(ax, layers)
     ax.set(xlabel="stage along the data path", ylabel="spread / spread of\nrandom starts")
     title_and_note(ax, title, f"spread: 1 - mean CKA of two networks; bars: 95 % jackknife t intervals over "
-               f"seeds; band: within a factor of {factor:g}")  # fmt: skip
+               f"test folds; band: within a factor of {factor:g}")  # fmt: skip
     legend_beside(ax)
     return ax
 
@@ -103,7 +103,7 @@ def parts_of_a_source(parts: pd.DataFrame) -> Axes:
     grid[0].set_yticks(range(len(rows)), labels)
     grid[0].set_ylim(len(rows) - 0.5, -0.5)
     grid[0].set_xlabel("gain in test Dice over scratch")
-    grid[1].set_xlabel("time to 95 % of the scratch plateau,\nover that of scratch")
+    grid[1].set_xlabel("time to 95 % of the plateau of both,\nover that of scratch")
     title = task_title(rows) if not several else "Parts of a source"
     figure.suptitle(f"{title}: what parts of a source are worth", x=0.01, ha="left", fontsize=13, fontweight="bold")
     seeds = f"{seeds_text(int(rows.seeds.min()), 0)} at least; wide intervals run out of the picture"

@@ -20,18 +20,19 @@ from analysis.tables.results import with_own_source
 def before_after(maps: LayerMaps) -> pd.DataFrame:
     """One row per seed and layer: similarity before and after training of the fine-tuned and of the random start.
 
-    Columns: seed, layer, depth (0 to 1 along the data path), early (first half of the encoder), tuned, random, reuse
-    (their difference). Seeds that have both runs.
+    Columns: seed, fold, layer, depth (0 to 1 along the data path), early (first half of the encoder), tuned, random and
+    reuse (their difference). Seeds that have both runs.
     """
     ends = {(group, point): maps.places(group, point) for group in ("own", "random") for point in ("start", "end")}
     seeds = sorted(set.intersection(*(set(each) for each in ends.values())))
-    rows = []
+    rows, folds = [], maps.checkpoints.fold
     for seed in seeds:
+        fold = int(folds[ends["own", "end"][seed]])
         kept = [maps.values[:, ends[group, "start"][seed], ends[group, "end"][seed]] for group in ("own", "random")]
         for at, layer in enumerate(maps.layers):
             tuned, random = (float(each[at]) for each in kept)
-            rows.append((seed, layer, maps.depth[at], at < maps.early, tuned, random, tuned - random))
-    return pd.DataFrame(rows, columns=["seed", "layer", "depth", "early", "tuned", "random", "reuse"])
+            rows.append((seed, fold, layer, maps.depth[at], at < maps.early, tuned, random, tuned - random))
+    return pd.DataFrame(rows, columns=["seed", "fold", "layer", "depth", "early", "tuned", "random", "reuse"])
 
 
 def untrained_similarity(maps: LayerMaps) -> pd.DataFrame:
@@ -58,21 +59,21 @@ def reuse_profile(table: pd.DataFrame) -> pd.DataFrame:
 def reuse_by_seed(table: pd.DataFrame) -> pd.DataFrame:
     """Per seed: slope of reuse over depth (per whole way from input to output), and its mean in early and later layers.
 
-    Columns: seed, slope, early, later.
+    Columns: seed, fold, slope, early, later.
     """
     rows = []
-    for seed, own in table.groupby("seed"):
+    for (seed, fold), own in table.groupby(["seed", "fold"]):
         slope = np.polyfit(own.depth, own.reuse, 1)[0]
-        rows.append((seed, slope, own.reuse[own.early].mean(), own.reuse[~own.early].mean()))
-    return pd.DataFrame(rows, columns=["seed", "slope", "early", "later"])
+        rows.append((seed, fold, slope, own.reuse[own.early].mean(), own.reuse[~own.early].mean()))
+    return pd.DataFrame(rows, columns=["seed", "fold", "slope", "early", "later"])
 
 
 def transplant_table(frame: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """What the parts of a source are worth: one row per task, volume and arm, `transplant` and full fine-tuning.
 
-    The gain in test Dice over scratch, and the steps to 95 % of the scratch plateau over those of scratch itself, both
-    paired by seed, with t intervals. Runs that never get there count with their whole budget. Only tasks and volumes
-    that have transplants.
+    The gain in test Dice over scratch, and the steps to 95 % of the plateau that an arm shares with scratch over those
+    of scratch, both paired by seed, with t intervals. Runs that never get there count with their whole budget. Only
+    tasks and volumes that have transplants.
 
     Columns: task, title, kind, volume_label, arm, gain, gain_low, gain_high, ratio, ratio_low, ratio_high, never and
     seeds.
@@ -81,13 +82,12 @@ def transplant_table(frame: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     rows = rows.merge(rows.loc[rows.strategy == "transplant", cell].drop_duplicates(), on=cell)
     gains = pd.concat([paired_gains.gain(rows, name) for name in ("full_finetuning", "transplant")])
     times = convergence.time_to_plateau(rows, curves, [0.95])
-    base = times[times.strategy == "scratch"].set_index(paired_gains.PAIR).steps
     found = []
     for (task, volume, arm), own in gains.groupby([*cell, "arm"], sort=False):
         gain = mean_interval(own.gain.dropna())
         same = (times.task == task) & (times.volume_label == volume) & (times.arm == arm)
-        both = times[same].set_index(paired_gains.PAIR).assign(base=base).dropna(subset=["steps", "base"])
-        ratio = time_ratio(both.steps.astype("float64"), both.base.astype("float64"))
+        both = times[same].dropna(subset=["steps", "reference_steps"])
+        ratio = time_ratio(both.steps.astype("float64"), both.reference_steps.astype("float64"))
         never = int((~both.reached.astype(bool)).sum())
         about = (task, own.title.iloc[0], own.kind.iloc[0], volume, arm)
         found.append((*about, *gain[:3], *ratio[:3], never, gain.n))

@@ -3,15 +3,15 @@ whether a scale and a shift per kernel say how they moved (Bi et al., L7). They 
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.claims.filter_change.tables import median_cosine
-from analysis.claims.per_run_test import BOTH, PerRunRule, per_task
-from analysis.claims.verdicts import TESTS, Claim, ClaimTest, Runs
+from analysis.claims.per_run_test import BOTH, Measure, per_task
+from analysis.claims.verdicts import TESTS, Claim, ClaimTest, Finding, Runs
 from analysis.filters.change import filter_change_of_run
 from analysis.tables.results import finished_rows
 from lib.runs.run import Run
@@ -41,51 +41,55 @@ def affine_shares(run: Run) -> dict[str, float]:
     return {name: float(np.average(table[column], weights=weights)) for name, column in named.items()}
 
 
-def change_little(
-    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Per task: the median filter's cosine between start and end, for both starts; the lower one decides (K4).
+def change_little(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[Finding]:
+    """Per task: the median filter's cosine between start and end, above the threshold for both starts (K4).
 
-    `supported`: both intervals lie above the threshold. `contradicted`: one lies below. The note sets beside it the
-    angle of training on shuffled labels, where the suite has such runs.
+    The note sets beside it the angle of training on shuffled labels, where the suite has such runs.
     """
 
     def beside(task: str) -> str:
-        rows = finished_rows(frame)
+        rows = finished_rows(frame, every_rate=True)
         rows = rows[(rows.task == task) & (rows.strategy == "shuffled_labels") & (rows.status == "done")]
         angles = [median_angle(runs[name]) for name in rows.run_id if name in runs]
         return f"shuffled labels: {np.mean(angles):.0f} degrees" if angles else "no run with shuffled labels"
 
-    rule = PerRunRule(median_cosine, claim.value("cosine"), True, "{:.3f}")
-    return per_task(claim, frame, runs, BOTH, rule, beside)
+    measure = Measure("", median_cosine, claim.value("cosine"), True, "cosine")
+    return per_task(claim, frame, runs, BOTH, [measure], beside)
 
 
-def linear_transformation(
-    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs
-) -> list[dict[str, Any]]:  # fmt: skip
+def linear_transformation(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[Finding]:
     """Per task: the share of what full fine-tuning changed that a scale and a shift per kernel explain (L7).
 
-    `supported`: its interval lies above the threshold. `contradicted`: below. The note says what chance and another
-    kernel's start explain, and R^2 of the weights themselves.
+    It must lie above the threshold, and so must what the kernel's own start explains of what another kernel's start
+    leaves: a shift alone needs no start, and can explain more than half by itself. The note says what chance and
+    another kernel's start explain, and R^2 of the weights themselves.
     """
     seen: dict[str, dict[str, float]] = {}
 
-    def share(run: Run) -> float:
-        seen[run.path.name] = affine_shares(run)
-        return seen[run.path.name]["affine_share"]
+    def shares(run: Run) -> dict[str, float]:
+        if run.path.name not in seen:
+            seen[run.path.name] = affine_shares(run)
+        return seen[run.path.name]
+
+    def own_start(run: Run) -> float:
+        found = shares(run)
+        return (found["affine_share"] - found["permuted"]) / (1 - found["permuted"])
 
     def beside(task: str) -> str:
         means = pd.DataFrame([seen[name] for name in frame.run_id[frame.task == task] if name in seen]).mean()
-        if not len(means):
-            return ""
         return (
             f"explained by chance {means.chance:.2f}, by another kernel's start {means.permuted:.2f}; R^2 of the "
             f"weights: {means.identity_r2:.3f} by the start as it was, {means.affine_r2:.3f} with scale and shift"
         )
 
-    rule = PerRunRule(share, claim.value("share"), True, "{:.2f}")
-    return per_task(claim, frame, runs, ("full_finetuning",), rule, beside)
+    line = claim.value("share")
+    measures = (
+        Measure("explained", lambda run: shares(run)["affine_share"], line, True, "share"),
+        Measure("explained beyond another kernel's start", own_start, line, True, "share of the rest"),
+    )
+    return per_task(claim, frame, runs, ("full_finetuning",), measures, beside)
 
 
-TESTS.add("change_little", ClaimTest(change_little, ("cosine",), compares=False))
-TESTS.add("linear_transformation", ClaimTest(linear_transformation, ("share",), compares=False, goal=None))
+_test = functools.partial(ClaimTest, compares=False, every_rate=True)
+TESTS.add("change_little", _test(change_little, ("cosine",)))
+TESTS.add("linear_transformation", _test(linear_transformation, ("share",), goal=None))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from analysis.claims import (  # noqa: F401  they register their tests
     transfer_value,
     which_layers,
 )
-from analysis.claims.verdicts import TESTS, Claim, Threshold, sentences
+from analysis.claims.ledger.decide import decide
+from analysis.claims.verdicts import TESTS, Claim, Finding, Threshold, sentences
 from analysis.tables.results import computed_on, with_own_source
 from lib.common.errors import StudyError, check_keys
 from lib.common.paths import write_atomic
@@ -64,28 +66,32 @@ def evaluate(
         runs: those of the table, for claims about weights, which are not tested without them.
 
     Returns:
-        id, paper, statement, task ("all" where a claim is about all of them), verdict (supported,
-        contradicted, inconclusive or not tested), effect, interval [low, high], unit, seeds (replicates it
-        rests on), detectable (the smallest effect the design finds at 80 % power, in the same unit), note,
-        notebook and figure (what shows it, by its published name) and test (the function that decided).
-        Numbers that do not exist are None.
+        What `decide` says of a row, and notebook and figure (what shows it, by its published name) and test (the
+        function that found it).
     """
-    rows, by_id, own = [], {run.path.name: run for run in runs}, with_own_source(frame)
-    for claim in load_claims() if claims is None else claims:
+    claims = load_claims() if claims is None else list(claims)
+    by_id, findings = {run.path.name: run for run in runs}, []
+    for claim in claims:
         test = TESTS[claim.test]
-        table = _of_goal(frame if test.shared_source else own, test.goal)
-        shown = {"notebook": claim.notebook, "figure": claim.figure, "test": f"{test.run.__module__}.{claim.test}"}
-        judged = test.run(claim, table, _of_goal(evaluations, test.goal), by_id)
-        rows += [row | {"note": _and_limits(row, table)} | shown for row in judged]
-    return rows
+        table = frame if test.every_rate or "chosen" not in frame else frame[frame.chosen]
+        table = _of_goal(table if test.shared_source else with_own_source(table), test.goal)
+        found = test.run(claim, table, _of_goal(evaluations, test.goal), by_id)
+        findings += [replace(each, note=_and_limits(each, table)) for each in found]
+    rows = decide(findings, claims[0].value("alpha") if claims else 0.05)
+    return [row | _shown_by(finding.claim) for row, finding in zip(rows, findings, strict=True)]
 
 
-def _and_limits(row: Mapping[str, Any], table: pd.DataFrame) -> str:
-    """The note of a row, which says so where its runs were not all computed alike, or its groups are not known."""
-    if row["verdict"] == "not tested":
-        return row["note"]
-    own = table if row["task"] == "all" else table[table.task == row["task"]]
-    kinds, parts = computed_on(own), [row["note"]]
+def _shown_by(claim: Claim) -> dict[str, str]:
+    test = f"{TESTS[claim.test].run.__module__}.{claim.test}"
+    return {"notebook": claim.notebook, "figure": claim.figure, "test": test}
+
+
+def _and_limits(finding: Finding, table: pd.DataFrame) -> str:
+    """The note of a finding, which says so where its runs were not all computed alike, or its groups are not known."""
+    if finding.evidence is None and finding.exact is None:
+        return finding.note
+    own = table if finding.task == "all" else table[table.task == finding.task]
+    kinds, parts = computed_on(own), [finding.note]
     if len(kinds) > 1:
         parts.append(f"these runs were not computed alike: {', '.join(kinds)}")
     unknown = sorted(set(own.task[own.groups_known == False]))  # noqa: E712

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.claims.per_run_test import BOTH, SPATIAL, PerRunRule, per_task
-from analysis.claims.verdicts import TESTS, Claim, ClaimTest, Runs
+from analysis.claims.per_run_test import BOTH, SPATIAL, Measure, per_task
+from analysis.claims.verdicts import TESTS, Claim, ClaimTest, Finding, Runs
 from analysis.filters.kernels import geometry_of_run
 from analysis.filters.randomness.battery import battery
 from analysis.tables.results import finished_rows
@@ -26,20 +25,20 @@ def classifier_auc(run: Run, step: int | None = None) -> float:
     return float(np.average(table.statistic, weights=table.filters)) if len(table) else math.nan
 
 
-def look_random(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
-    """Per task: how well a classifier tells trained filters from fresh ones, for both starts; the higher decides (K5).
+def look_random(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[Finding]:
+    """Per task: how well a classifier tells trained filters from fresh ones, below the threshold for both starts (K5).
 
-    `supported`: both intervals lie below the threshold. `contradicted`: one lies above. The note says what the same
-    classifier makes of the random start of `scratch`, which must be near 0.5.
+    The note says what the same classifier makes of the random start of `scratch`, which must be near 0.5.
     """
 
     def beside(task: str) -> str:
-        rows = finished_rows(frame)
+        rows = finished_rows(frame, every_rate=True)
         rows = rows[(rows.task == task) & (rows.arm == "scratch")]
         starts = [classifier_auc(runs[name], 0) for name in rows.run_id if name in runs]
         return f"random start: {np.nanmean(starts):.2f}" if starts and np.isfinite(starts).any() else ""
 
-    return per_task(claim, frame, runs, BOTH, PerRunRule(classifier_auc, claim.value("auc"), False, "{:.2f}"), beside)
+    measure = Measure("", classifier_auc, claim.value("auc"), False, "AUC")
+    return per_task(claim, frame, runs, BOTH, [measure], beside)
 
 
-TESTS.add("look_random", ClaimTest(look_random, ("auc",), compares=False))
+TESTS.add("look_random", ClaimTest(look_random, ("auc",), compares=False, every_rate=True))

@@ -4,29 +4,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
+from analysis.claims.evidence import AllOf, joined
+from analysis.claims.means import mean
 from analysis.claims.verdicts import (
     REPLICATE,
     TESTS,
     Claim,
     ClaimTest,
+    Finding,
     Runs,
     complete_replicates,
     data_kind,
     diverged_text,
-    interval_text,
     sentences,
-    side_of,
     target_tasks,
-    verdict,
 )
 from analysis.statistics.intervals import Interval, mean_interval
-from analysis.statistics.power import detectable
-from analysis.statistics.tests import holm, non_inferiority_p
 from analysis.tables.paired_gains import PAIR, difficulty
 from analysis.tables.results import finished_rows, summary
 
@@ -50,9 +47,9 @@ CONTROLS = {
 
 
 class Difference(NamedTuple):
-    """A paired difference of two arms on one task: per replicate, its interval, and what was left out, in words."""
+    """A paired difference of two arms on one task: by seed and fold, its interval, and what was left out, in words."""
 
-    values: np.ndarray
+    values: pd.Series
     interval: Interval
     left_out: str
 
@@ -73,7 +70,7 @@ def difference(frame: pd.DataFrame, task: str, arm: str, reference: str, least: 
     )
     if len(wide) < least:
         return None
-    values = wide.mean(axis=1).to_numpy()
+    values = pd.Series(wide.mean(axis=1))
     return Difference(values, mean_interval(values), left_out)
 
 
@@ -98,7 +95,13 @@ def losses(frame: pd.DataFrame, least: int = 2) -> pd.DataFrame:
                     effect, low, high, seeds, _ = found.interval
                     rows.append(
                         {**described, "arm": arm, "what": CONTROLS[arm], "reference": reference}
-                        | {"effect": effect, "low": low, "high": high, "seeds": seeds, "values": found.values}
+                        | {
+                            "effect": effect,
+                            "low": low,
+                            "high": high,
+                            "seeds": seeds,
+                            "values": found.values.to_numpy(),
+                        }
                     )
     measured = ["arm", "what", "reference", "effect", "low", "high", "seeds", "values"]
     return pd.DataFrame(rows, columns=[*keep, *measured])
@@ -114,94 +117,57 @@ def costs(frame: pd.DataFrame) -> pd.DataFrame:
     return ordered[columns].rename(columns={"mean": "dice"}).reset_index(drop=True)
 
 
-def non_inferior(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
-    """Per task: what the frozen random encoder loses to both networks trained as a whole; the larger loss decides (K6).
-
-    `supported`: both intervals lie above minus the margin. `contradicted`: one lies below it. The note gives the
-    one-sided p of non-inferiority, by Holm over tasks and references.
-    """
-    margin, least = claim.value("margin"), int(claim.value("min_seeds"))
-    found = {
-        task: {reference: difference(frame, task, FROZEN, reference, least) for reference in WHOLE}
-        for task in target_tasks(frame)
-    }
-    family = [(task, name) for task, by in found.items() for name, each in by.items() if each is not None]
-    raw = [non_inferiority_p(found[task][name].values, margin) for task, name in family]  # type: ignore[union-attr]
-    adjusted = dict(zip(family, holm(raw), strict=True))
-    rows = [_non_inferior_on(claim, frame, task, by, adjusted) for task, by in found.items()]
-    return rows or [verdict(claim, "all", "not tested", "No finished run")]
+def non_inferior(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[Finding]:
+    """Per task: the frozen random encoder less both networks trained as a whole, each above minus the margin (K6)."""
+    margin, least, found = claim.value("margin"), int(claim.value("min_seeds")), []
+    for task in target_tasks(frame):
+        by = {reference: difference(frame, task, FROZEN, reference, least) for reference in WHOLE}
+        own = frame[frame.task == task]
+        told = (diverged_text(finished_rows(own), (FROZEN, *WHOLE)), data_kind(own))
+        parts = {f"against {name}": (each, -margin, True) for name, each in by.items()}
+        found.append(_joined(claim, task, parts, (), told))
+    return found or [Finding(claim, "all", "No finished run")]
 
 
-def _non_inferior_on(
-    claim: Claim, frame: pd.DataFrame, task: str, by: Mapping[str, Difference | None],
-    adjusted: Mapping[tuple[str, str], float],
-) -> dict[str, Any]:  # fmt: skip
-    margin = claim.value("margin")
-    own = frame[frame.task == task]
-    tested = {name: each for name, each in by.items() if each is not None}
-    lacking = [f"too few seeds with both {FROZEN} and {name}" for name in by if name not in tested]
-    common = (*lacking, diverged_text(finished_rows(own), (FROZEN, *WHOLE)), data_kind(own))
-    if not tested:
-        return verdict(claim, task, "not tested", sentences(*common))
-    words = [side_of(each.interval, -margin, low="contradicted", high="supported") for each in tested.values()]
-    word = "contradicted" if "contradicted" in words else "inconclusive"
-    if not lacking and set(words) == {"supported"}:
-        word = "supported"
-    worst = min(tested, key=lambda name: tested[name].interval.estimate)
-    lines = [
-        f"against {name}: {interval_text(each.interval)}, p of non-inferiority by Holm {adjusted[task, name]:.3g}"
-        for name, each in tested.items()
-    ]
-    chosen = tested[worst]
-    note = sentences(f"{chosen.interval.method}, against {worst}", *lines, chosen.left_out, *common)
-    return verdict(
-        claim, task, word, note, interval=chosen.interval, seeds=len(chosen.values),
-        detectable=detectable(chosen.values),
-    )  # fmt: skip
+def features_not_needed(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[Finding]:
+    """Per task: what the same decoder gains from a trained encoder, with skips and without (K7).
 
-
-def features_not_needed(
-    claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs
-) -> list[dict[str, Any]]:
-    """Per task: what the same decoder gains from a trained encoder, with skips and without; the larger decides (K7).
-
-    `contradicted`: one gain's interval lies above the margin. `supported`: both lie below it, and the decoder that
-    sees the image alone is worse than the one with the random encoder (interval above 0); where it is not, accuracy
-    with a random encoder says nothing about encoders, and the verdict is `inconclusive`, as it is without controls.
+    Both gains must lie below the margin, and the random encoder above a decoder that sees the image alone: where it
+    does not, accuracy with a random encoder says nothing about encoders.
     """
     hardness = difficulty(frame).set_index("task").difficulty
-    rows = []
+    margin, least, found = claim.value("margin"), int(claim.value("min_seeds")), []
     for task in target_tasks(frame):
-        least, margin = int(claim.value("min_seeds")), claim.value("margin")
         own = frame[frame.task == task]
-        gains = {
-            "with skips": difference(frame, task, "scratch", FROZEN, least),
-            "without skips": difference(frame, task, NO_SKIPS_TRAINED, NO_SKIPS, least),
+        parts = {
+            "gain with skips": (difference(frame, task, "scratch", FROZEN, least), margin, False),
+            "gain without skips": (difference(frame, task, NO_SKIPS_TRAINED, NO_SKIPS, least), margin, False),
         }
-        idle = difference(frame, task, FROZEN, IMAGE, least)
-        tested = {name: each for name, each in gains.items() if each is not None}
-        lacking = [f"not trained often enough: the pair {name}" for name in gains if name not in tested]
-        lacking += [] if idle else ["not trained often enough: a decoder that sees the image alone"]
-        common = (*lacking, f"difficulty {hardness[task]:.2f}" if task in hardness.index else "", data_kind(own))
-        if not tested:
-            rows.append(verdict(claim, task, "not tested", sentences(*common)))
-            continue
-        words = [side_of(each.interval, margin, low="supported", high="contradicted") for each in tested.values()]
-        word = "contradicted" if "contradicted" in words else "inconclusive"
-        if not lacking and set(words) == {"supported"} and idle is not None and idle.interval.low > 0:
-            word = "supported"
-        most = max(tested, key=lambda name: tested[name].interval.estimate)
-        lines = [f"gain {name}: {interval_text(each.interval)}" for name, each in tested.items()]
-        lines += [f"random encoder over the image alone: {interval_text(idle.interval)}"] if idle else []
-        chosen = tested[most]
-        note = sentences(f"{chosen.interval.method}, {most}", *lines, chosen.left_out, *common)
-        rows.append(
-            verdict(
-                claim, task, word, note, interval=chosen.interval, seeds=len(chosen.values),
-                detectable=detectable(chosen.values),
-            )
-        )  # fmt: skip
-    return rows or [verdict(claim, "all", "not tested", "No finished run")]
+        idle = {"random encoder over the image alone": (difference(frame, task, FROZEN, IMAGE, least), 0.0, True)}
+        told = (f"difficulty {hardness[task]:.2f}" if task in hardness.index else "", data_kind(own))
+        found.append(_joined(claim, task, parts | idle, tuple(idle), told))
+    return found or [Finding(claim, "all", "No finished run")]
+
+
+def _joined(
+    claim: Claim, task: str, parts: Mapping[str, tuple[Difference | None, float, bool]], controls: tuple[str, ...],
+    told: tuple[str, ...],
+) -> Finding:  # fmt: skip
+    """All of these differences, each against its line and above or below it.
+
+    Without those that were not trained the claim cannot be supported, and from `controls` alone nothing is tested.
+    """
+    there = {name: each for name, (each, *_) in parts.items() if each is not None}
+    lacking = sentences(*(f"too few seeds: {name}" for name in parts if name not in there))
+    if not set(there) - set(controls):
+        return Finding(claim, task, sentences(lacking, *told))
+    sides = {name: (line, above) for name, (_, line, above) in parts.items()}
+    evidence = joined(
+        AllOf,
+        [mean(name, each.values, sides[name][0], above=sides[name][1], unit="Dice") for name, each in there.items()],
+    )
+    note = sentences(*(f"{name}: {each.left_out}" for name, each in there.items() if each.left_out), *told)
+    return Finding(claim, task, note, evidence, min(len(each.values) for each in there.values()), lacking)
 
 
 TESTS.add("non_inferior", ClaimTest(non_inferior, ("margin",), compares=False))

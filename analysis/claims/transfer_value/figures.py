@@ -36,18 +36,19 @@ from analysis.statistics.intervals import mean_interval, time_ratio
 
 @study_style
 def plateau_times(times: pd.DataFrame, *, fraction: float = 0.95, ax: Axes | None = None) -> Axes:
-    """Steps to a fraction of the scratch plateau: a row per task and volume, a mark per seed, pairs joined by a line.
+    """Steps to a fraction of the plateau, a row per task and volume, a mark per seed, pairs joined by a line.
 
-    Open marks with an arrow are runs that never got there, at their whole budget. With two arms, the ratio of
-    restricted times stands at the right.
+    With two arms, both are timed to the plateau that the two share, and the ratio of restricted times stands at the
+    right; with more, each is timed to the one that it shares with its reference. Open marks with an arrow are runs that
+    never got there, at their whole budget.
     """
-    title = f"Steps to {percent(fraction)} of the scratch plateau"
+    title = f"Steps to {percent(fraction)} of the plateau"
     rows = times[np.isclose(times.fraction.astype("float64"), fraction) & times.steps.notna()]
-    rows = rows.assign(label=arm_labels(rows))
+    rows = _at_shared_levels(rows.assign(label=arm_labels(rows)))
     cells = list(dict.fromkeys(zip(rows.task, rows.volume_label, strict=True)))
     ax = axes(ax, width=10, height=1.8 + max(0.62, 0.13 * rows.label.nunique()) * max(2, len(cells)))
     if not cells:
-        return empty_axes(ax, title, "no run with a scratch plateau")
+        return empty_axes(ax, title, "no run with a plateau")
     labels = arms_in_order(rows.label)
     lanes = dict(zip(labels, np.linspace(-0.26, 0.26, len(labels)) if len(labels) > 1 else [0.0], strict=True))
     for place, (task, volume_label) in enumerate(cells):
@@ -84,6 +85,18 @@ def plateau_times(times: pd.DataFrame, *, fraction: float = 0.95, ax: Axes | Non
     title_and_note(ax, title, note if len(labels) == 2 else "one mark per seed")
     legend_below(ax)
     return ax
+
+
+def _at_shared_levels(rows: pd.DataFrame) -> pd.DataFrame:
+    """With two arms, the times of the reference to the level of its pair instead of to its own."""
+    if rows.label.nunique() != 2:
+        return rows
+    other = rows[rows.strategy != "scratch"]
+    of_reference = {name: other[f"reference_{name}"] for name in ("steps", "reached")}
+    label = rows.label[rows.strategy == "scratch"]
+    if not len(other) or not len(label):
+        return rows
+    return pd.concat([other.assign(**of_reference, label=label.iloc[0], strategy="scratch"), other], ignore_index=True)
 
 
 def _ratio_text(own: pd.DataFrame, labels: Sequence[str]) -> str:

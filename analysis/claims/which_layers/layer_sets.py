@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.claims.verdicts import REPLICATE
-from analysis.statistics.intervals import mean_interval
+from analysis.claims.verdicts import CONDITIONS, REPLICATE
+from analysis.statistics.intervals import ROUNDING, mean_interval
 from analysis.tables.paired_gains import PAIR
 from analysis.tables.results import finished_rows
 
@@ -151,37 +151,42 @@ def areas_between_curves(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def worst_is_last(frame: pd.DataFrame) -> pd.DataFrame:
-    """Whether the set with the lowest test Dice is one of the last layers: a row per condition and replicate.
+def worst_is_last(frame: pd.DataFrame, least: int = 1) -> pd.DataFrame:
+    """Whether the set with the lowest mean test Dice is one of the last layers: a row per task.
 
-    The candidates are the whole sets of one condition that are no single stage, all those of the network's full
-    depth left out; a *last* set holds nothing but the output's side (`path`, deep, at most half of the groups). A
-    diverged run counts as the lowest. `chance` is the share of last sets among the candidates. Conditions without
-    both kinds are left out, and those where one of each kind is the lowest.
+    The candidates are the whole sets that are no single stage, all those of the network's full depth left out, at the
+    conditions (volume and source) that have the same ones, and the replicates that have all; a *last* set holds
+    nothing but the output's side (`path`, deep, at most half of the groups). A diverged run counts with Dice 0.
+    `chance` is the share of last sets among the candidates. Left out are rows without both kinds, with fewer than
+    `least` replicates, and those where one of each kind is the lowest.
 
-    Columns: CONDITION, REPLICATE, kind, modality, lowest (label), sets, chance, last.
+    Columns: task, kind, modality, lowest (label), sets, seeds, chance, last.
     """
     sets = layer_sets(frame)
     sets = sets[(sets.matched == 0) & sets.side.isin(["shallow", "deep"])]
     last = (sets.order == "path") & (sets.side == "deep") & (sets["count"] <= sets.groups // 2)
-    sets = sets.assign(last=last, dice=sets.dice.astype("float64").fillna(-1.0))
+    sets = sets.assign(last=last, dice=sets.dice.astype("float64").fillna(0.0))
     rows = []
-    for key, own in sets.groupby([*CONDITION, *REPLICATE]):
-        if not 0 < own["last"].mean() < 1:
+    for task, own in sets.groupby("task"):
+        cells = own.pivot(index=REPLICATE, columns=[*CONDITIONS, "label"], values="dice")
+        candidates = max((frozenset(part.label) for _, part in own.groupby(CONDITIONS)), key=len)
+        alike = [cell for cell, part in own.groupby(CONDITIONS) if frozenset(part.label) == candidates]
+        cells = cells.loc[:, [column[:2] in alike for column in cells.columns]].dropna()
+        means = cells.mean().groupby(level="label").mean()
+        kinds = own.drop_duplicates("label").set_index("label")["last"].reindex(means.index).astype(bool)
+        lowest = means.index[means <= means.min() + ROUNDING]
+        if len(cells) < least or kinds.nunique() < 2 or kinds[lowest].nunique() > 1:
             continue
-        tied = own[own.dice == own.dice.min()]
-        if tied["last"].nunique() > 1:
-            continue
-        lowest = tied.iloc[0]
         rows.append(
             {
-                **dict(zip([*CONDITION, *REPLICATE], key, strict=True)),
+                "task": task,
                 **{name: own[name].iloc[0] for name in ("kind", "modality")},
-                "lowest": lowest.label,
-                "sets": len(own),
-                "chance": float(own["last"].mean()),
-                "last": bool(lowest["last"]),
+                "lowest": lowest[0],
+                "sets": len(means),
+                "seeds": len(cells),
+                "chance": float(kinds.mean()),
+                "last": bool(kinds[lowest[0]]),
             }
         )
-    columns = [*CONDITION, *REPLICATE, "kind", "modality", "lowest", "sets", "chance", "last"]
+    columns = ["task", "kind", "modality", "lowest", "sets", "seeds", "chance", "last"]
     return pd.DataFrame(rows, columns=columns)

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.claims.evidence import AllOf
+from analysis.claims.means import mean
 from analysis.claims.verdicts import (
     REPLICATE,
     TESTS,
     Claim,
     ClaimTest,
+    Finding,
     Runs,
     complete_replicates,
     data_kind,
     interval_text,
     sentences,
-    verdict,
+    too_few,
 )
 from analysis.claims.which_layers.layer_sets import advantages
-from analysis.statistics.intervals import mean_interval, replicate_slopes
-from analysis.statistics.power import detectable
+from analysis.statistics.intervals import mean_interval
 from lib.data.tasks.task import TASKS
 
 DIALS = {"grain": "speckle", "shape": "lesion"}  # the name here, and the simulator's dial that says how far
@@ -62,12 +63,11 @@ def texture_map_summary(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=[*keys, "mean", "low", "high", "seeds"])
 
 
-def follows_texture(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
+def follows_texture(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[Finding]:
     """On the map: does the shallow advantage grow with the distance in grain, and more than with that in shape (A8)?
 
-    Per source, a plane is fitted to each replicate's map: advantage ~ 1 + grain + shape. The effect is the slope over
-    grain minus that over shape. `supported`: its interval and that of the slope over grain lie above the margin;
-    `contradicted`: one of them lies below.
+    Per source, a plane is fitted to each replicate's map: advantage ~ 1 + grain + shape. The slope over grain minus
+    that over shape, and the slope over grain, must both lie above the margin.
     """
     rows = texture_map(frame)
     rows = rows[rows.on_map & rows.advantage.notna()] if len(rows) else rows
@@ -77,29 +77,27 @@ def follows_texture(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame
         wide, left_out = complete_replicates(cells, int(claim.value("min_seeds")))
         if best is None or wide.shape[1] > best[1].shape[1]:
             best = (str(source), wide, left_out)
-    if best is None or len(best[1]) < claim.value("min_seeds") or len(best[1].columns) < 4:
-        return [verdict(claim, "all", "not tested", "No map of grain and shape; the suite texture trains one")]
+    if best is None or too_few(best[1], claim, "") or len(best[1].columns) < 4:
+        return [Finding(claim, "all", "No map of grain and shape; the suite texture trains one")]
     source, wide, left_out = best
     octaves = np.array(list(wide.columns), dtype=np.float64)
     design = np.column_stack([np.ones(len(octaves)), octaves])
-    grain, shape = replicate_slopes(design, wide.to_numpy())[1:]
-    each = np.linalg.lstsq(design, wide.to_numpy().T, rcond=None)[0]
-    effect = mean_interval(each[1] - each[2])
-    margin, word = claim.value("margin"), "inconclusive"
-    if effect.low > margin and grain.low > margin:
-        word = "supported"
-    elif effect.high < margin or grain.high < margin:
-        word = "contradicted"
+    _, grain, shape = (
+        pd.Series(row, wide.index) for row in np.linalg.lstsq(design, wide.to_numpy(dtype=np.float64).T, rcond=None)[0]
+    )
+    margin, unit = claim.value("margin"), "Dice per octave"
+    parts = (
+        mean("slope over grain - slope over shape", grain - shape, margin, above=True, unit=unit),
+        mean("slope over grain", grain, margin, above=True, unit=unit),
+    )
     note = sentences(
-        f"{effect.method}; {len(octaves)} cells from {source}",
-        f"slope over grain {interval_text(grain)}, over shape {interval_text(shape)}",
+        f"{len(octaves)} cells from {source}; slope over shape {interval_text(mean_interval(shape))}",
         f"largest mean advantage on the map {wide.mean().max():+.3f}, smallest {wide.mean().min():+.3f}",
         _control(rows, source),
         left_out,
         data_kind(rows),
     )
-    least = detectable(each[1] - each[2])
-    return [verdict(claim, "simulated", word, note, interval=effect, seeds=len(wide), detectable=least)]
+    return [Finding(claim, "simulated", note, AllOf(parts), len(wide))]
 
 
 def _control(rows: pd.DataFrame, source: str) -> str:

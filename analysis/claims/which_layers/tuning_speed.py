@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.claims.means import mean
 from analysis.claims.verdicts import (
     TESTS,
     Claim,
     ClaimTest,
+    Finding,
     Runs,
     by_replicate,
     complete_replicates,
     data_kind,
     sentences,
-    side_of,
-    verdict,
+    too_few,
 )
 from analysis.claims.which_layers.layer_sets import CONDITION, ULTRASOUND, WHOLE, layer_sets
 from analysis.statistics.intervals import time_ratio
-from analysis.statistics.power import detectable
 from analysis.tables.convergence import time_to_plateau
 from analysis.tables.paired_gains import PAIR
 
@@ -32,7 +31,8 @@ FRACTIONS = (0.95, 0.99)
 def layer_speed(frame: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
     """How soon each set of layers comes up to the whole network: one row per run of a set and fraction.
 
-    The plateau is that of full fine-tuning of the same task, volume, source, seed and fold. Runs that never get there
+    The level is a fraction of the plateau that the set shares with full fine-tuning of the same task, volume, source,
+    seed and fold (`tables.time_to_plateau`). Runs that never get there
     count with their whole budget (`reached` is false). Seconds are those of training on the machine as it was, without
     evaluations: they hold what a truncated backward pass saves, and what else the machine did at that time.
 
@@ -55,12 +55,13 @@ def layer_speed(frame: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     keys = [*PAIR, "source", "fraction"]
     times["cost"] = times.seconds.astype("float64") / times.steps.astype("float64")
-    whole = times[times.side == "whole"][[*keys, "steps", "seconds", "cost", "dice"]]
+    whole = times[times.side == "whole"][[*keys, "cost", "dice"]]
     pairs = times[times.side != "whole"].merge(whole, on=keys, suffixes=("", "_whole"))
     pairs["samples"] = pairs.steps * pairs.run_id.map(batches).astype("float64")
-    pairs["step_ratio"], pairs["second_ratio"] = pairs.steps / pairs.steps_whole, pairs.seconds / pairs.seconds_whole
+    pairs = pairs.rename(columns={"reference_steps": "whole_steps", "reference_seconds": "whole_seconds"})
+    pairs["step_ratio"], pairs["second_ratio"] = pairs.steps / pairs.whole_steps, pairs.seconds / pairs.whole_seconds
     pairs["step_cost"], pairs["lost_dice"] = pairs.cost / pairs.cost_whole, pairs.dice_whole - pairs.dice
-    return pairs.rename(columns={"steps_whole": "whole_steps", "seconds_whole": "whole_seconds"})[columns]
+    return pairs[columns]
 
 
 def speed_summary(speed: pd.DataFrame) -> pd.DataFrame:
@@ -92,41 +93,41 @@ def _typical(ratios: pd.Series) -> float:
     return float(np.exp(np.log(ratios.astype("float64")).mean()))
 
 
-def shallow_faster(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[dict[str, Any]]:
-    """Per ultrasound task on all images: steps of shallow sets / steps of the whole network to its plateau (A4).
+def shallow_faster(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[Finding]:
+    """Per ultrasound task on all images: steps of shallow sets / steps of the whole network to their plateau (A4).
 
-    `supported`: the interval lies below the threshold, and few enough runs never got there; `contradicted`: above.
-    What shallow tuning loses in test Dice, and the ratio of seconds, stand in the note.
+    Held against the threshold, below which the claim holds. Where too many runs never got there, it cannot be
+    supported. What shallow tuning loses in test Dice, and the ratio of seconds, stand in the note.
     """
     speed = layer_speed(frame, evaluations)
     speed = speed[(speed.modality == ULTRASOUND) & (speed.side == "shallow") & (speed.matched == 0)]
     speed = speed[(speed.volume_label == "all") & (speed.fraction == claim.value("fraction"))]
-    rows, least = [], int(claim.value("min_seeds"))
+    found, least = [], int(claim.value("min_seeds"))
     for task, own in speed.groupby("task"):
         own = own.assign(log=np.log(own.step_ratio.astype("float64")))
         wide, left_out = complete_replicates(by_replicate(own, "log", ["source", "order", "count"]), least)
-        if len(wide) < least:
-            reason = sentences(f"{len(wide)} seeds, {least} needed", left_out, data_kind(own))
-            rows.append(verdict(claim, str(task), "not tested", reason, seeds=len(wide)))
+        lacking = too_few(wide, claim, "")
+        if lacking:
+            found.append(Finding(claim, str(task), sentences(lacking, left_out, data_kind(own)), seeds=len(wide)))
             continue
-        logs = wide.mean(axis=1).to_numpy()
-        interval = time_ratio(np.exp(logs), np.ones(len(logs)))
-        word = side_of(interval, claim.value("ratio"), low="supported", high="contradicted")
         never = int((~own.reached.astype(bool)).sum())
-        if word == "supported" and never > claim.value("max_censored") * len(own):
-            word = "inconclusive"
+        many = never > claim.value("max_censored") * len(own)
         note = sentences(
-            f"{interval.method}; sets: {', '.join(dict.fromkeys(own.label))}",
+            f"sets: {', '.join(dict.fromkeys(own.label))}",
             f"{never} of {len(own)} runs never got there and count with their whole budget",
             f"ratio of seconds {_typical(own.second_ratio):.2f} on the machine as it was",
             f"test Dice lost against the whole network: {own.lost_dice.astype('float64').mean():.3f}",
             left_out,
             data_kind(own),
         )
-        detect = math.exp(-detectable(logs))
-        rows.append(verdict(claim, str(task), word, note, interval=interval, seeds=len(logs), detectable=detect))
+        evidence = mean(
+            "steps, shallow sets / whole network", wide.mean(axis=1), math.log(claim.value("ratio")), above=False,
+            unit="log steps", scale=math.exp,
+        )  # fmt: skip
+        barred = "Too many runs never got there to support a saving" if many else ""
+        found.append(Finding(claim, str(task), note, evidence, len(wide), barred))
     reason = "No shallow set of an ultrasound task on all images beside full fine-tuning"
-    return rows or [verdict(claim, "all", "not tested", reason)]
+    return found or [Finding(claim, "all", reason)]
 
 
 TESTS.add("shallow_faster", ClaimTest(shallow_faster, ("fraction", "ratio", "max_censored"), compares=False))

@@ -1,0 +1,196 @@
+"""The one rule of the ledger: findings become verdicts.
+
+1. Parts of one unit pool the variances of their replicates (`statistics.moderation`).
+2. Every finding gives two one-sided p-values: that the claim holds, and that it does not. Its p is twice the smaller.
+3. Over all findings of the ledger the false discovery rate of decided rows is held at `alpha` (Benjamini and Hochberg
+   1995; a decision names a side, and the rate holds for wrong sides too, Benjamini and Yekutieli 2005).
+4. The interval shown is the one that decides: R of m rows being decided, its tails hold `alpha` R / m together. It lies
+   on one side of the line just where the row is decided, and over the decided rows it holds the false coverage rate
+   (Benjamini and Yekutieli 2005).
+5. `replication` is the chance that a study of this size with new replicates says the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy import optimize
+from scipy import stats as sps
+
+from analysis.claims.evidence import decisive, leaves, with_priors
+from analysis.claims.means import Mean, OneSided
+from analysis.claims.verdicts import Finding, sentences
+from analysis.statistics.moderation import lent, variance_prior
+from analysis.statistics.tests import benjamini_hochberg
+
+FRAGILE = 0.8  # a verdict that would come again less often than this is called fragile
+POWER = 0.8
+
+
+def decide(
+    findings: Sequence[Finding],
+    alpha: float,
+    looking: float = 1.0,
+    ahead: int | None = None,
+) -> list[dict[str, Any]]:
+    """One dictionary per finding, ready for JSON; numbers that do not exist are None.
+
+    Args:
+        alpha: the false discovery rate, two-sided.
+        looking: the factor on p of a ledger that is looked at more than once while seeds come in
+            (`statistics.looks`).
+        ahead: a number of seeds; rows then say in `decided_ahead` how probable a decision is with so many.
+
+    Returns:
+        id, paper, statement, task, verdict, effect, interval [low, high], level (of the interval), line (what the
+        effect is held against), side (of the line on which the claim holds), distance (effect - line), unit, seeds, p,
+        adjusted (by Benjamini and Hochberg over all rows with a p), replication, fragile, detectable (the effect that
+        this design decides for with 80 % power), parts (the same for every number that the row rests on) and note.
+    """
+    findings = _pooled(findings)
+    tested = [at for at, each in enumerate(findings) if each.evidence is not None]
+    sides = {at: _sides(findings[at], looking) for at in tested}
+    p = {at: min(1.0, 2 * min(each)) for at, each in sides.items()}
+    adjusted = dict(zip(tested, benjamini_hochberg([p[at] for at in tested]), strict=True))
+    decided = sum(each <= alpha for each in adjusted.values())
+    level = alpha * max(decided, 1) / max(len(tested), 1)
+    rows = []
+    for at, finding in enumerate(findings):
+        if at not in sides:
+            rows.append(_row(finding) | _exact(finding))
+            continue
+        word = "inconclusive"
+        if adjusted[at] <= alpha:
+            word = "supported" if sides[at].support < sides[at].against else "contradicted"
+        row = _row(finding) | _decided(finding, word, sides[at], p[at], float(adjusted[at]), level / looking)
+        rows.append(row if ahead is None else row | {"decided_ahead": _decided_ahead(finding, level / looking, ahead)})
+    return rows
+
+
+def _pooled(findings: Sequence[Finding]) -> list[Finding]:
+    means = [leaf for each in findings if each.evidence for leaf, *_ in leaves(each.evidence) if isinstance(leaf, Mean)]
+    priors = {
+        unit: variance_prior(
+            [each.variance[0] for each in means if each.unit == unit],
+            [len(each.values) - 1 for each in means if each.unit == unit],
+        )
+        for unit in {each.unit for each in means}
+    }
+    return [replace(each, evidence=each.evidence and with_priors(each.evidence, _lend(priors))) for each in findings]
+
+
+def _lend(priors: Mapping[str, tuple[float, float]]) -> Any:
+    return lambda part: lent(priors[part.unit], len(part.values) - 1)
+
+
+def _sides(finding: Finding, looking: float) -> OneSided:
+    """The p-values of a finding; what is barred from support has 1 there."""
+    assert finding.evidence is not None
+    found = finding.evidence.p()
+    support = 1.0 if finding.barred else float(found.support)
+    return OneSided(min(1.0, support * looking), min(1.0, float(found.against) * looking))
+
+
+def _row(finding: Finding) -> dict[str, Any]:
+    claim = finding.claim
+    empty = dict.fromkeys(("line", "side", "distance"))
+    return {
+        "id": claim.id, "paper": claim.paper, "statement": claim.statement, "task": finding.task,
+        "verdict": "not tested", "effect": None, "interval": [None, None], "level": None, **empty,
+        "unit": claim.unit, "seeds": finding.seeds, "p": None, "adjusted": None, "replication": None,
+        "fragile": False, "detectable": None, "parts": [], "note": finding.note,
+    }  # fmt: skip
+
+
+def _exact(finding: Finding) -> dict[str, Any]:
+    if finding.exact is None:
+        return {}
+    found, line, holds = finding.exact
+    word = "supported" if holds else "contradicted"
+    return {"verdict": word, "effect": found, "line": line, "side": "at most", "distance": found - line}
+
+
+def _decided(finding: Finding, word: str, sides: OneSided, p: float, adjusted: float, level: float) -> dict[str, Any]:
+    evidence = finding.evidence
+    assert evidence is not None
+    toward = word == "supported" or (word == "inconclusive" and not finding.barred and sides.support < sides.against)
+    chosen = decisive(evidence, support=toward)
+    parts = [_part(leaf, level, *factors) for leaf, *factors in leaves(evidence)]
+    shown = next(part for (leaf, *_), part in zip(leaves(evidence), parts, strict=True) if leaf is chosen)
+    if word == "inconclusive" and not finding.barred:
+        shown = shown | {"interval": _over_conditions(shown, parts)}
+    again = _again(finding, word, level)
+    fragile = word in ("supported", "contradicted") and again < FRAGILE
+    numbers = {key: shown[key] for key in ("effect", "interval", "line", "side", "distance", "detectable")}
+    return numbers | {
+        "verdict": word, "level": 1 - level, "p": p, "adjusted": adjusted, "replication": again, "fragile": fragile,
+        "parts": parts if len(parts) > 1 else [],
+        "note": sentences(finding.note, finding.barred),
+    }  # fmt: skip
+
+
+def _over_conditions(shown: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    """The interval of an undecided row.
+
+    Where conditions give different answers (`Alike`), each by itself may be sure, and what is shown is the interval
+    over all of them; every other undecided number's own interval holds its line.
+    """
+    low, high = shown["interval"]
+    if low is None or high is None or low <= shown["line"] <= high:
+        return shown["interval"]
+    same = [part["interval"] for part in parts if part["line"] == shown["line"] and None not in part["interval"]]
+    return [min(each[0] for each in same), max(each[1] for each in same)]
+
+
+def _part(leaf: Any, level: float, support: int, against: int) -> dict[str, Any]:
+    """A number with its line and the interval that decides: its tails are those of the row, divided as p is."""
+    holds, fails = level / 2 / support, level / 2 / against
+    low, high = leaf.interval(*((holds, fails) if leaf.above else (fails, holds)))
+    effect, line = leaf.shown(leaf.effect), leaf.shown(leaf.line)
+    return {
+        "name": leaf.name, "effect": _number(effect), "interval": [_number(leaf.shown(low)), _number(leaf.shown(high))],
+        "line": _number(line), "side": "above" if leaf.above else "below", "distance": _number(effect - line),
+        "detectable": _detectable(leaf, holds),
+    }  # fmt: skip
+
+
+def _detectable(leaf: Any, tail: float) -> float | None:
+    """The true mean, on the claim's side of the line, that a one-sided t test at `tail` finds with 80 % power."""
+    if not isinstance(leaf, Mean):
+        return None
+    variance, dof = leaf.variance
+    if not variance > 0:
+        return None
+    critical = float(sps.t.isf(tail, dof))
+    shift = optimize.brentq(lambda x: float(sps.nct.sf(critical, dof, x)) - POWER, 0.0, 10 * critical + 10)
+    distance = shift * math.sqrt(variance / len(leaf.values))
+    return _number(leaf.shown(leaf.line + (distance if leaf.above else -distance)))
+
+
+def _again(finding: Finding, word: str, level: float) -> float:
+    """The share of drawn studies of the same size that come to the same word at the level that decided here."""
+    support, against = _drawn(finding, level, None)
+    same = {"supported": support, "contradicted": against, "inconclusive": ~support & ~against}[word]
+    return float(np.mean(same))
+
+
+def _decided_ahead(finding: Finding, level: float, seeds: int) -> float:
+    """The share of drawn studies with so many seeds that come to a decision."""
+    support, against = _drawn(finding, level, seeds)
+    return float(np.mean(support | against))
+
+
+def _drawn(finding: Finding, level: float, size: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Which drawn studies support the claim, and which contradict it."""
+    assert finding.evidence is not None
+    drawn = finding.evidence.again(size)
+    support = np.zeros_like(drawn.against, dtype=bool) if finding.barred else drawn.support <= level / 2
+    return support, ~support & (drawn.against <= level / 2)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
