@@ -56,6 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     claims.set_defaults(command=_claims)
     claims.add_argument("suite", metavar="SUITE")
 
+    record = commands.add_parser("record", help="write results/SUITE, the record of a finished suite, and the README")
+    record.set_defaults(command=_record)
+    record.add_argument("suite", nargs="?", metavar="SUITE", help="default: only the tables of the README, anew")
+
     probe = commands.add_parser("probe", help="look at checkpoints of any network: a report on one folder, or on two")
     probe.set_defaults(command=_probe)
     probe.add_argument("folders", nargs="+", metavar="FOLDER", help="holds checkpoints: .pt, .pth, .ckpt, .safetensors")
@@ -160,6 +164,14 @@ def _claims(arguments: argparse.Namespace) -> int:
         print("{id:4} {task:24} {said:22} {effect} {interval}{line} {unit}, {seeds} seeds".format(**row, line=line))
         print(f"     {row['statement']}")
     print(f"written to {target}", file=sys.stderr)
+    return 0
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    from analysis.reports.record import write_record, write_summary
+
+    written = write_record(arguments.suite) if arguments.suite else write_summary()
+    print(f"written to {written}", file=sys.stderr)
     return 0
 
 
