@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lib.common.errors import StudyError
+from lib.common.outside import ARRAY_BYTES, read_bytes, read_npy
 from lib.data.preparation.pictures import to_color, to_gray
 from lib.data.tasks.images import images_at, load_data, standardize
 from lib.data.tasks.task import get_task
@@ -61,16 +62,20 @@ def _task(name: str) -> tuple[Tensor, str]:
 
 def _tensor(path: Path) -> Tensor:
     if path.suffix == ".npy":
-        try:
-            return torch.from_numpy(np.load(path, allow_pickle=False))
-        except ValueError as error:
-            raise StudyError(f"{path} is no array of numbers ({error}); save one with numpy.save") from error
+        return torch.from_numpy(np.ascontiguousarray(_plain(path)))
     if path.suffix not in ENDINGS:
         raise StudyError(f"{path}: tensor files end in .npy or {', '.join(ENDINGS)}")
     found = read_checkpoint(path).weights
     if len(found) != 1:
         raise StudyError(f"{path} must hold one tensor, such as {{'images': tensor}}, got {', '.join(found)}")
     return next(iter(found.values()))
+
+
+def _plain(path: Path) -> np.ndarray:
+    found = read_npy(read_bytes(path, ARRAY_BYTES), str(path))
+    if found.dtype.kind not in "fiub":
+        raise StudyError(f"{path} is no array of real numbers (it holds {found.dtype}); save one with numpy.save")
+    return found.astype(found.dtype.newbyteorder("="), copy=False)
 
 
 def _folder(path: Path, channels: int | None) -> tuple[Tensor, str]:

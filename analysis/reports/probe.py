@@ -14,6 +14,7 @@ from analysis.reports.build import Reporter
 from analysis.reports.parameters import NOTEBOOKS, Job, check_parameters
 from lib.common import paths
 from lib.common.errors import StudyError
+from lib.networks.foreign import named, trust
 from lib.study import engines
 
 NOTEBOOK = NOTEBOOKS / "probe" / "probe.ipynb"
@@ -48,6 +49,8 @@ def build_probe(
         raise StudyError("images say something through a network only; give --network")
     if layers and not images:
         raise StudyError("--layers chooses among layers that are seen on images; give --images")
+    for network in networks:
+        trust(named(network)[0])  # the user typed it; the kernel inherits it
     here = str(Path.cwd())
     subjects = open_subjects(folders, networks, here)
     for subject in subjects:

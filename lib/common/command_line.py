@@ -12,6 +12,7 @@ from lib.common.errors import StudyError
 def run_command(command: Callable[[], int]) -> int:
     """What `command` returns, for use as exit code; 2 after a `StudyError`, which is printed as one line on stderr.
 
+    So is a system that refuses a file or memory, wherever that was not foreseen.
     130 after an interrupt, as shells count it; 0 where the reader of standard output (head, less) has seen enough.
     """
     try:
@@ -20,10 +21,15 @@ def run_command(command: Callable[[], int]) -> int:
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from what was saved", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (OSError, MemoryError) as error:
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "not enough memory"
+        where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        print(f"error: {where}{reason}; what was finished is kept, and the same command goes on", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from what was saved", file=sys.stderr)
+        return 130
     return code

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
 
 from lib.common import paths
-from lib.common.errors import StudyError, nearest
+from lib.common.errors import StudyError, nearest, shown
+from lib.common.outside import inside, read_toml
 
 KINDS = ("real", "simulated")
 FETCHES = ("table", "manual", "none")
@@ -130,10 +130,7 @@ def load_card(file: Path) -> Card:
     Raises:
         StudyError: not TOML, an unknown or missing key, a value of the wrong type or out of range.
     """
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"{file}: not valid TOML: {error}") from error
+    table = read_toml(file)
     if "file" in table:
         raise StudyError(f"{file}: {nearest('key', 'file', _fields(Card))}")
     if file.name == "card.toml":  # a user's card speaks of the folder it lies in, whatever that is called now
@@ -153,7 +150,7 @@ def _check_card(card: Card) -> None:
         problems.append(f"name must be lowercase letters, digits and '_', got {card.name!r}")
     if card.kind == "real" and (card.name.startswith("sim_") or card.name in ("originals", "simulated")):
         problems.append(f"the name {card.name!r} is reserved; choose another")
-    if card.kind == "real" and (not card.folder or Path(card.folder).name != card.folder):
+    if card.kind == "real" and (not card.folder or Path(card.folder).name != card.folder or card.folder == ".."):
         problems.append(f"folder must name one folder in the data root, got {card.folder!r}")
     if card.file.name == "card.toml" and card.folder != card.file.parent.name:
         problems.append(f"folder says {card.folder!r} but the card lies in {card.file.parent.name!r}; drop the key")
@@ -178,8 +175,11 @@ def _check_card(card: Card) -> None:
         problems.append(f"channels must be 1 (gray) or 3 (red, green, blue), got {card.channels}")
     if card.split.folds < 3:
         problems.append(f"split.folds must be at least 3 (training, validation, test), got {card.split.folds}")
-    if card.fetch == "table" and not card.address:
-        problems.append('fetch = "table" needs an address')
+    if card.fetch == "table" and not card.address.startswith(("http://", "https://")):
+        problems.append(f'fetch = "table" needs an address that begins with https:// or http://, got {card.address!r}')
+    for name in [subject.name for subject in card.subjects] + [each.ending for each in card.contrasts]:
+        if Path(inside(card.path, name, f"{card.file}: a subject and a contrast's ending")).name != name:
+            problems.append(f"a subject and a contrast's ending are parts of the name of a file, got {name!r}")
     if card.fetch == "manual" and not card.manual:
         problems.append("fetch = \"manual\" needs a text under 'manual': why, and where to get the files")
     if problems:
@@ -221,17 +221,17 @@ def _strict(cls: type, table: dict[str, object], where: str) -> typing.Any:
 def _typed(value: object, hint: typing.Any, where: str) -> object:
     if isinstance(hint, types.GenericAlias):  # tuple[X, ...]
         if not isinstance(value, list):
-            raise StudyError(f"{where} must be a list, got {value!r}")
+            raise StudyError(f"{where} must be a list, got {shown(value)}")
         return tuple(_typed(item, hint.__args__[0], f"{where}[{place}]") for place, item in enumerate(value))
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
-            raise StudyError(f"{where} must be a table, got {value!r}")
+            raise StudyError(f"{where} must be a table, got {shown(value)}")
         return _strict(typing.cast(type, hint), value, where)
     if hint is float and type(value) is int:
         value = float(value)
     if type(value) is not hint:  # not isinstance: true is no number here
         kind = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}[hint]
-        raise StudyError(f"{where} must be {kind}, got {value!r}")
+        raise StudyError(f"{where} must be {kind}, got {shown(value)}")
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
         raise StudyError(f"{where} must not be negative, got {value}")
     return value

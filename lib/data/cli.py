@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from lib.common.errors import StudyError
+from lib.common.outside import read_table
 from lib.data.cards import Card, all_cards, find_card, root_note
 from lib.data.preparation import own_folder
 from lib.data.preparation.checks import check_prepared
 from lib.data.preparation.fetch import MovingLine, fetch
 from lib.data.preparation.pictures import COLOR
 from lib.data.preparation.prepare import prepare
-from lib.data.prepared_folder import read_table
 from lib.data.tasks.scans import scan_files
 
 

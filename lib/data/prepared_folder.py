@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from lib.common.errors import StudyError
+from lib.common.errors import StudyError, cut
+from lib.common.outside import inside, is_file, read_bytes, read_table
 from lib.data.cards import Card, root_note
+from lib.imaging.picture_files import decode
 
 IGNORED = 255  # value of pixels that count neither in training nor in scores, where labels are named
 INDEX_COLUMNS = ("id", "source", "group", "cls", "width", "height", "fg_fraction")
@@ -28,27 +29,6 @@ class Prepared:
     masks: list[np.ndarray]
     ids: list[str]
     groups: list[str]
-
-
-def read_table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a CSV file that must have (at least) these columns.
-
-    Raises:
-        StudyError: not UTF-8, a column is missing, or a row has more or fewer cells than the header.
-    """
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:  # spreadsheets put a mark at the start
-            reader = csv.DictReader(stream)
-            header, rows = list(reader.fieldnames or []), list(reader)
-    except UnicodeDecodeError as error:
-        raise StudyError(f"{file} is not UTF-8 ({error}); save it as CSV UTF-8") from error
-    missing = [name for name in columns if name not in header]
-    if missing:
-        raise StudyError(f"{file}: column {', '.join(missing)} is missing; the header is {', '.join(header)}")
-    for number, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise StudyError(f"{file}, line {number}: the row does not have the header's {len(header)} cells")
-    return rows
 
 
 def require_folder(card: Card) -> Path:
@@ -77,7 +57,17 @@ def prepared_files(card: Card) -> list[Path]:
     """
     folder = require_folder(card)
     rows = read_table(folder / "index.csv", ("id", "group"))
-    return [folder / "index.csv", *(folder / kind / f"{row['id']}.png" for row in rows for kind in ("images", "masks"))]
+    files = (picture_file(folder, kind, row["id"]) for row in rows for kind in ("images", "masks"))
+    return [folder / "index.csv", *files]
+
+
+def picture_file(folder: Path, kind: str, name: str) -> Path:
+    """Where a picture of a prepared folder lies, there or not.
+
+    Raises:
+        StudyError: the name leads out of the folder.
+    """
+    return inside(folder / kind, f"{name}.png", f"{folder / 'index.csv'}: an id")
 
 
 @dataclass(frozen=True)
@@ -112,7 +102,8 @@ class Index:
                 for of in ("", "original_")
             )
         except ValueError as error:
-            raise StudyError(f"{folder / 'index.csv'}: height and width must be whole numbers: {error}") from None
+            said = f"height and width must be whole numbers: {cut(str(error))}"
+            raise StudyError(f"{folder / 'index.csv'}: {said}") from None
         return Index(
             folder,
             [row["id"] for row in rows],
@@ -132,8 +123,8 @@ def prepared_pictures(index: Index) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             the message names the file, the data root and its origin.
     """
     for name, size in zip(index.ids, index.sizes, strict=True):
-        image = read_picture(index.folder / "images" / f"{name}.png", index.channels)
-        mask = read_gray(index.folder / "masks" / f"{name}.png")
+        image = read_picture(picture_file(index.folder, "images", name), index.channels)
+        mask = read_gray(picture_file(index.folder, "masks", name))
         if image.shape[:2] != mask.shape:
             raise StudyError(
                 f"{index.folder}: image {name} is {image.shape[:2]} and its mask {mask.shape} (height, width); "
@@ -213,19 +204,13 @@ def read_picture(file: Path, channels: int) -> np.ndarray:
     Raises:
         StudyError: the file is missing, unreadable, or not of 8 bits and so many channels.
     """
-    import io
-
-    from PIL import Image
-
+    if not is_file(file):
+        raise StudyError(f"{file} is listed in the index but missing; {root_note()}")
     try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        raise StudyError(f"{file} is listed in the index but missing; {root_note()}") from None
-    try:
-        with Image.open(io.BytesIO(content)) as picture:
-            mode, what = ("L", "8-bit gray (mode L)") if channels == 1 else ("RGB", "8-bit color (mode RGB)")
-            if picture.mode != mode:
-                raise StudyError(f"{file}: must be {what}, got mode {picture.mode}; {root_note()}")
-            return np.asarray(picture)
-    except (OSError, SyntaxError) as error:  # what pillow raises for a damaged file, with the address of the buffer
-        raise StudyError(f"{file}: not a readable picture, or cut off; {root_note()}") from error
+        picture = decode(read_bytes(file), str(file))
+    except StudyError as error:
+        raise StudyError(f"{error}; {root_note()}") from error
+    mode, what = ("L", "8-bit gray (mode L)") if channels == 1 else ("RGB", "8-bit color (mode RGB)")
+    if picture.mode != mode:
+        raise StudyError(f"{file}: must be {what}, got mode {picture.mode}; {root_note()}")
+    return np.asarray(picture)

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.common.errors import StudyError
+from lib.common.errors import StudyError, cut
+from lib.common.outside import inside, read_table
 from lib.data.cards import Card, root_note
-from lib.data.prepared_folder import INDEX_COLUMNS, fits_labels, mask_rule, read_table, require_folder
+from lib.data.prepared_folder import INDEX_COLUMNS, fits_labels, mask_rule, require_folder
 from lib.imaging.grids import Grid, canonical, read_grid
 
 VOLUME_COLUMNS = (*INDEX_COLUMNS, "depth")  # width, height and depth: voxels to the right, front and up
@@ -49,7 +50,7 @@ class VolumeIndex:
         try:
             shapes = [(int(row["width"]), int(row["height"]), int(row["depth"])) for row in rows]
         except ValueError as error:
-            raise StudyError(f"{folder / 'index.csv'}: sides must be whole numbers: {error}") from None
+            raise StudyError(f"{folder / 'index.csv'}: sides must be whole numbers: {cut(str(error))}") from None
         ids, sources, groups = ([row[column] for row in rows] for column in ("id", "source", "group"))
         return VolumeIndex(card, ids, sources, groups, shapes)
 
@@ -59,8 +60,12 @@ class VolumeIndex:
 
 
 def volume_file(folder: Path, kind: str, name: str) -> Path:
-    """Where a volume of a prepared folder lies, there or not."""
-    return folder / kind / f"{name}{KINDS[kind]}"
+    """Where a volume of a prepared folder lies, there or not.
+
+    Raises:
+        StudyError: the name leads out of the folder.
+    """
+    return inside(folder / kind, f"{name}{KINDS[kind]}", f"{folder / 'index.csv'}: an id")
 
 
 def volume_files(card: Card) -> list[Path]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,15 @@ import numpy as np
 
 from lib.common import paths
 from lib.common.errors import StudyError
+from lib.common.outside import gunzip, read_bytes
 
 _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _CODES = {"uint8": 2, "float32": 16}
 _HEADER = 352  # bytes before the voxels
+VOXELS = (
+    1 << 29
+)  # of one file, such as 512 x 512 x 2048; in memory up to 8 bytes each, and 4 more while they are scaled
+SPACINGS = (1e-6, 1e6)  # millimeters between voxels that can be reckoned with
 _UNITS = {1: 1000.0, 3: 0.001}  # millimeters in a meter and in a micrometer, by NIfTI's codes; others are millimeters
 
 
@@ -46,9 +51,7 @@ def read_grid(file: Path) -> Grid:
     Raises:
         StudyError: the file is missing, or see `decoded`.
     """
-    if not file.is_file():
-        raise StudyError(f"{file} does not exist")
-    return decoded(file.read_bytes(), str(file))
+    return decoded(read_bytes(file), str(file))
 
 
 def decoded(content: bytes, name: str) -> Grid:
@@ -58,41 +61,75 @@ def decoded(content: bytes, name: str) -> Grid:
     it is little, so that training needs no further package; the tests plant every orientation.
 
     Raises:
-        StudyError: not a NIfTI-1 file, cut short, not 3-D or 4-D, without possible geometry, or of values that are not
-            finite or not known numbers.
+        StudyError: not a NIfTI-1 file, cut short, not 3-D or 4-D, of more than `VOXELS`, without possible geometry, or
+            of values that are not finite or not known numbers.
     """
-    try:
-        data = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except (OSError, EOFError, zlib.error) as error:
-        raise StudyError(f"{name}: damaged ({error})") from error
-    order = next((mark for mark in "<>" if len(data) >= 352 and struct.unpack(mark + "i", data[:4])[0] == 348), None)
-    if order is None or data[344:348] != b"n+1\0":
-        raise StudyError(f"{name}: not a single-file NIfTI-1 volume")
-    sides = struct.unpack(order + "8h", data[40:56])
-    code = struct.unpack(order + "h", data[70:72])[0]
-    offset, slope, shift = struct.unpack(order + "3f", data[108:120])
-    shape = tuple(sides[1 : sides[0] + 1])
-    long = [length for length in shape[3:] if length != 1]  # axes beyond space: time, or what statistics store there
-    if len(shape) < 3 or min(shape) < 1 or len(long) > 1:
-        raise StudyError(f"{name}: must hold one 3-D volume or its channels, got the shape {shape}")
-    if code not in _TYPES:
-        raise StudyError(f"{name}: numbers of NIfTI type {code} are not read; known: {sorted(_TYPES)}")
-    count = int(np.prod(shape))
-    if not offset >= 0 or len(data) < offset + count * np.dtype(_TYPES[code]).itemsize:
-        raise StudyError(f"{name}: cut short, {count} voxels do not fit into its {len(data)} bytes")
-    voxels = np.frombuffer(data, order + _TYPES[code], count, int(offset)).reshape((*shape[:3], -1), order="F")
+    if content[:2] == b"\x1f\x8b":
+        content = gunzip(content, name, lambda start: _described(start, name).end, _HEADER)
+    head, data = _described(content, name), content
+    if len(data) < head.end:
+        raise StudyError(f"{name}: cut short, {head.count} voxels do not fit into its {len(data)} bytes")
+    voxels = np.frombuffer(data, head.kind, head.count, head.offset).reshape((*head.shape, -1), order="F")
+    order, slope, shift = head.order, head.slope, head.shift
     scaled = np.isfinite(slope) and slope != 0 and (slope != 1 or (np.isfinite(shift) and shift != 0))
-    if scaled or voxels.dtype.kind == "f":
-        voxels = voxels.astype(np.float32)
-    if scaled and slope != 1:
-        voxels *= np.float32(slope)
-    if scaled and np.isfinite(shift) and shift:
-        voxels += np.float32(shift)
+    with np.errstate(over="ignore", invalid="ignore"):  # what leaves the range of float32 is refused below
+        if scaled or voxels.dtype.kind == "f":
+            voxels = voxels.astype(np.float32)
+        if scaled and slope != 1:
+            voxels *= np.float32(slope)
+        if scaled and np.isfinite(shift) and shift:
+            voxels += np.float32(shift)
     if not np.isfinite(voxels).all():
         raise StudyError(f"{name}: holds values that are not finite")
     return Grid(
         np.moveaxis(voxels.astype(voxels.dtype.newbyteorder("="), copy=False), 3, 0), _affine(data, order, name)
     )
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What a header says of its voxels: order of bytes, kind of number, shape (x, y, z), number, place, scaling."""
+
+    order: str
+    kind: np.dtype
+    shape: tuple[int, int, int]
+    count: int
+    offset: int
+    slope: float
+    shift: float
+
+    @property
+    def end(self) -> int:
+        """The bytes of the file up to its last voxel."""
+        return self.offset + self.count * self.kind.itemsize
+
+
+def _described(data: bytes, name: str) -> _Head:
+    """The header at the beginning of the bytes of a NIfTI-1 file.
+
+    Raises:
+        StudyError: it is none, or says what is not read here.
+    """
+    whole = len(data) >= _HEADER and data[344:348] == b"n+1\0"
+    order = next((mark for mark in "<>" if whole and struct.unpack(mark + "i", data[:4])[0] == 348), None)
+    if order is None:
+        raise StudyError(f"{name}: not a single-file NIfTI-1 volume")
+    axes, *sides = struct.unpack(order + "8h", data[40:56])
+    code = struct.unpack(order + "h", data[70:72])[0]
+    offset, slope, shift = struct.unpack(order + "3f", data[108:120])
+    shape = tuple(sides[: max(0, axes)])
+    long = [length for length in shape[3:] if length != 1]  # axes beyond space: time, or what statistics store there
+    if not 3 <= axes <= 7 or min(shape) < 1 or len(long) > 1:
+        raise StudyError(f"{name}: must hold one 3-D volume or its channels, got {axes} axes and the shape {shape}")
+    if code not in _TYPES:
+        raise StudyError(f"{name}: numbers of NIfTI type {code} are not read; known: {sorted(_TYPES)}")
+    count = math.prod(shape)
+    if count > VOXELS:
+        raise StudyError(f"{name}: has {count:,} voxels; at most {VOXELS:,} are read: crop it, or resample it")
+    if not _HEADER <= offset <= 2**31 or offset != int(offset):
+        raise StudyError(f"{name}: its voxels must begin at byte {_HEADER} or later, got {offset:g}")
+    x, y, z = shape[:3]
+    return _Head(order, np.dtype(order + _TYPES[code]), (x, y, z), count, int(offset), slope, shift)
 
 
 def _affine(data: bytes, order: str, name: str) -> np.ndarray:
@@ -101,8 +138,9 @@ def _affine(data: bytes, order: str, name: str) -> np.ndarray:
     The header may say so in three ways; the first that is possible counts.
 
     Raises:
-        StudyError: none is: zeros, NaN, or axes that coincide.
+        StudyError: none is: zeros, NaN, axes that coincide, or a spacing out of `SPACINGS`.
     """
+    unit = _UNITS.get(data[123] & 7, 1.0)
     qform, sform = struct.unpack(order + "2h", data[252:256])
     steps = np.array(struct.unpack(order + "8f", data[76:108]), np.float64)
     found = [(np.diag(np.abs(steps[1:4])), np.zeros(3))]
@@ -115,12 +153,16 @@ def _affine(data: bytes, order: str, name: str) -> np.ndarray:
     for columns, origin in found:
         if np.isfinite(columns).all() and np.isfinite(origin).all():
             spacing = np.linalg.norm(columns, axis=0)
-            if spacing.min() > 0 and abs(np.linalg.det(columns / spacing)) > 0.01:
+            possible = SPACINGS[0] <= unit * spacing.min() and unit * spacing.max() <= SPACINGS[1]
+            if possible and abs(np.linalg.det(columns / spacing)) > 0.01:
                 affine = np.eye(4)
                 affine[:3, :3], affine[:3, 3] = columns, origin
-                affine[:3] *= _UNITS.get(data[123] & 7, 1.0)
+                affine[:3] *= unit
                 return affine
-    raise StudyError(f"{name}: the header gives no possible geometry (sform, qform and pixdim are zero or no numbers)")
+    raise StudyError(
+        f"{name}: the header gives no possible geometry (in sform, qform and pixdim, axes coincide or lie not between "
+        f"{SPACINGS[0]:g} and {SPACINGS[1]:g} mm a voxel)"
+    )
 
 
 def _quaternion(parts: tuple[float, ...], steps: np.ndarray) -> np.ndarray:
@@ -133,7 +175,8 @@ def _quaternion(parts: tuple[float, ...], steps: np.ndarray) -> np.ndarray:
             [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
         ]
     )
-    return turn * np.array([steps[1], steps[2], steps[3] * (-1 if steps[0] < 0 else 1)])
+    with np.errstate(invalid="ignore"):  # of what is no number the caller takes the next geometry
+        return turn * np.array([steps[1], steps[2], steps[3] * (-1 if steps[0] < 0 else 1)])
 
 
 def encoded(grid: Grid, *, compress: bool = True) -> bytes:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lib.common.errors import StudyError
+from lib.common.outside import ARRAY_BYTES, MB, is_file, read_bytes, read_npz
+
+KEYS = ("kspace", "mask", "reconstruction_esc")  # of what fastMRI's files hold, that is used
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,7 @@ def read_kspace(file: Path, *, place: int | None = None) -> Measured:
         StudyError: the file is missing, unreadable, without that key, of another shape, or not finite; or there is no
             such slice.
     """
-    if not file.is_file():
-        raise StudyError(f"{file} does not exist")
-    arrays = _hdf5(file) if file.suffix in (".h5", ".hdf5") else _npz(file)
+    arrays = _hdf5(file) if file.suffix in (".h5", ".hdf5") else read_npz(read_bytes(file), str(file))
     if "kspace" not in arrays:
         raise StudyError(f"{file}: must hold the key 'kspace', got {', '.join(arrays) or 'none'}")
     kspace, mask = np.asarray(arrays["kspace"]), arrays.get("mask")
@@ -72,14 +73,6 @@ def _plane(mask: np.ndarray | None, kspace: np.ndarray, file: Path) -> np.ndarra
         raise StudyError(f"{file}: a mask of shape {shape} does not fit planes of shape {kspace.shape[1:]}") from None
 
 
-def _npz(file: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(file) as stored:
-            return {key: stored[key] for key in stored.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise StudyError(f"{file}: not a readable .npz file ({error})") from error
-
-
 def _hdf5(file: Path) -> dict[str, np.ndarray]:
     try:
         import h5py  # pyright: ignore[reportMissingImports]  optional, and not in the lock
@@ -87,8 +80,28 @@ def _hdf5(file: Path) -> dict[str, np.ndarray]:
         raise StudyError(
             f"{file}: reading HDF5 needs the package h5py; install it, or save the arrays as .npz"
         ) from None
+    if not is_file(file):
+        raise StudyError(f"{file} does not exist")
     try:
         with h5py.File(file) as stored:
-            return {key: np.asarray(stored[key]) for key in ("kspace", "mask", "reconstruction_esc") if key in stored}
-    except OSError as error:
+            found = {key: stored[key] for key in KEYS if key in stored and _own(stored, key, file)}
+            size = sum(each.size * each.dtype.itemsize for each in found.values())
+            if size > ARRAY_BYTES:
+                raise StudyError(f"{file}: holds {size / MB:,.0f} MB; at most {ARRAY_BYTES // MB:,} MB are read")
+            return {key: np.asarray(each) for key, each in found.items()}
+    except StudyError:
+        raise
+    except Exception as error:  # the library raises what its code stumbles over
         raise StudyError(f"{file}: not a readable HDF5 file ({error})") from error
+
+
+def _own(stored: Any, key: str, file: Path) -> bool:
+    """That a key is an array of this file: HDF5 may lead to other files, and to any part of them."""
+    import h5py  # pyright: ignore[reportMissingImports]
+
+    if isinstance(stored.get(key, getlink=True), h5py.ExternalLink):
+        raise StudyError(f"{file}: {key} is a link to another file; save the array itself")
+    found = stored[key]
+    if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual or found.dtype.hasobject:
+        raise StudyError(f"{file}: {key} must be an array of numbers in this file")
+    return True

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from lib.common.errors import StudyError, nearest
+from lib.common.outside import read_bytes
 from lib.imaging.grids import canonical, decoded
 
 # Axes of a volume point to the right, to the front and up, as in a NIfTI file in RAS order.
@@ -43,9 +44,7 @@ def read_volume(file: Path) -> Volume:
     Raises:
         StudyError: the file is missing or not readable as such a volume.
     """
-    if not file.is_file():
-        raise StudyError(f"{file} does not exist")
-    return read_nifti(file.read_bytes(), str(file))
+    return read_nifti(read_bytes(file), str(file))
 
 
 def slices_along(volume: np.ndarray, direction: str) -> np.ndarray:

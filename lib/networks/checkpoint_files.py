@@ -6,15 +6,6 @@ refused with the line that saves the weights anew.
 
 from __future__ import annotations
 
-import argparse
-import collections
-import datetime
-import json
-import pathlib
-import pickle
-import re
-import types
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.common.errors import StudyError
+from lib.common.errors import StudyError, cut
+from lib.common.outside import MB, inside, is_file, read_json
+from lib.common.tensor_content import ANEW, tensor_content
 
 ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 INDEX = ".index.json"
@@ -45,7 +38,7 @@ _STEPS = ("global_step", "step", "steps", "iteration", "iter", "num_updates", "t
 _EPOCHS = ("epoch", "current_epoch", "epochs", "last_epoch")
 _PASSED = ("optim", "sched", "scaler", "rng", "lr_")  # what is no network, by how its key begins
 _DEEPEST = 4  # dictionaries in dictionaries
-_ANEW = 'torch.save({"state_dict": model.state_dict(), "step": step}, "new.pt")'
+SHARED = 4  # tensors of a file may be views of one another, and together this many times as large as the file
 
 
 @dataclass(frozen=True)
@@ -73,15 +66,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         StudyError: no such file; it is damaged, holds code, no network, quantized or complex weights, or NaN.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise StudyError(f"no checkpoint at {path}; give a file that ends in {', '.join(ENDINGS)} or {INDEX}")
     if path.name.endswith(INDEX):
         content: Any = _shards(path)
     else:
-        content = _content(path)
+        content = tensor_content(path)
     if isinstance(content, torch.nn.Module):
-        raise StudyError(f"{path} holds a whole network, not its weights; where it was made, save it anew: {_ANEW}")
+        raise StudyError(f"{path} holds a whole network, not its weights; where it was made, save it anew: {ANEW}")
     found, said = _network(content, path)
+    _fits(found, path)
     found, twice = _once(found)
     if twice:
         said = (*said, f"{twice} tensors stand under a second name, as modules that two others hold do; read once")
@@ -92,6 +86,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
     weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     about = content if isinstance(content, Mapping) else {}
     return Checkpoint(weights, _count(about, _STEPS), _count(about, _EPOCHS), prefix, said)
+
+
+def _fits(found: Mapping[str, Tensor], path: Path) -> None:
+    """That tensors are of numbers that the file holds: a header can claim any size, and a step of 0 makes it true."""
+    for name, value in found.items():
+        if value.device.type != "cpu":
+            raise StudyError(f"{path}: {name} is on {value.device} and holds no numbers; save it anew: {ANEW}")
+    claimed = sum(value.numel() * value.element_size() for value in found.values())
+    memory = [value.untyped_storage() for value in found.values()]
+    held = sum({each.data_ptr(): each.nbytes() for each in memory}.values())
+    if claimed > SHARED * held + MB:
+        raise StudyError(f"{path}: its tensors claim {claimed / MB:,.0f} MB, and it holds {held / MB:,.1f} MB of them")
 
 
 def common_prefix(names: Sequence[str]) -> str:
@@ -111,84 +117,28 @@ def _unwrapped(name: str) -> str:
     return name
 
 
-def _content(path: Path) -> Any:
-    """What a file holds, read without running any code in it."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        whole = not zipfile.is_zipfile(path)  # files from before PyTorch 1.6
-        if not whole:
-            with zipfile.ZipFile(path) as archive:
-                if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-                    raise StudyError(
-                        f"{path} is a traced or scripted network, which is code; save what it was made of: {_ANEW}"
-                    )
-        with torch.serialization.safe_globals(_plain_classes()):
-            # of the file only what is used comes into memory: an optimizer's state is larger than the network
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=not whole)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error)) or re.search(r"(?:class|type) <?'?([\w.]+)", str(error))
-        what = f"an object of {found[1]}" if found else "more than tensors and plain data, or is damaged"
-        raise StudyError(
-            f"{path} holds {what}, which may be code and is not run; where it was made, save it anew: {_ANEW}"
-        ) from error
-    except StudyError:
-        raise
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise StudyError(
-            f"{path} could not be read ({type(error).__name__}: {reason}); it is damaged, or no checkpoint"
-        ) from error
-
-
-def _plain_classes() -> list[Any]:
-    """Classes that hold data and do nothing, for PyTorch's reader; paths become pure ones, of any system."""
-    # object arrays are pickles of anything; all other kinds of numbers are numbers
-    kinds = [each for name, each in vars(np.dtypes).items() if name.endswith("DType") and name != "ObjectDType"]
-    scalar, array = np._core.multiarray.scalar, np._core.multiarray._reconstruct  # pyright: ignore[reportAttributeAccessIssue]
-    known: list[Any] = [*kinds, np.dtype, np.ndarray, argparse.Namespace, types.SimpleNamespace]
-    known += [collections.OrderedDict, collections.Counter]
-    # PyTorch's reader fills plain dictionaries and lists only
-    known += [(_dictionary, "collections.defaultdict"), (_list, "collections.deque")]
-    known += [dict, list, set, tuple, int, float, str, bool, frozenset, complex, bytes, slice]
-    known += [datetime.datetime, datetime.date, datetime.timedelta]
-    known += [
-        (each, f"numpy.{core}.multiarray.{each.__name__}") for core in ("core", "_core") for each in (scalar, array)
-    ]
-    for module in ("pathlib", "pathlib._local"):
-        known += [(pathlib.PurePosixPath, f"{module}.{name}") for name in ("PosixPath", "PurePosixPath")]
-        known += [(pathlib.PureWindowsPath, f"{module}.{name}") for name in ("WindowsPath", "PureWindowsPath")]
-    return known
-
-
-def _dictionary(*made_with: Any) -> dict[Any, Any]:
-    return {}
-
-
-def _list(items: Sequence[Any] = (), *most: Any) -> list[Any]:
-    return list(items)
-
-
 def _shards(path: Path) -> dict[str, Tensor]:
     """The tensors that an index names, from the files beside it."""
     try:
-        names = json.loads(path.read_text())["weight_map"]
+        names = read_json(path)["weight_map"]
         files = dict.fromkeys(names.values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise StudyError(
             f"{path} is no index of shards (no table weight_map); give the checkpoint's own file"
         ) from error
     found: dict[str, Tensor] = {}
     for file in files:
-        if Path(file).name != file:
+        if not isinstance(file, str) or Path(file).name != file:
             raise StudyError(
                 f"{path} names {file!r}, which does not lie beside it; put index and shards into one folder"
             )
-        if not (path.parent / file).is_file():
+        shard = inside(path.parent, file, f"{path}: a shard")
+        if not is_file(shard):
             raise StudyError(f"{path} names the shard {file}, which is missing; put it beside the index")
-        found |= _content(path.parent / file)
+        part = tensor_content(shard)
+        if not isinstance(part, Mapping):
+            raise StudyError(f"{shard} holds a {type(part).__name__} and no named tensors; copy index and shards anew")
+        found |= part
     missing = [name for name in names if name not in found]
     if missing:
         raise StudyError(
@@ -199,16 +149,16 @@ def _shards(path: Path) -> dict[str, Tensor]:
 
 def _network(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The largest dictionary of named tensors inside, and what is to be said of it."""
-    found = dict(_candidates(content, (), _DEEPEST))
+    found = dict(_candidates(content, (), _DEEPEST, set()))
     if not found:
         kind = (
             f"a {type(content).__name__}"
             if not isinstance(content, Mapping)
-            else f"the keys {', '.join(map(str, content))}"
+            else f"the keys {cut(', '.join(map(str, content)))}"
             if content
             else "an empty dictionary"
         )
-        raise StudyError(f"{path} holds {kind} and no dictionary of named tensors; save it anew: {_ANEW}")
+        raise StudyError(f"{path} holds {kind} and no dictionary of named tensors; save it anew: {ANEW}")
 
     def rank(key: tuple[str, ...]) -> tuple[int, int, int]:
         known = KEYS.index(key[-1]) if key and key[-1] in KEYS else len(KEYS)
@@ -237,16 +187,21 @@ def _once(found: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
     return {name: found[name] for name in kept.values()}, len(found) - len(kept)
 
 
-def _candidates(content: Any, key: tuple[str, ...], depth: int) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
-    """Every dictionary inside that holds named tensors, with the keys that lead to it."""
-    if not isinstance(content, Mapping) or any(not isinstance(name, str) for name in content):
+def _candidates(
+    content: Any, key: tuple[str, ...], depth: int, seen: set[tuple[Any, ...]]
+) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """Every dictionary inside that holds named tensors, with keys that lead to it; each once under each last key."""
+    here = (id(content), *key[-1:])
+    if not isinstance(content, Mapping) or here in seen or any(not isinstance(name, str) for name in content):
         return
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor) and not value.is_sparse}
+    seen.add(here)
+    held = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in held.items() if value.layout is torch.strided}
     if any(value.ndim for value in tensors.values()):
         yield key, tensors
     for name, value in content.items():
         if depth and not name.lower().startswith(_PASSED):
-            yield from _candidates(value, (*key, name), depth - 1)
+            yield from _candidates(value, (*key, name), depth - 1, seen)
 
 
 def _plain(name: str, value: Tensor, path: Path) -> Tensor:
@@ -268,8 +223,11 @@ def _count(about: Mapping[Any, Any], keys: Sequence[str]) -> int | None:
     """The first of these counters that the top of a file holds."""
     for key in keys:
         value = about.get(key)
+        if isinstance(value, Tensor) and value.device.type != "cpu":
+            continue
         if isinstance(value, Tensor | np.generic | np.ndarray):
             value = value.item() if value.size == 1 or (isinstance(value, Tensor) and value.numel() == 1) else None
-        if isinstance(value, int | float) and not isinstance(value, bool) and value == int(value) and value >= 0:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and 0 <= value < 2**63 and value == int(value):
             return int(value)
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import re
 from collections.abc import Mapping
@@ -12,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lib.common.errors import StudyError
+from lib.common.errors import StudyError, cut, shown
+from lib.common.outside import inside, read_table
 from lib.networks.checkpoint_files import ENDINGS, INDEX, Checkpoint, read_checkpoint
 from lib.networks.loading import LEAST_SHARE, LoadedTensor, load_weights, names_in_file, names_of_tensors
 
@@ -126,17 +126,17 @@ def _listed(folder: Path) -> dict[Path, int]:
     table = folder / TABLE
     if not table.is_file():
         return {}
-    with table.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_table(table)
     if not rows or not {"file", "step"} <= set(rows[0]):
         raise StudyError(f"{table} must have the columns file and step and a row per checkpoint")
     found = {}
     for row in rows:
-        if not (row["step"] or "").strip().isdigit():
+        if not re.fullmatch("[0-9]{1,15}", row["step"].strip()):
             raise StudyError(
-                f"{table}: the step of {row['file']} must be a whole number of at least 0, got {row['step']!r}"
+                f"{table}: the step of {cut(row['file'])} must be a whole number of at least 0, got "
+                f"{shown(row['step'])}"
             )
-        found[folder / row["file"]] = int(row["step"])
+        found[inside(folder, row["file"], f"{table}: file")] = int(row["step"])
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lib.common import paths
 from lib.common.errors import StudyError
-from lib.networks.foreign import argument
+from lib.networks.foreign import TRUST, argument, trust, trusted
 from lib.networks.stage_map import OWN, Mapped, map_text
 from lib.networks.stage_proposal import propose
 from lib.networks.stages import parameters_by_stage
@@ -39,7 +39,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _card(options: argparse.Namespace) -> int:
-    arguments = dict(map(argument, options.arguments))
+    arguments, own = dict(map(argument, options.arguments)), trusted()
+    trust(options.network)  # the user typed it
     found = propose(
         options.network,
         arguments,
@@ -60,4 +61,6 @@ def _card(options: argparse.Namespace) -> int:
         number = counts[stage.name]["parameters"]
         print(f"{stage.name:10} level {stage.level}  {side}  {number:>12,} parameters  {', '.join(stage.modules)}")
     print(f"{file}: look at it, correct it, and name it as model in a spec or a suite")
+    if trusted() != own:
+        print(f"whoever trains it says that its code may be run: {TRUST}={','.join(trusted())}")
     return 0

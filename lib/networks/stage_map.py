@@ -22,7 +22,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
@@ -32,7 +31,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from lib.common import paths
-from lib.common.errors import StudyError, check_keys, nearest
+from lib.common.errors import StudyError, check_keys, cut, nearest, shown
+from lib.common.outside import is_file, read_toml
 from lib.networks.foreign import construct
 from lib.networks.stages import Staged
 
@@ -96,10 +96,12 @@ def stage_map(table: Any) -> StageMap:
     for key in _KEYS:
         if key not in table and key != "arguments":
             raise StudyError(f"a stage map needs {key}")
+    if not isinstance(table["network"], str):
+        raise StudyError(f"network of a stage map is a name, got {shown(table['network'])}")
     for key, least in (("dim", 2), ("inputs", 1), ("outputs", 1)):
         value = table[key]
         if isinstance(value, bool) or not isinstance(value, (str, int)) or (isinstance(value, int) and value < least):
-            raise StudyError(f"{key} of a stage map is the name of an argument, or a whole number, got {value!r}")
+            raise StudyError(f"{key} of a stage map is the name of an argument, or a whole number, got {shown(value)}")
     arguments = table.get("arguments", {})
     check_keys("argument", arguments, arguments)
     clash = [table[key] for key in ("dim", "inputs", "outputs") if table[key] in arguments]
@@ -124,9 +126,9 @@ def _stage(table: Any) -> MappedStage:
     check_keys("key of a stage", table, _STAGE_KEYS)
     name, modules, level, encoder = (table.get(key) for key in _STAGE_KEYS)
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
-        raise StudyError(f"a stage needs a name of letters, digits, points and dashes, got {name!r}")
+        raise StudyError(f"a stage needs a name of letters, digits, points and dashes, got {shown(name)}")
     if not isinstance(modules, list) or not modules or not all(isinstance(each, str) for each in modules):
-        raise StudyError(f"stage {name!r} needs modules, a list of names, got {modules!r}")
+        raise StudyError(f"stage {name!r} needs modules, a list of names, got {shown(modules)}")
     if isinstance(level, bool) or not isinstance(level, int) or level < 0:
         raise StudyError(f"stage {name!r} needs a level, 0 or more, got {level!r}")
     if not isinstance(encoder, bool | None):
@@ -152,15 +154,14 @@ def load_map(name: str, others: tuple[str, ...] = ()) -> tuple[str, StageMap]:
     file = files.get(name)
     if name.endswith(".toml"):
         path = Path(name).expanduser()
-        file = path if path.is_file() else files.get(path.stem, path)  # a bundle carries it by its name alone
+        file = path if is_file(path) else files.get(path.stem, path)  # a bundle carries it by its name alone
     if file is None:
         raise StudyError(nearest("model", name, (*others, *files)) + ", or the path of a stage map (.toml)")
+    if not is_file(file):
+        raise StudyError(f"no stage map at {cut(str(file))}")
+    table = read_toml(file)
     try:
-        return file.stem, stage_map(tomllib.loads(file.read_text()))
-    except OSError as error:
-        raise StudyError(f"no stage map at {file} ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"{file} is not valid TOML: {error}") from error
+        return file.stem, stage_map(table)
     except StudyError as error:
         raise StudyError(f"{file}: {error}") from error
 

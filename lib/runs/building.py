@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from lib.common.errors import StudyError
+from lib.common.errors import StudyError, shown
+from lib.common.outside import inside
 from lib.common.seeding import generator
 from lib.networks.cascade import Cascade
 from lib.networks.foreign import first_line
@@ -64,6 +66,8 @@ def resolve_map(model: str, table: Mapping[str, Any] | None, others: tuple[str, 
         StudyError: there is no such map, or it is none.
     """
     name, found = (model, stage_map(table)) if table is not None else load_map(model, others)
+    if inside(Path(), f"{name}.toml", "model").name != f"{name}.toml":  # a bundle carries the map in a file so named
+        raise StudyError(f"model is a name and no path, got {shown(name)}")
     return name, found.table()
 
 

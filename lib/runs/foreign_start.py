@@ -19,7 +19,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from lib.common import paths
-from lib.common.errors import StudyError, check_keys, nearest
+from lib.common.errors import StudyError, check_keys, nearest, shown
+from lib.common.outside import inside, is_file
 from lib.networks.checkpoint_files import Checkpoint, read_checkpoint
 from lib.networks.foreign import origin
 from lib.networks.loading import LoadedTensor, names_in_file, names_of_tensors
@@ -44,12 +45,14 @@ def check_weights(given: Any) -> dict[str, Any]:
     check_keys("key of weights", given, ("file", "sha256", "names"))
     file, names = given.get("file"), given.get("names")
     if not isinstance(file, str) or not isinstance(given.get("sha256", ""), str):
-        raise StudyError(f"weights need the name of a file, got {dict(given)}")
+        raise StudyError(f"weights need the name of a file, got {shown(dict(given))}")
     for name in (file, names):
         if isinstance(name, str) and (Path(name).is_absolute() or ".." in Path(name).parts):
-            raise StudyError(f"weights lie in {folder} and are named from there, got {name!r}")
+            raise StudyError(f"weights lie in {folder} and are named from there, got {shown(name)}")
+        if isinstance(name, str):
+            inside(folder, name, "weights")
     if "sha256" not in given:
-        if not (folder / file).is_file():
+        if not is_file(folder / file):
             there = [each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file()]
             raise StudyError(f"{nearest('file of weights', file, there)}. They lie in {folder}: copy yours there")
         given = {**given, "sha256": _digest(folder / file)}
@@ -71,7 +74,7 @@ def weights_file(weights: Mapping[str, Any]) -> Path:
         StudyError: it is not there, or is another than when the spec was made.
     """
     file = paths.weights_dir() / weights["file"]
-    if not file.is_file():
+    if not is_file(file):
         raise StudyError(f"no weights at {file}; put the file with sha256 {weights['sha256']} there")
     if _digest(file) != weights["sha256"]:
         raise StudyError(f"{file} is not the file that the spec was made with (sha256 {weights['sha256']})")

@@ -19,8 +19,10 @@ def list_runs(root: Path | None = None, warn: Callable[[str], None] | None = Non
     """Every run in a folder (default: the study's), by name; folders that are no runs are passed to `warn`."""
     root = paths.runs_dir() if root is None else root
     found = []
-    for folder in sorted(each for each in root.glob("*") if each.is_dir()):
+    for folder in sorted(each for each in root.glob("*") if each.is_dir() or each.is_symlink()):
         try:
+            if not folder.exists():
+                raise StudyError(f"{folder} is a link that leads nowhere; mend it, or delete it")
             found.append(Run(folder))
         except StudyError as error:
             if warn:

@@ -6,13 +6,13 @@ it; where several rows hold a tensor, the longest decides. Only what the table n
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from lib.common.errors import StudyError
+from lib.common.errors import StudyError, cut, shown
+from lib.common.outside import is_file, read_table
 
 COLUMNS = ("in_file", "in_network")
 
@@ -23,20 +23,15 @@ def read_names(file: Path) -> dict[str, str]:
     Raises:
         StudyError: there is no such table, it is none, or a name of the file stands in two rows.
     """
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            rows, columns = list(reader), tuple(reader.fieldnames or ())
-    except OSError as error:
-        raise StudyError(f"no table of names at {file} ({error.strerror}); put it beside the weights") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise StudyError(f"{file} is no table of names ({error}); save it as CSV in UTF-8") from error
-    if columns != COLUMNS or not rows:
-        found = ", ".join(columns) or "nothing"
+    if not is_file(file):
+        raise StudyError(f"no table of names at {file}; put it beside the weights")
+    rows = read_table(file)
+    if not rows or tuple(rows[0]) != COLUMNS:
+        found = cut(", ".join(rows[0])) if rows else "no row"
         raise StudyError(f"{file} must have the columns {', '.join(COLUMNS)} and a row per name, got {found}")
     names: dict[str, str] = {}
     for line, row in enumerate(rows, start=2):
-        theirs, ours = ((row[column] or "").strip() for column in COLUMNS)
+        theirs, ours = (row[column].strip() for column in COLUMNS)
         if not theirs or not ours:
             raise StudyError(f"{file}: row {line} needs a name in both columns, got {theirs!r} and {ours!r}")
         if theirs in names:
@@ -53,7 +48,8 @@ def check_names(names: Any) -> dict[str, str]:
     """
     pairs = list(names.items()) if isinstance(names, Mapping) else []
     if not pairs or not all(isinstance(each, str) and each for pair in pairs for each in pair):
-        raise StudyError(f"names of weights are a table of names in the file to names in the network, got {names!r}")
+        told = "names of weights are a table of names in the file to names in the network"
+        raise StudyError(f"{told}, got {shown(names)}")
     return dict(pairs)
 
 

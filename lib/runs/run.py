@@ -17,16 +17,18 @@ from torch import Tensor
 
 from lib.common import paths
 from lib.common.errors import StudyError
+from lib.common.outside import TABLE_BYTES, is_file, read_bytes
 from lib.common.seeding import generator
 from lib.data.tasks.images import data_digest, standardize
-from lib.data.tasks.task import get_task
+from lib.data.tasks.task import SCORE, get_task
+from lib.networks.foreign import first_line
 from lib.networks.stages import Staged
 from lib.runs.building import initial_network
 from lib.runs.foreign_start import check_frozen, fitted_file, foreign_report
 from lib.runs.outputs import masks_of, network_output
-from lib.runs.seal import check_file, check_result
+from lib.runs.seal import check_file, check_result, read_record
 from lib.runs.spec import RunSpec, canonical, run_id, spec_from_dict
-from lib.runs.tensor_files import read_tensors, writing
+from lib.runs.tensor_files import read_step, writing
 from lib.strategies.strategy import freeze, load_start
 
 
@@ -43,14 +45,13 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = path
         file = path / "spec.json"
-        if not file.is_file():
+        if not is_file(file):
             raise StudyError(f"{path} is not a run: it has no spec.json. Move it away, or name another folder")
+        table = read_record(file)
         try:
-            self.spec: RunSpec = spec_from_dict(json.loads(file.read_text()))
+            self.spec: RunSpec = spec_from_dict(table)
         except StudyError as error:  # also a sound spec of a task or strategy that is not known here, now
             raise StudyError(f"{file} is no spec that can be read here: {error}") from error
-        except ValueError as error:
-            raise StudyError(f"{file} is damaged ({error}); delete {path} to train the run again") from error
         if run_id(self.spec) != path.name:
             raise StudyError(
                 f"{path} holds the spec of {run_id(self.spec)}: it was renamed, edited, or made by another version "
@@ -65,16 +66,9 @@ class Run:
             StudyError: `result.json` was damaged, edited, or is that of another run.
         """
         file = self.path / "result.json"
-        try:
-            result = json.loads(file.read_text())
-        except FileNotFoundError:
+        if not file.exists() and not file.is_symlink():
             return None
-        except ValueError as error:
-            raise StudyError(f"{file} is damaged ({error}); delete {self.path} to train the run again") from error
-        if not isinstance(result, dict):
-            raise StudyError(f"{file} is damaged (it is no table); delete {self.path} to train the run again")
-        check_result(self.path, result, spec_text(self.spec).encode())
-        return result
+        return check_result(self.path, read_record(file), spec_text(self.spec).encode(), SCORE[self.spec.goal])
 
     def metrics(self) -> list[dict[str, Any]]:
         """One dictionary per evaluation, in order of steps; of an unfinished run without a line cut short by a crash.
@@ -83,9 +77,9 @@ class Run:
             StudyError: the run is finished, and its evaluations are not those that it wrote.
         """
         file, rows = self._file("metrics.jsonl"), list[dict[str, Any]]()
-        for line in file.read_text(errors="replace").splitlines() if file.is_file() else ():
-            with contextlib.suppress(json.JSONDecodeError):
-                rows += [row for row in [json.loads(line)] if isinstance(row, dict)]
+        for line in read_bytes(file, TABLE_BYTES).decode(errors="replace").splitlines() if is_file(file) else ():
+            with contextlib.suppress(ValueError, RecursionError):
+                rows += [row for row in [json.loads(line)] if isinstance(row, dict) and type(row.get("step")) is int]
         return rows
 
     def _file(self, name: str) -> Path:
@@ -117,8 +111,8 @@ class Run:
         if not steps or (step is not None and step not in steps):
             raise StudyError(f"{self.path} has checkpoints at steps {steps}, got {step}")
         step = steps[-1] if step is None else step
-        merged = read_tensors(self._file(checkpoint_name(0)))
-        return merged if step == 0 else {**merged, **read_tensors(self._file(checkpoint_name(step)))}
+        files = {each: self._file(checkpoint_name(each)) for each in sorted({0, step})}
+        return {name: value for each, file in files.items() for name, value in read_step(file, each).items()}
 
     def outdated(self, digest: Callable[[str, int], str | None] = data_digest) -> str | None:
         """Why the result is not one of the data, or of the source run, that are there now; None where it is.
@@ -132,14 +126,14 @@ class Run:
         if result is None:
             return None
         now = digest(self.spec.task, self.spec.size)
-        if now is not None and now != result["data"]:
+        if now is not None and now != result.get("data"):
             return (
                 f"{self.path.name} was trained on other data than lie there now under the name {self.spec.task!r}: put "
                 f"the old data back, or {again} on the new"
             )
         if self.spec.source is not None and (run_dir(self.spec.source) / "result.json").is_file():
             source = Run(run_dir(self.spec.source))
-            if source.start_digest() != result["source"]:
+            if source.start_digest() != result.get("source"):
                 return f"{self.path.name} started from other weights than {source.path.name} has now: {again}"
             return source.outdated(digest)
         return None
@@ -175,7 +169,10 @@ class Run:
     def model(self, step: int | None = None) -> Staged:
         """The network at a checkpoint (None: the last), with the strategy's factors, in evaluation mode."""
         model = _frozen(_initialized(self.spec), self.spec)
-        model.load_state_dict(self.weights(step))
+        try:
+            model.load_state_dict(self.weights(step))
+        except RuntimeError as error:  # the first line says of what, the others name every tensor
+            raise StudyError(f"checkpoints of {self.path} do not fit its network: {first_line(error)}") from error
         return model.eval()
 
     @torch.no_grad()
@@ -205,8 +202,8 @@ def checkpoint_name(step: int) -> str:
 
 def step_of(name: str) -> int | None:
     """The step of a checkpoint's name; None for another file's."""
-    match = re.fullmatch(r"checkpoints/step-(\d+)\.safetensors", name)
-    return int(match[1]) if match else None
+    match = re.fullmatch(r"checkpoints/step-(\d{6,15})\.safetensors", name)
+    return int(match[1]) if match and checkpoint_name(int(match[1])) == name else None
 
 
 def run_dir(spec: RunSpec) -> Path:

@@ -12,10 +12,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lib.common.errors import StudyError
+from lib.common.errors import StudyError, shown
+from lib.common.outside import inside, is_file, read_json
 
 Files = dict[str, list[Any]]  # path in the run's folder, with /: size in bytes, sha256 in hex
+_NUMBER, _TABLE, _TEXT = (int, float, type(None)), (dict, type(None)), (str, type(None))
+_KINDS = dict.fromkeys(("steps", "seconds", "trainable", "parameters", "peak_mb"), _NUMBER)
+_KINDS |= dict.fromkeys(("val", "test", "images", "subjects", "start", "source_before", "source_after"), _TABLE)
+_KINDS |= dict.fromkeys(("status", "reason", "data", "source", "device"), _TEXT)
+_SCORES = ("dice", "hd95", "misses", "empty", "images", "psnr", "ssim", "nmse", "artifacts", "train", "val", "test")
 _checked: set[tuple[str, int, int, int, str]] = set()
+
+
+def read_record(file: Path) -> Any:
+    """What a JSON file in a run's folder holds.
+
+    Raises:
+        StudyError: it is damaged; says what to do.
+    """
+    try:
+        return read_json(file)
+    except StudyError as error:
+        raise StudyError(f"{file} is damaged ({error}); delete {file.parent} to train the run again") from error
 
 
 def file_entry(content: bytes) -> list[Any]:
@@ -29,16 +47,20 @@ def sealed(result: Mapping[str, Any], files: Mapping[str, list[Any]]) -> dict[st
     return {**whole, "seal": _seal_of(whole)}
 
 
-def check_result(folder: Path, result: Mapping[str, Any], spec: bytes) -> None:
-    """That a result is as it was written, and is the one of this run.
+def check_result(folder: Path, result: Any, spec: bytes, score: str) -> dict[str, Any]:
+    """A result that is as it was written, and is the one of this run.
+
+    Anybody can seal anything, so what it holds is looked at too: that files lie in the folder, and that numbers are.
 
     Args:
-        spec: what `spec.json` of the run must hold.
+        spec: what `spec.json` of the run must hold. score: what a run that is done was judged by.
 
     Raises:
-        StudyError: it has no seal, was changed, or belongs to another run.
+        StudyError: it has no seal, was changed, belongs to another run, or lacks what a result tells.
     """
     file, again = folder / "result.json", f"Delete {folder} and train the run again"
+    if not isinstance(result, dict):
+        raise StudyError(f"{file} is damaged (it is no table). {again}")
     files, own = result.get("files"), {key: value for key, value in result.items() if key != "seal"}
     if "seal" not in result or not isinstance(files, dict):
         raise StudyError(f"{file} has no seal: it was cut, edited, or written before runs were sealed. {again}")
@@ -46,6 +68,21 @@ def check_result(folder: Path, result: Mapping[str, Any], spec: bytes) -> None:
         raise StudyError(f"{file} was changed since it was written: its seal does not fit. {again}")
     if files.get("spec.json") != file_entry(spec):
         raise StudyError(f"{file} is that of another run: it lists another spec.json. {again}")
+    for name, entry in files.items():
+        inside(folder, name, f"{file}: files")
+        if not isinstance(entry, list) or list(map(type, entry)) != [int, str]:
+            raise StudyError(f"{file} must list a size and a sha256 of {name}, got {shown(entry)}. {again}")
+    wrong = [key for key, kinds in _KINDS.items() if key in result and not isinstance(result[key], kinds)]
+    tables = [(key, result[key]) for key in _KINDS if isinstance(result.get(key), dict)]
+    wrong += [f"{key}.{name}" for key, table in tables for name in _SCORES if not isinstance(table.get(name), _NUMBER)]
+    if result.get("status") == "done":
+        scores = [(result.get(part) or {}).get(score) for part in ("val", "test")] if not wrong else []
+        wrong += ["val and test"] if not all(isinstance(each, (int, float)) for each in scores) else []
+    elif not isinstance(result.get("status"), str):
+        wrong.append("status")
+    if wrong:
+        raise StudyError(f"{file} does not tell {', '.join(wrong)} as a result does. {again}")
+    return result
 
 
 def check_file(folder: Path, name: str, files: Mapping[str, list[Any]]) -> None:
@@ -59,15 +96,19 @@ def check_file(folder: Path, name: str, files: Mapping[str, list[Any]]) -> None:
         raise StudyError(f"{file} is no part of the run: its seal does not list it. Delete the file")
     size, digest = files[name]
     try:
-        state = file.stat()
+        state = file.stat() if is_file(file) else None
     except OSError:
-        raise StudyError(f"{file} is missing. {again}") from None
+        state = None
+    if state is None:
+        raise StudyError(f"{file} is missing. {again}")
     key = (str(file), state.st_ino, state.st_mtime_ns, state.st_size, digest)
     if key in _checked:
         return
     if state.st_size != size:
         raise StudyError(f"{file} is damaged: it has {state.st_size} bytes, and was written with {size}. {again}")
-    if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != digest:
         raise StudyError(f"{file} is damaged or was changed: its sha256 is not the one it was written with. {again}")
     _checked.add(key)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lib.common import paths
 from lib.common.errors import StudyError
+from lib.common.outside import parse_json
 from lib.runs.seal import file_entry
 
 HEADER = "palimpsest"  # the one entry of a file's metadata, as JSON: safetensors writes several in random order
@@ -77,12 +78,27 @@ def read_with_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as stored:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-            metadata = json.loads((stored.metadata() or {}).get(HEADER, "{}"))
-    except (OSError, SafetensorError, ValueError) as error:
+            metadata = parse_json((stored.metadata() or {}).get(HEADER, "{}"), "its metadata")
+    except (OSError, SafetensorError, ValueError, MemoryError) as error:
         raise StudyError(f"{path} is missing or damaged ({error}); {_remedy(path)}") from error
-    if metadata.pop("crc32", None) != _checksum(tensors, metadata):
+    texts = isinstance(metadata, dict) and all(isinstance(each, str) for each in metadata.values())
+    if not texts or metadata.pop("crc32", None) != _checksum(tensors, metadata):
         raise StudyError(f"{path} is damaged: it does not hold what was written; {_remedy(path)}")
     return tensors, metadata
+
+
+def read_step(path: Path, step: int) -> dict[str, Tensor]:
+    """The tensors of a checkpoint in a run's folder.
+
+    Raises:
+        StudyError: the file is missing, damaged, or that of another step or run.
+    """
+    tensors, about = read_with_metadata(path)
+    own = {"step": str(step), "run": path.parent.parent.name}
+    odd = {key: about[key] for key in own if about.get(key, own[key]) != own[key]}  # older files name no run
+    if odd:
+        raise StudyError(f"{path} is that of another step or run ({odd}); put the right file back")
+    return tensors
 
 
 def read_kept(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
 import io
 import os
+import shlex
 import shutil
 import tarfile
 import tempfile
-import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lib.common import paths
-from lib.common.errors import StudyError
+from lib.common.errors import StudyError, shown
+from lib.common.outside import MB, ArchiveBytes, is_file, read_toml
 from lib.common.provenance import COMMIT, commit
 from lib.data.cards import find_card
 from lib.data.prepared_volumes import volume_files
 from lib.data.tasks import carried
 from lib.data.tasks.images import drawn_file, load_task, load_volumes
 from lib.data.tasks.task import Task, get_task
+from lib.networks.foreign import TRUST, trusted
 from lib.networks.stage_map import OWN, map_text, stage_map
 from lib.runs.foreign_start import weights_file
 from lib.runs.run import Run, locked, open_run, run_dir
@@ -30,11 +35,12 @@ from lib.runs.tensor_files import writing
 from lib.study.suite import Cell, Suite, result_of
 from lib.training.together import computation
 
+UNPACKED = 20  # weights hardly shrink when they are packed; what does is a bomb
 CODE = ("lib", "data_manifests", "notebooks/suites")
 START = """#!/bin/sh
 # Trains what is missing. Needs Python 3.11 or later with torch, numpy, scipy and safetensors, and no network.
 cd "$(dirname "$0")" || exit 1
-STUDY_HOME="$PWD" STUDY_DATA="$PWD/data" exec "${{PYTHON:-python3}}" -m lib train {suite}.toml{part} "$@"
+STUDY_HOME="$PWD" STUDY_DATA="$PWD/data" {trust}exec "${{PYTHON:-python3}}" -m lib train {suite}.toml{part} "$@"
 """
 
 
@@ -95,7 +101,8 @@ def write_bundle(suite: Suite, target: Path, *, number: int = 1, parts: int = 1)
 
 def _members(suite: Suite, specs: list[RunSpec], number: int, parts: int) -> Iterator[tuple[str, bytes, int]]:
     part = "" if parts == 1 else f" --part {number}/{parts}"
-    yield "train.sh", START.format(suite=suite.name, part=part).encode(), 0o755
+    trust = f"{TRUST}={shlex.quote(','.join(trusted()))} " if trusted() else ""  # whoever runs this runs our code too
+    yield "train.sh", START.format(suite=suite.name, part=part, trust=trust).encode(), 0o755
     yield f"{suite.name}.toml", suite.file.read_bytes(), 0o644
     yield COMMIT, f"{commit()}\n".encode(), 0o644
     for folder in CODE:
@@ -108,7 +115,7 @@ def _members(suite: Suite, specs: list[RunSpec], number: int, parts: int) -> Ite
         yield f"{OWN}/{name}.toml", map_text(stage_map(maps[name])).encode(), 0o644
     for file in sorted({weights_file(spec.weights) for spec in with_sources if spec.weights is not None}):
         yield f"weights/{file.relative_to(paths.weights_dir()).as_posix()}", file.read_bytes(), 0o644
-    for source in tomllib.loads(suite.file.read_text()).get("sources", {}).values():  # the suite is read anew there
+    for source in read_toml(suite.file).get("sources", {}).values():  # the suite is read anew there
         if "names" in source:
             yield f"weights/{source['names']}", (paths.weights_dir() / source["names"]).read_bytes(), 0o644
     for name in sorted({spec.task for spec in with_sources}):
@@ -209,17 +216,34 @@ def _unpacked(source: Path) -> Iterator[Path]:
     if source.is_dir():
         yield source
         return
-    if not source.is_file():
+    if not is_file(source):
         raise StudyError(f"there is no file or folder {source}")
     folder = Path(tempfile.mkdtemp(dir=paths.home(), prefix=".merge."))
     try:
-        with tarfile.open(source) as archive:
-            archive.extractall(folder, members=_of_runs(archive, source), filter="data")
+        _unpack(source, folder)
         yield folder
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise StudyError(f"{source} cannot be read as an archive ({error})") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unpack(source: Path, folder: Path) -> None:
+    """Unpack what an archive holds of runs, and at most `UNPACKED` times as much as it is long.
+
+    Raises:
+        StudyError: it is no archive, damaged, unpacks to more, or holds links or names that lead elsewhere.
+    """
+    with source.open("rb") as stream:
+        start = stream.read(3)
+    opened = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open}.get(start[:2], open)
+    try:
+        with opened(source, "rb") as stream:
+            bounded: Any = ArchiveBytes(stream, UNPACKED * source.stat().st_size + 64 * MB, str(source))
+            with tarfile.open(fileobj=bounded, mode="r:") as archive:
+                archive.extractall(folder, members=_of_runs(archive, source), filter="data")
+    except StudyError:
+        raise
+    except Exception as error:  # tarfile and the decompressors raise a dozen kinds for damaged archives
+        raise StudyError(f"{source} cannot be read as an archive, .tar, .tar.gz or .tar.bz2 ({error})") from error
 
 
 def _of_runs(archive: tarfile.TarFile, source: Path) -> Iterable[tarfile.TarInfo]:
@@ -227,6 +251,8 @@ def _of_runs(archive: tarfile.TarFile, source: Path) -> Iterable[tarfile.TarInfo
         parts = Path(member.name).parts
         if member.isdir() or "runs" not in parts:
             continue
-        if not member.isfile() or ".." in parts or member.name.startswith("/"):
-            raise StudyError(f"{source} holds {member.name}, which is no plain file inside it; nothing was taken")
+        plain = member.isfile() and not member.issparse() and ".." not in parts and not member.name.startswith("/")
+        if not plain:
+            name = shown(member.name)
+            raise StudyError(f"{source} holds {name}, which is no plain file inside it; nothing was taken")
         yield member

@@ -12,7 +12,6 @@ import logging
 import os
 import threading
 import time
-import tomllib
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -21,6 +20,8 @@ from typing import Any
 
 from lib.common import paths
 from lib.common.errors import StudyError, check_keys, nearest
+from lib.common.outside import is_file, read_toml
+from lib.networks.foreign import TRUST
 from lib.runs.spec import RunSpec, run_id
 from lib.study.engines import ENGINES, TOGETHER, RunFailed, cores
 from lib.training.loop import Report, silent
@@ -110,7 +111,7 @@ class OnDask:
         name = f"{run_id(specs[0])}-{uuid.uuid4().hex}"
         inner = self.client.submit(
             train_unit, [spec.to_dict() for spec in specs], str(paths.home()), str(paths.data_root()), self.device,
-            self.threads, key=name, pure=False, retries=0,
+            self.threads, os.environ.get(TRUST, ""), key=name, pure=False, retries=0,
         )  # fmt: skip
         inner.add_done_callback(lambda done: self._done(done, list(specs), outer))
         return outer
@@ -150,20 +151,17 @@ def batch_system(file: Path) -> Any:
     Raises:
         StudyError: the file or the package is missing, or something in it is unknown.
     """
-    if not file.is_file():
+    if not is_file(file):
         raise StudyError(f"there is no file {file}; a cluster is local, an address, or a TOML file")
     try:
         import dask_jobqueue
     except ImportError as error:
         raise StudyError(f"{file.name} needs the package dask-jobqueue: pip install dask-jobqueue") from error
-    try:
-        table = tomllib.loads(file.read_text())
-    except ValueError as error:
-        raise StudyError(f"{file.name}: {error}") from error
+    table = read_toml(file)
     check_keys("key of a cluster", table, _KEYS)
     kinds = {name.removesuffix("Cluster").lower(): name for name in dir(dask_jobqueue) if name.endswith("Cluster")}
     kind, jobs, own = table.get("kind"), table.get("jobs"), table.get("cluster", {})
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise StudyError(f"{file.name}: {nearest('kind of cluster', str(kind), sorted(kinds))}")
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise StudyError(f"{file.name}: jobs must be a whole number of at least 1, got {jobs!r}")
@@ -181,10 +179,10 @@ def batch_system(file: Path) -> Any:
 
 
 def train_unit(
-    specs: list[dict[str, Any]], home: str, data_root: str, device: str, threads: int | None
+    specs: list[dict[str, Any]], home: str, data_root: str, device: str, threads: int | None, trusted: str = ""
 ) -> tuple[str, str | None]:
     """What a worker does: train a run, or a stack; its status and, where it could not be trained, the reason."""
-    os.environ["STUDY_HOME"], os.environ["STUDY_DATA"] = home, data_root
+    os.environ["STUDY_HOME"], os.environ["STUDY_DATA"], os.environ[TRUST] = home, data_root, trusted
     import torch
     from distributed import get_worker
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import as_completed, wait
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import Any
 
 from lib.common import paths
 from lib.common.device import pick_device
-from lib.common.errors import StudyError, nearest
+from lib.common.errors import StudyError, nearest, shown
+from lib.common.outside import is_file, read_toml
 from lib.common.progress import Progress, print_line
 from lib.data.tasks.catalog import BUILT_IN
 from lib.data.tasks.images import is_drawn, load_data
@@ -40,16 +41,20 @@ def load_suite(name: str) -> Suite:
         StudyError: no such suite, an unknown key or name, or a value out of range.
     """
     file = Path(name) if name.endswith(".toml") else suites_dir() / f"{name}.toml"
-    if not file.is_file():
+    if not re.fullmatch(r"\w[\w.-]{0,99}", file.stem):  # reports lie in a folder of that name
+        raise StudyError(
+            f"a suite is named by letters, digits, points and dashes, at most 100, got {shown(file.stem)}; rename it"
+        )
+    if not is_file(file):
         if name.endswith(".toml"):
             raise StudyError(f"there is no file {name} in {Path.cwd()}; a suite of the study is named without .toml")
         raise StudyError(nearest("suite", name, [each.stem for each in suites_dir().glob("*.toml")]))
     try:
-        table = tomllib.loads(file.read_text())
+        table = read_toml(file)
         if "extends" in table:
             table = _extended(table)
         return from_table(file, table)
-    except ValueError as error:  # not text, not TOML, or a StudyError
+    except StudyError as error:
         raise StudyError(f"{file.name}: {error}") from error
 
 
@@ -58,7 +63,7 @@ def _extended(table: dict[str, Any]) -> dict[str, Any]:
     known = [each.stem for each in suites_dir().glob("*.toml")]
     if name not in known:
         raise StudyError(nearest("suite to extend", name, known))
-    base = tomllib.loads((suites_dir() / f"{name}.toml").read_text())
+    base = read_toml(suites_dir() / f"{name}.toml")
     if "extends" in base:
         raise StudyError(f"{name} extends {base['extends']} itself; extend that one")
     return {**base, **table, "run": {**base.get("run", {}), **table.get("run", {})}}

@@ -22,6 +22,7 @@ _GRID_KEYS = ("tasks", "volumes", "strategies", "seeds", "rates", "source", "sou
 _SPEC_KEYS = tuple(name for name in FIELDS if name not in ("source", "seed", "fold"))
 _SOURCE_KEYS = (*_SPEC_KEYS, "names")
 _OF_CELLS = ("task", "strategy", "options", "volume", "lr", "weights")
+MOST = 100_000  # runs of one suite: more are a slip of the pen, and would take minutes only to be listed
 _RUN_KEYS = tuple(name for name in _SPEC_KEYS if name not in _OF_CELLS)
 
 
@@ -143,6 +144,9 @@ def from_table(file: Path, table: dict[str, Any]) -> Suite:
     check_keys("notebook", notebooks, notebooks)
     for name, parameters in notebooks.items():
         check_keys(f"parameter of {name}", parameters, parameters)
+        for key in ("suite", "report"):
+            if key in parameters:  # a suite that says where its report goes would write anywhere
+                raise StudyError(f"{key} of a report is set by whoever makes it; delete it under [notebooks.{name}]")
     for source in sources.values():
         check_keys("field of a source", source, _SOURCE_KEYS)
         if "task" not in source and not {"weights"} <= set(source) <= {"weights", "names"}:
@@ -160,7 +164,12 @@ def from_table(file: Path, table: dict[str, Any]) -> Suite:
         raise StudyError("the grid must be blocks, each under [[grid]]")
     if not isinstance(table.get("title", ""), str):
         raise StudyError(f"title must be a text, got {table['title']!r}")
-    cells = [cell for block in table["grid"] for cell in _cells(block, sources, tuple(seeds), rates)]
+    cells, runs = list[Cell](), 0
+    for cell in (cell for block in table["grid"] for cell in _cells(block, sources, tuple(seeds), rates)):
+        cells.append(cell)
+        runs += len(cell.seeds) * len(cell.rates)
+        if runs > MOST:
+            raise StudyError(f"the grid has more than {MOST:,} runs; part it among several suites")
     if len({repr(dataclasses.replace(cell, seeds=())) for cell in cells}) < len(cells):
         raise StudyError("the grid holds a cell twice; merge its blocks")
     suite = Suite(

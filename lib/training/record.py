@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lib.common import paths
 from lib.common.errors import StudyError
+from lib.common.outside import parse_json
 from lib.runs.run import checkpoint_name, spec_text, step_of
 from lib.runs.seal import Files, check_file, file_entry, sealed
 from lib.runs.spec import RunSpec
@@ -61,7 +62,9 @@ class Record:
         tensors, metadata = read_with_metadata(file)
         if "state" not in metadata:
             raise StudyError(f"{file} is no state to resume from; delete it to train the run from step 0 again")
-        state = json.loads(metadata["state"])
+        state = parse_json(metadata["state"], f"the state in {file}")
+        if state["files"].get("spec.json") != self.files["spec.json"]:
+            raise StudyError(f"{file} is the state of another run; delete it to train the run from step 0 again")
         named = ("data", data, f"the data of task {task!r}"), ("source", source, "the weights of the source")
         for name, now, what in named:
             if state[name] != now:
@@ -82,7 +85,7 @@ class Record:
             self.start = {name: each.clone() for name, each in here.items()}
         kept = changed(here, self.start) if step else here
         name = checkpoint_name(step)
-        self.files[name] = write_tensors(self.path / name, kept, {"step": str(step)})
+        self.files[name] = write_tensors(self.path / name, kept, {"step": str(step), "run": self.path.name})
 
     def drop_later(self, step: int) -> None:
         """Delete the checkpoints past the best step: the last one is the run's outcome."""

@@ -80,7 +80,7 @@ def plant(target: RunSpec, *, dice: float | None) -> None:
 
     result = {"status": "diverged" if dice is None else "done", "reason": None, "val": None, "test": None}
     if dice is not None:
-        result["val"] = {"dice": dice}
+        result["val"] = result["test"] = {"dice": dice}
     result["data"] = data_digest(target.task, target.size)
     trained = target.source is not None and (run_dir(target.source) / "result.json").is_file()
     result["source"] = Run(run_dir(target.source)).start_digest() if trained else None

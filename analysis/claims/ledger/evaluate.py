@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,8 @@ from analysis.claims import (  # noqa: F401  they register their tests
 from analysis.claims.ledger.decide import decide
 from analysis.claims.verdicts import TESTS, Claim, Finding, Threshold, sentences
 from analysis.tables.results import computed_on, with_own_source
-from lib.common.errors import StudyError, check_keys
+from lib.common.errors import StudyError, check_keys, cut, shown
+from lib.common.outside import read_toml
 from lib.common.paths import write_atomic
 from lib.runs.run import Run
 
@@ -38,13 +38,13 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
         StudyError: a key, a test or a threshold is unknown, missing or of the wrong type, or an id comes
         twice.
     """
-    try:
-        content = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise StudyError(f"{path} is not TOML: {error}") from error
+    content = read_toml(path)
     check_keys(f"table of {path.name}", content, ("common", "claim"))
     common = _thresholds(content.get("common", {}), COMMON, "common")
-    claims = [_claim(entry, common) for entry in content.get("claim", [])]
+    entries = content.get("claim", [])
+    if not isinstance(entries, list):
+        raise StudyError(f"{path}: claims are tables, each under [[claim]], got {shown(entries)}")
+    claims = [_claim(entry, common) for entry in entries]
     ids = [claim.id for claim in claims]
     for name in ids:
         if ids.count(name) > 1:
@@ -110,16 +110,16 @@ def write_claims_file(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _claim(entry: Mapping[str, Any], common: Mapping[str, Threshold]) -> Claim:
-    name = entry.get("id", "without an id")
+    name = cut(str(entry.get("id", "without an id"))) if isinstance(entry, Mapping) else "without a table"
     check_keys(f"key of claim {name}", entry, (*TEXTS, "compare", "thresholds"))
     for key in TEXTS:
         if not isinstance(entry.get(key), str) or not entry[key]:
-            raise StudyError(f"claim {name} must have a text for {key!r}, got {entry.get(key)!r}")
+            raise StudyError(f"claim {name} must have a text for {key!r}, got {shown(entry.get(key))}")
     test = TESTS[entry["test"]]
     compare = entry.get("compare", [])
     if test.compares != (isinstance(compare, list) and len(compare) == 2):
         wants = "compare = [strategy, reference]" if test.compares else "no compare"
-        raise StudyError(f"claim {name} must have {wants} for test {entry['test']!r}, got {compare!r}")
+        raise StudyError(f"claim {name} must have {wants} for test {entry['test']!r}, got {shown(compare)}")
     own = _thresholds(entry.get("thresholds", {}), test.thresholds, f"claim {name}")
     return Claim(**{key: entry[key] for key in TEXTS}, thresholds={**common, **own}, compare=tuple(compare))
 
@@ -133,9 +133,11 @@ def _thresholds(given: Mapping[str, Any], names: Iterable[str], where: str) -> d
         entry = given.get(name)
         table = entry if isinstance(entry, dict) else {}
         value, why = table.get("value"), table.get("why")
-        right = set(table) == {"value", "why"} and not isinstance(value, bool)
-        if not right or not isinstance(value, int | float) or not isinstance(why, str):
-            raise StudyError(f"{where} must have a threshold {name} = {{ value = NUMBER, why = TEXT }}, got {entry!r}")
+        right = set(table) == {"value", "why"} and type(value) in (int, float) and abs(value) < 1e300
+        if not right or not isinstance(why, str):
+            raise StudyError(
+                f"{where} must have a threshold {name} = {{ value = NUMBER, why = TEXT }}, got {shown(entry)}"
+            )
         if not why.strip():
             raise StudyError(f"threshold {name} of {where} must say why it is {value}")
         found[name] = Threshold(float(value), why)

@@ -57,7 +57,7 @@ def part_lines(claim: Mapping[str, Any]) -> list[str]:
 
 
 def verdict_table(claims: Sequence[Mapping[str, Any]]) -> Styler:
-    """Claims of the ledger as a table to read in a notebook, parts and notes in full."""
+    """Claims of the ledger as a table to read in a notebook, parts and notes in full; markup in names is text."""
     columns = {
         "id": "id", "task": "task", "said": "verdict", "effect": "effect", "interval": "interval", "level": "level",
         "holds": "holds", "adjusted": "adjusted p", "replication": "comes again", "seeds": "seeds",
@@ -67,4 +67,4 @@ def verdict_table(claims: Sequence[Mapping[str, Any]]) -> Styler:
     table = pd.DataFrame(rows, columns=list(columns)).rename(columns=columns)
     text: Any = [{"selector": "td, th", "props": "text-align: left; vertical-align: top; white-space: normal"}]
     text += [{"selector": "td:last-child", "props": "min-width: 15em"}]
-    return table.style.hide(axis="index").set_table_styles(text)
+    return table.style.format(escape="html").hide(axis="index").set_table_styles(text)

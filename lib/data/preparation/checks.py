@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.common.errors import StudyError
+from lib.common.outside import is_file, read_table
 from lib.data.cards import Card, Part, root_note
 from lib.data.preparation.findings import (
     Finding,
@@ -29,9 +30,9 @@ from lib.data.prepared_folder import (
     fits_labels,
     labeled,
     mask_rule,
+    picture_file,
     read_gray,
     read_picture,
-    read_table,
     require_folder,
 )
 from lib.data.tasks.scans import scan_files
@@ -105,10 +106,10 @@ def _pictures(
     empty: list[str] = []
     for row in rows:
         name = row["id"]
-        files = [folder / kind / f"{name}.png" for kind in ("images", "masks")]
-        if not all(file.is_file() for file in files):
-            continue  # said already
         try:
+            files = [picture_file(folder, kind, name) for kind in ("images", "masks")]
+            if not all(map(is_file, files)):
+                continue  # said already
             image, mask = read_picture(files[0], channels), read_gray(files[1])
         except StudyError as error:
             faults.append(str(error))

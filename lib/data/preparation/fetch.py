@@ -166,8 +166,9 @@ def address(row: Original, base: str) -> str:
     """The address of an original below `base`."""
     if "{repository}" not in base and "{commit}" not in base:
         base = base.rstrip("/") + "/{repository}/{commit}/"
-    where = base.replace("{repository}", row.repository).replace("{commit}", row.commit)
-    return where.rstrip("/") + "/" + urllib.parse.quote(row.path)
+    for key, value in (("{repository}", row.repository), ("{commit}", row.commit)):
+        base = base.replace(key, urllib.parse.quote(value))
+    return base.rstrip("/") + "/" + urllib.parse.quote(row.path)
 
 
 def _get(row: Original, base: str, target: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from lib.common import paths
-from lib.common.errors import StudyError
+from lib.common.errors import StudyError, shown
+from lib.common.outside import inside, read_table
 from lib.data.cards import Card
-from lib.data.prepared_folder import read_table
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,12 @@ def originals(card: Card) -> list[Original]:
         return []
     rows = []
     for number, row in enumerate(read_table(file, [f.name for f in dataclasses.fields(Original)]), start=2):
-        path = Path(row["path"])
-        if not row["bytes"].isdigit() or len(row["sha256"]) != 64 or path.is_absolute() or ".." in path.parts:
+        if not re.fullmatch("[0-9]{1,15}", row["bytes"]) or not re.fullmatch("[0-9a-f]{64}", row["sha256"]):
             raise StudyError(
-                f"{file}, line {number}: bytes must be a whole number, sha256 64 hex digits and path "
-                f"relative, got {row}"
+                f"{file}, line {number}: bytes must be a whole number and sha256 64 hex digits, got {shown(row)}"
             )
+        for name in ("repository", "commit", "path"):  # each a part of where the file is put
+            inside(originals_dir(card), row[name], f"{file}, line {number}: {name}")
         rows.append(Original(row["repository"], row["commit"], row["path"], int(row["bytes"]), row["sha256"]))
     return rows
 

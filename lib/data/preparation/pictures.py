@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lib.common.errors import StudyError
+from lib.common.outside import read_bytes
+from lib.imaging.picture_files import decode, turned_upright
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,20 +25,13 @@ def open_picture(file: Path) -> Image:
     """Decode a picture file wholly, upright as its orientation tag says.
 
     Raises:
-        StudyError: it cannot be decoded, holds several pages, or has a color model that is not known here.
+        StudyError: see `lib.imaging.picture_files.decode`; or it has a color model that is not known here.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    try:
-        with Image.open(file) as picture:
-            pages = getattr(picture, "n_frames", 1)
-            if pages > 1:
-                raise StudyError(f"{file}: holds {pages} pages; save each of them as a picture of its own")
-            picture.load()
-            inverted = picture.format == "TIFF" and picture.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO  # type: ignore[attr-defined]
-            upright = ImageOps.exif_transpose(picture)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise StudyError(f"{file}: not a readable picture ({error})") from error
+    picture = decode(read_bytes(file), str(file))
+    inverted = picture.format == "TIFF" and picture.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO  # type: ignore[attr-defined]
+    upright = turned_upright(picture, str(file))
     if upright.mode.startswith("I;16") and inverted:  # Pillow turns 1 and 8 bits, and leaves 16 as they are
         upright = Image.fromarray((np.iinfo(np.uint16).max - np.asarray(upright)).astype(np.uint16))
     if upright.mode not in MODELS and not upright.mode.startswith(("I", "F")):

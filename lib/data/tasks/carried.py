@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import json
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from lib.common import paths
 from lib.common.errors import StudyError
+from lib.common.outside import OWN_BYTES, parse_json, read_bytes, read_npz
 from lib.data.tasks.room import placed
 
 
@@ -84,12 +84,12 @@ def read(name: str, size: int, state: tuple[Any, ...]) -> Data:
     """
     file = file_of(name, size)
     try:
-        with np.load(io.BytesIO(file.read_bytes())) as stored:
-            images, masks, folds, pixels = (stored[key] for key in ("images", "masks", "folds", "pixels"))
-            about = json.loads(str(stored["about"]))
+        stored = read_npz(read_bytes(file), str(file), most=OWN_BYTES)
+        images, masks, folds, pixels = (stored[key] for key in ("images", "masks", "folds", "pixels"))
+        about = parse_json(str(stored["about"]), str(file))
         return Data(
             torch.from_numpy(images), torch.from_numpy(masks), about["ids"], about["groups"], about["digest"],
             folds if len(folds) else None, tuple(about["notes"]), pixels if len(pixels) else None,
         )  # fmt: skip
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise StudyError(f"{file} is damaged ({error}); unpack the bundle again") from error

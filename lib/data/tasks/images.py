@@ -6,7 +6,6 @@ import functools
 import hashlib
 import inspect
 import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 
 from lib.common import paths
 from lib.common.errors import StudyError
+from lib.common.outside import OWN_BYTES, read_bytes, read_npz
 from lib.data.cards import find_card
 from lib.data.prepared_folder import IGNORED, Index, majority, prepared_files, prepared_pictures, values_of
 from lib.data.prepared_volumes import volume_files
@@ -231,9 +231,9 @@ def _simulate(task: Task, size: int) -> tuple[np.ndarray, np.ndarray, str]:
     file = carried.file_of(task.name, size) if carried_here else drawn_file(task, size)
     if file.is_file():
         try:
-            with np.load(io.BytesIO(file.read_bytes())) as stored:
-                images, masks = stored["images"], stored["masks"]
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            stored = read_npz(read_bytes(file), str(file), most=OWN_BYTES)
+            images, masks = stored["images"], stored["masks"]
+        except (StudyError, KeyError) as error:
             raise StudyError(f"{file} is damaged ({error}); delete it, and it is drawn again") from error
     else:
         images, masks = _draw(task, task.images, size)

@@ -12,11 +12,15 @@ from lib.common.command_line import run_command
 from lib.common.errors import StudyError
 from lib.common.paths import REPOSITORY
 
+KEPT = "what was finished is kept, and the same command goes on"
+
 
 @pytest.mark.parametrize(
     ("fault", "code", "said"),
     [
         (StudyError("no such thing"), 2, "error: no such thing\n"),
+        (OSError(28, "No space left on device", "runs/a"), 2, f"error: runs/a: No space left on device; {KEPT}\n"),
+        (MemoryError(), 2, f"error: not enough memory; {KEPT}\n"),
         (KeyboardInterrupt(), 130, "\ninterrupted; the same command goes on from what was saved\n"),
     ],
 )

@@ -156,7 +156,7 @@ def test_a_users_folder_with_a_fault_is_refused(fault, message: str, tmp_path: P
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("Name", "lowercase letters, digits and '_', got 'Name'; choose one with --name"),
+        ("Name", "lowercase letters, digits and '_', at most 60, got 'Name'; choose one with --name"),
         ("busi", "the name 'busi' is taken already"),
         ("busi_breast_ultrasound", "the name 'busi_breast_ultrasound' is taken already"),
         ("sim_ultrasound_easy", "the name 'sim_ultrasound_easy' is reserved"),

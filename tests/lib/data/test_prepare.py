@@ -11,12 +11,13 @@ import tiny_originals as tiny
 from PIL import Image
 
 from lib.common.errors import StudyError
+from lib.common.outside import read_table
 from lib.data import cards
 from lib.data.cards import Card, all_cards, find_card
 from lib.data.preparation import conversion, dataset_recipes, near_duplicates, pictures
 from lib.data.preparation.checks import check_prepared
 from lib.data.preparation.prepare import prepare
-from lib.data.prepared_folder import INDEX_COLUMNS, Prepared, read_prepared, read_table
+from lib.data.prepared_folder import INDEX_COLUMNS, Prepared, read_prepared
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from prepared_sets import CARD, make_set
 
 from lib.common import paths
 from lib.common.errors import StudyError
+from lib.common.outside import read_table
 from lib.data.cards import all_cards, find_card, load_card, root_note
 from lib.data.preparation.originals import originals
-from lib.data.prepared_folder import prepared_files, read_prepared, read_table
+from lib.data.prepared_folder import prepared_files, read_prepared
 from lib.data.tasks.folds import assign_folds
 
 

@@ -167,12 +167,12 @@ def test_the_file_of_an_encoder_alone_fits_a_network_that_holds_it_without_a_tab
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"must have the columns in_file, in_network and a row per name, got nothing"),
+        ("", r"must have the columns in_file, in_network and a row per name, got no row"),
         ("in_file,in_network\n", "and a row per name"),
         ("file,network\na,b\n", "must have the columns in_file, in_network and a row per name, got file, network"),
         ("in_file,in_network\na,b\na,c\n", "row 3 names 'a' once more; leave one of the two rows out"),
         ("in_file,in_network\na,\n", "row 2 needs a name in both columns, got 'a' and ''"),
-        ("in_file,in_network\na\n", "row 2 needs a name in both columns, got 'a' and ''"),
+        ("in_file,in_network\na\n", "line 2: the row does not have the header's 2 cells"),
     ],
 )
 def test_tables_that_are_none_are_one_line(text: str, message: str, tmp_path: Path) -> None:
@@ -181,5 +181,5 @@ def test_tables_that_are_none_are_one_line(text: str, message: str, tmp_path: Pa
         read_names(tmp_path / "names.csv")
     assert "\n" not in str(refused.value)
     (tmp_path / "names.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(StudyError, match=r"names.csv is no table of names .*; save it as CSV in UTF-8"):
+    with pytest.raises(StudyError, match=r"names.csv is not UTF-8 .*; save it as CSV UTF-8"):
         read_names(tmp_path / "names.csv")

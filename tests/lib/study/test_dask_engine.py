@@ -214,7 +214,7 @@ def test_on_slurm_jobs_train_and_a_job_that_ended_is_replaced(slurm: Path, tmp_p
         (('kind = "slurm"', 'kind = "slurn"'), "unknown kind of cluster 'slurn'; did you mean 'slurm'"),
         (("jobs = 2", "job = 2"), "unknown key of a cluster 'job'"),
         (('queue = "short"', "queues = 3"), "SLURMCluster of dask-jobqueue refuses this"),
-        (("jobs = 2", "jobs = "), "cluster.toml: Invalid value"),
+        (("jobs = 2", "jobs = "), "cluster.toml is not valid TOML: Invalid value"),
     ],
 )
 def test_mistakes_in_the_file_of_a_cluster(tmp_path: Path, change: tuple[str, str], message: str) -> None:

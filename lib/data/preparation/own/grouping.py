@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lib.common.errors import StudyError
-from lib.data.prepared_folder import read_table
+from lib.common.outside import is_file, read_table
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".pnm")
 VOLUMES = (".nii.gz", ".nii")
@@ -68,7 +68,7 @@ def _tabled(folder: Path, stems: Sequence[str]) -> tuple[dict[str, str], list[st
     told = []
     for table in TABLES:
         file = folder / table
-        rows = read_table(file, ("group",) if table == "groups.csv" else ()) if file.is_file() else []
+        rows = read_table(file, ("group",) if table == "groups.csv" else ()) if is_file(file) else []
         if rows and "group" in rows[0]:
             groups, unused = _of_table(file, rows, stems)
             if unused:

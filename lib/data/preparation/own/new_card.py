@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.common import paths
-from lib.common.errors import StudyError
+from lib.common.errors import StudyError, shown
 from lib.data.cards import all_cards, root_note
 from lib.data.preparation.own.pairing import Pair
 
@@ -27,6 +27,9 @@ class Wishes:
     spacing: tuple[float, float, float] | None = None
 
 
+LONGEST = 60  # letters of a name, which begins the names of folders
+
+
 def new_name(folder: Path, name: str | None) -> str:
     """The name of the task that a folder becomes: that given, else the folder's in what letters a name may have.
 
@@ -34,8 +37,11 @@ def new_name(folder: Path, name: str | None) -> str:
         StudyError: it cannot be used or is taken, or the prepared folder would lie in the place of the user's.
     """
     name = name or re.sub(r"[^a-z0-9]+", "_", folder.resolve().name.lower()).strip("_")
-    if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", name):
-        raise StudyError(f"a dataset's name is lowercase letters, digits and '_', got {name!r}; choose one with --name")
+    if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", name) or len(name) > LONGEST:
+        raise StudyError(
+            f"a dataset's name is lowercase letters, digits and '_', at most {LONGEST}, got {shown(name)}; choose one "
+            "with --name"
+        )
     known = all_cards()
     if name.startswith("sim_") or name in ("originals", "simulated"):
         raise StudyError(f"the name {name!r} is reserved; choose another with --name")

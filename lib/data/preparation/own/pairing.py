@@ -98,13 +98,22 @@ def pairs_in(
 
 
 def files_in(folder: Path) -> list[Path]:
-    """All files of a folder and its subfolders that are not hidden; links too, that lead nowhere or to folders."""
-    return [
+    """All files of a folder and its subfolders that are not hidden; links too, that lead nowhere or to folders.
+
+    Raises:
+        StudyError: the name of one cannot be written in UTF-8, as tables of the prepared folder are.
+    """
+    found = [
         file
         for file in sorted(folder.rglob("*"))
         if (file.is_file() or file.is_symlink())
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     ]
+    for file in found:
+        name = str(file.relative_to(folder))
+        if any(0xD800 <= ord(letter) < 0xE000 or ord(letter) < 32 for letter in name):
+            raise StudyError(f"{folder} holds {name!r}, a name that is not UTF-8 or has control characters; rename it")
+    return found
 
 
 def left_out(folder: Path, files: Sequence[Path], used: Collection[Path]) -> list[str]:

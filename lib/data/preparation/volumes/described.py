@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib.common.errors import StudyError
+from lib.common.errors import StudyError, shown
+from lib.common.outside import inside, is_file, read_json
 from lib.data.preparation.own.grouping import VOLUMES, bare, key_of
 from lib.data.preparation.own.mask_values import IGNORE
 
@@ -36,19 +36,16 @@ def described(folder: Path) -> Described:
     file = folder / "dataset.json"
     if not file.is_file():
         return Described()
-    try:
-        table = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"{file} is not valid JSON: {error}") from error
+    table = read_json(file)
     if not isinstance(table, dict):
         raise StudyError(f"{file} must hold a table in braces, got {type(table).__name__}")
     ending = table.get("file_ending", VOLUMES[0])
-    if ending not in VOLUMES:
+    if not isinstance(ending, str) or ending not in VOLUMES:
         raise StudyError(f"{file}: file_ending must be {' or '.join(VOLUMES)}, got {ending!r}; save volumes as NIfTI")
     labels, regions = _labels(file, table.get("labels", {}))
     channels = table.get("channel_names", table.get("modality", {}))
     if not isinstance(channels, dict) or sorted(channels) != sorted(map(str, range(len(channels)))):
-        raise StudyError(f'{file}: channels must be named by number, such as {{"0": "T1"}}, got {channels!r}')
+        raise StudyError(f'{file}: channels must be named by number, such as {{"0": "T1"}}, got {shown(channels)}')
     names = tuple(str(channels[str(number)]) for number in range(len(channels)))
     return Described(labels, regions, names, _listed(file, table.get("training")))
 
@@ -69,7 +66,7 @@ def _labels(file: Path, table: Any) -> tuple[dict[int, str], dict[str, tuple[int
             raise ValueError
     except ValueError:
         raise StudyError(
-            f'{file}: labels must be {{"1": "tumor"}} or {{"tumor": 1, "whole": [1, 2]}}, got {table!r}'
+            f'{file}: labels must be {{"1": "tumor"}} or {{"tumor": 1, "whole": [1, 2]}}, got {shown(table)}'
         ) from None
     parts = {name: each for name, each in values.items() if each != (0,)}
     labels = {value: f"label {value}" for value in sorted({v for each in parts.values() for v in each} - {0})}
@@ -100,8 +97,9 @@ def _listed(file: Path, training: Any) -> frozenset[str] | None:
             f'{file}: training must list images and labels, such as {{"image": "./imagesTr/a.nii.gz", "label": '
             '"./labelsTr/a.nii.gz"}'
         ) from None
-    lost = [image for image, _ in pairs if not _stands_for(file.parent / image)]
-    lost += [label for _, label in pairs if not (file.parent / label).is_file()]
+    what = f"{file}: training"
+    lost = [image for image, _ in pairs if not _stands_for(inside(file.parent, image, what))]
+    lost += [label for _, label in pairs if not is_file(inside(file.parent, label, what))]
     if lost:
         some = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
         raise StudyError(f"{file} lists {len(lost)} files that are missing: {some}")

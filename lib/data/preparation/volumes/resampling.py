@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lib.common.errors import StudyError
 from lib.data.prepared_folder import labeled, majority
-from lib.imaging.grids import Grid, aligned, canonical
+from lib.imaging.grids import VOXELS, Grid, aligned, canonical
 
 CLOSE = 0.01  # a spacing that differs by less than this part of it is left as it is
 AIR = 0.25  # part of a volume that must be zero for these zeros to mean that nothing was imaged there
@@ -93,11 +94,20 @@ def resampled_geometry(grid: Grid, spacing: Sequence[float]) -> tuple[np.ndarray
     """The affine map (4, 4) and the shape that a canonical grid gets at a spacing, in millimeters.
 
     Its middle stays where it is, so that what lies at the edges of the volume does so to half a voxel.
+
+    Raises:
+        StudyError: it would get more than `VOXELS` voxels.
     """
     own = np.array(grid.spacing)
     if np.all(np.abs(own / np.array(spacing) - 1) < CLOSE):
         return grid.affine, grid.shape
     x, y, z = (max(1, round(side * step / new)) for side, step, new in zip(grid.shape, own, spacing, strict=True))
+    if x * y * z > VOXELS:
+        steps = " x ".join(f"{step:.4g}" for step in spacing)
+        raise StudyError(
+            f"a volume of {' x '.join(map(str, grid.shape))} voxels of {' x '.join(f'{step:.4g}' for step in own)} mm "
+            f"would get {x * y * z:,} at {steps} mm, more than {VOXELS:,}: is its header right? Else choose --spacing"
+        )
     affine = grid.affine.copy()
     affine[:3, :3] *= np.array(spacing) / own
     middle = grid.affine[:3, :3] @ ((np.array(grid.shape) - 1) / 2)
