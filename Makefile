@@ -9,7 +9,7 @@ READY := .venv/.ready
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test lab lint lock clean
+.PHONY: help setup report test lab lint lock audit clean
 
 help:
 	@echo "make TARGET [SUITE=class] [JOBS=2] [PYTHON=python3.11]"
@@ -23,8 +23,8 @@ report: $(READY)  ## train what is missing and render every notebook of SUITE (s
 test: $(READY)  ## everything a change must pass, without the slow, GPU and benchmark tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-lab: $(READY)  ## open JupyterLab on notebooks/
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+lab: $(READY)  ## open JupyterLab on notebooks/, for this machine alone and with its token
+	$(BIN)/jupyter lab --notebook-dir=notebooks --ServerApp.ip=127.0.0.1 --ServerApp.allow_remote_access=False
 
 lint: $(READY)  ## style and types: ruff on everything, pyright on lib and analysis
 	$(BIN)/ruff check .
@@ -34,6 +34,12 @@ lint: $(READY)  ## style and types: ruff on everything, pyright on lib and analy
 lock: $(READY)  ## maintainers: renew requirements/lock.txt and environment.yml from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv==0.13.8
 	$(BIN)/python requirements/lock.py --upgrade
+
+audit: $(READY)  ## maintainers: hold the locked packages against lists of known vulnerabilities (needs the network)
+	$(BIN)/python -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	.venv/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/lock.txt
+	.venv/audit/bin/pip-audit --strict --disable-pip --no-deps -r requirements/torch.txt
 
 clean:  ## remove .venv and caches; runs, reports, data and weights stay
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist

@@ -10,8 +10,6 @@ os.environ["MPLBACKEND"] = "Agg"
 # Modules of tests, and of the study's own networks, of which code is run where a file of a test names it.
 TRUSTED = "foreign_networks,foreign_net,renamed,two_contrasts,broken_package,no_such_module,lib.networks"
 os.environ["STUDY_TRUST"] = TRUSTED
-    "foreign_networks,foreign_net,renamed,two_contrasts,broken_package,no_such_module,lib.networks"
-)
 
 from pathlib import Path
 

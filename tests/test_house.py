@@ -256,7 +256,10 @@ def test_nothing_names_a_registry_or_a_local_path():
 def test_make_lists_every_target():
     text = (ROOT / "Makefile").read_text()
     phony = next(line for line in text.splitlines() if line.startswith(".PHONY:")).split()[1:]
-    assert {"setup", "report", "test", "lab", "lint", "lock", "clean"} <= set(phony)
+    assert {"setup", "report", "test", "lab", "lint", "lock", "audit", "clean"} <= set(phony)
+    lab = next(line for line in text.splitlines() if "jupyter lab" in line)
+    assert "--ServerApp.ip=127.0.0.1" in lab  # what it serves runs code: nobody else on the network may ask for it
+    assert "token" not in lab.lower()  # and the token that it makes itself stays
     listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
     for target in set(phony) - {"help"}:
         lines = re.findall(rf"^  {target} +\S", listed.stdout, re.M)

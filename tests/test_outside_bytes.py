@@ -29,6 +29,7 @@ from lib.data.preparation.pictures import to_gray
 from lib.imaging.grids import Grid, encoded, read_grid
 from lib.imaging.kspace import read_kspace
 from lib.networks.checkpoint_files import read_checkpoint
+from lib.networks.foreign import construct
 from lib.study.bundle import merge
 from lib.study.plan import load_suite
 
@@ -117,6 +118,10 @@ def _tar(size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
     return gzip.compress(head + bytes(size + -size % 512 + 1024), compresslevel=1)
 
 
+def _wide(file: Path) -> None:
+    construct("torch.nn:Linear", {"in_features": 40_000, "out_features": 40_000, "bias": False}, 0)
+
+
 def _view(numbers: int) -> torch.Tensor:
     """So many numbers, of which one is in memory."""
     return torch.zeros(1).expand(numbers)
@@ -126,7 +131,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], Callable[[Path], Any], str]] = {
     "a.png": (lambda: png_of(60_000, 60_000, zlib.compress(bytes(1000))), to_gray, "exceeds limit of"),
     "b.png": (lambda: png_of(9_000, 9_000, zlib.compress(bytes(1000))), to_gray, "9000 x 9000 pixels; at most"),
     "z.png": (lambda: png_of(1, 1, b"") + b"", to_gray, "not a readable picture"),
-    "many.jpg": (lambda: picture("jpeg").replace(b"\xff\xda", b"\xff\xda" * 200), to_gray, "more than 64 scans"),
+    "many.jpg": (lambda: picture("jpeg") + b"\xff\xda" * 200, to_gray, "more than 64 scans"),
     "tera.nii": (lambda: nifti_of((30_000, 30_000, 30_000)), read_grid, "voxels; at most"),
     "short.nii": (lambda: nifti_of((500, 500, 500)), read_grid, "cut short"),
     "a.nii.gz": (lambda: gzip.compress(nifti_of((4, 4, 4), 200 * MB), 1), read_grid, "unpacks to more than the 416"),
@@ -144,7 +149,12 @@ BOMBS: dict[str, tuple[Callable[[], bytes], Callable[[Path], Any], str]] = {
     "points.toml": (lambda: b"a." * 400_000 + b"b = 1", read_toml, "more than 1000 points"),
     "large.toml": (lambda: b"a = 1\n" + b"#" * 2 * MB, read_toml, "at most 1 MB"),
     "field.csv": (lambda: b"name,group\na," + b"x" * 200_000, read_table, "field larger than field limit"),
-    "short.csv": (lambda: b"a," * 50_000 + b"b\n" + b"1\n" * 100_000, read_table, "does not have the header's 50001"),
+    "short.csv": (
+        lambda: b",".join(b"%d" % n for n in range(50_001)) + b"\n" + b"1\n" * 100_000,
+        read_table,
+        "does not have the header's 50001",
+    ),
+    "wide.toml": (lambda: b"", _wide, "more than 1,073,741,824 numbers"),
     "a.tar.gz": (lambda: _tar(200 * MB), merge, "unpacks to more than"),
     "name.tar.gz": (lambda: _tar(200 * MB, tarfile.GNUTYPE_LONGNAME), merge, "unpacks to more than"),
     "pax.tar.gz": (lambda: _tar(200 * MB, tarfile.XHDTYPE), merge, "unpacks to more than"),

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from lib.common.errors import StudyError, cut, nearest, shown
 from lib.common.outside import read_json
@@ -46,6 +47,7 @@ ALLOWED = (
 )  # fmt: skip
 TRUST = "STUDY_TRUST"  # the variable that names modules of the user's own, with commas; kernels and workers inherit it
 FETCHING = ("pretrained", "checkpoint_path", "encoder_weights", "weights", "cache_dir")  # arguments
+NUMBERS = 1 << 30  # in one network
 IMPORTED = "import"  # the key of an argument that is an object to be imported: {import = "torch.nn:Conv2d"}
 NOTHING = {"null": True}  # stands for None, for which TOML has no word
 
@@ -182,7 +184,7 @@ def construct(name: str, arguments: Mapping[str, Any], seed: int) -> nn.Module:
         given = {"model_name": name.partition(":")[2], **given}
     _check_harmless(name, make, given)
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"), _Counted():
             torch.default_generator.manual_seed(seed)
             made = make(**given)
     except Exception as error:
@@ -192,6 +194,22 @@ def construct(name: str, arguments: Mapping[str, Any], seed: int) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise StudyError(f"{name} gives a {type(made).__name__}, which is no torch.nn.Module")
     return made
+
+
+class _Counted(TorchFunctionMode):
+    """Refuses to make tensors of more than `NUMBERS` in all: memory that was asked for is not yet taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        if function in (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn):
+            self.numbers += made.numel()
+            if self.numbers > NUMBERS:
+                raise StudyError(f"it would have more than {NUMBERS:,} numbers; are its arguments right?")
+        return made
 
 
 def _imported(value: Any) -> Any:
