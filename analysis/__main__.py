@@ -1,4 +1,4 @@
-"""Command line of the analysis: `python -m analysis report | table | claims | probe | recommend`."""
+"""Command line of the analysis: `python -m analysis report | table | claims | choices | probe | recommend`."""
 
 from __future__ import annotations
 
@@ -55,6 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     claims = commands.add_parser("claims", help="write claims.json, the claims ledger, and print it")
     claims.set_defaults(command=_claims)
     claims.add_argument("suite", metavar="SUITE")
+
+    choices = commands.add_parser("choices", help="write choices.csv: does a verdict hang on the study's own choices?")
+    choices.set_defaults(command=_choices)
+    choices.add_argument("suite", metavar="SUITE")
 
     probe = commands.add_parser("probe", help="look at checkpoints of any network: a report on one folder, or on two")
     probe.set_defaults(command=_probe)
@@ -142,6 +146,19 @@ def _claims(arguments: argparse.Namespace) -> int:
         line = f", holds {row['holds']}" if row["holds"] else ""
         print("{id:4} {task:24} {said:22} {effect} {interval}{line} {unit}, {seeds} seeds".format(**row, line=line))
         print(f"     {row['statement']}")
+    print(f"written to {target}", file=sys.stderr)
+    return 0
+
+
+def _choices(arguments: argparse.Namespace) -> int:
+    from analysis.claims.choices.specifications import agreement
+    from analysis.reports.build import write_choices
+
+    target, table = write_choices(arguments.suite)
+    for row in agreement(table).to_dict("records"):
+        print("{claim:4} {task:24} {verdict:13} {same} of {choices} choices agree".format(**row), end="")
+        print(f", {row['opposite']} say the opposite" * (row["opposite"] > 0))
+        print(f"     {row['hangs on']}\n" * (row["hangs on"] != ""), end="")
     print(f"written to {target}", file=sys.stderr)
     return 0
 

@@ -1,4 +1,4 @@
-"""The ledger of a suite, evaluated once for as long as its runs and the code stay what they are.
+"""What is told of a suite's claims, computed once for as long as its runs and the code stay what they are.
 
 Verdicts depend on one another (the false discovery rate is held over all rows), so every notebook and page that shows
 some of them shows rows of one ledger.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +24,27 @@ ANALYSIS = Path(__file__).parents[2]
 def suite_ledger(suite: str, ids: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """The ledger of a suite, or its rows on some claims.
 
-    Kept in the study's home under what it depends on: the results of the runs and the files of `analysis`.
-
     Raises:
         StudyError: a run is damaged, or its data or source changed since.
     """
     runs = finished_runs(load_suite(suite), goal=None)
-    folder = paths.home() / "ledgers"
+    rows = kept("ledgers", runs, lambda: evaluate(run_table(runs), evaluation_table(runs), runs=runs))
+    wanted = None if ids is None else set(ids)
+    return [row for row in rows if wanted is None or row["id"] in wanted]
+
+
+def kept(kind: str, runs: Sequence[Run], compute: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Rows that follow from runs, ready for JSON: from the folder `kind` of the study's home, or computed and put there.
+
+    Kept under what they depend on: the results of the runs and the files of `analysis`.
+    """
+    folder = paths.home() / kind
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{_key(runs)}.json"
     with locked(folder, lambda: None):  # notebooks of one report ask at the same time
         if not target.is_file():
-            rows = evaluate(run_table(runs), evaluation_table(runs), runs=runs)
-            paths.write_atomic(target, json.dumps(rows, allow_nan=False))
-        rows = json.loads(target.read_text())
-    wanted = None if ids is None else set(ids)
-    return [row for row in rows if wanted is None or row["id"] in wanted]
+            paths.write_atomic(target, json.dumps(compute(), allow_nan=False))
+        return json.loads(target.read_text())
 
 
 def _key(runs: Iterable[Run]) -> str:
