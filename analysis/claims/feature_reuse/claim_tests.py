@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.claims import evidence
@@ -52,6 +53,10 @@ def _per_task(claim: Claim, frame: pd.DataFrame, runs: Runs, judge: Judge, *, le
         maps = layer_maps_of_runs(frame, runs, task, arms=claim.compare, measure=claim.measure or MEASURE)
         assert maps is not None
         volume = f"{there.volume_label.iloc[0]} training images"
+        if np.isnan(maps.values).any():
+            reason = f"{maps.measure} has no value for some layers: too few images for it, or all alike"
+            findings.append(Finding(claim, task, sentences(reason, data_kind(there)), seeds=len(seeds)))
+            continue
         about = (f"similarity: {maps.measure}, {maps.about}; {volume}", data_kind(there))
         findings.append(judge(claim, task, maps, about))
     return findings or [Finding(claim, "all", "No finished run")]
