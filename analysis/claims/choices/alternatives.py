@@ -33,15 +33,15 @@ class Choice:
     """An alternative to one of the study's choices.
 
     name: in few words, unlike any other's. changes: which choice it is about. about: what is done instead. of: from the
-    study's case, and what its test found there, the case under this choice; or why there is none. picks: it only picks
-    runs, so that it is no other choice for a row that rests on the same runs. Otherwise a row counts even where its
-    numbers stay the same.
+    study's case, and what its test found there, the case under this choice; or why there is none; or None where the
+    claim has nothing of the kind. picks: it only picks runs, so that it is no other choice for a row that rests on the
+    same runs. Otherwise a row counts even where its numbers stay the same.
     """
 
     name: str
     changes: str
     about: str
-    of: Callable[[Case, Sequence[Finding]], Case | str]
+    of: Callable[[Case, Sequence[Finding]], Case | str | None]
     picks: bool = False
 
 
@@ -158,15 +158,15 @@ def _thresholds(claims: Sequence[Claim]) -> Iterator[Choice]:
     """Every threshold halved and doubled: on its own scale, `_scaled`."""
     for name in dict.fromkeys(name for claim in claims for name in claim.thresholds if name != "fraction"):
         for factor, word in ((0.5, "halved"), (2.0, "doubled")):
-            def of(case: Case, own: Sequence[Finding], name: str = name, factor: float = factor) -> Case | str:
+            def of(case: Case, own: Sequence[Finding], name: str = name, factor: float = factor) -> Case | str | None:
                 if name not in case.claim.thresholds:
-                    return f"the claim has no threshold {name}"
+                    return None
                 value = _scaled(name, case.claim.value(name), factor)
                 return _with(case, name, value) if value != case.claim.value(name) else f"{name} is {value:g} as it is"
 
-            values = {f"{claim.value(name):g} to {_scaled(name, claim.value(name), factor):g}"
-                      for claim in claims if name in claim.thresholds}  # fmt: skip
-            yield Choice(f"{name} {word}", "threshold", f"{name} from {', '.join(sorted(values))}", of)
+            own_values = sorted({claim.value(name) for claim in claims if name in claim.thresholds} - {0.0})
+            values = ", ".join(f"{value:g} to {_scaled(name, value, factor):g}" for value in own_values)
+            yield Choice(f"{name} {word}", "threshold", f"{name} from {values or '0, where it stays'}", of)
 
 
 def _scaled(name: str, value: float, factor: float) -> float:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.claims.choices.specifications import OWN
-from analysis.figures.style import axes, empty_axes, study_style, title_and_note
+from analysis.figures.style import axes, empty_axes, limits_around, study_style, title_and_note
 
 COLORS = {"supported": "#1B8A72", "contradicted": "#C8502B", "inconclusive": "#8A8A8A"}
 GAP = 2  # places between two tasks
@@ -31,7 +31,7 @@ def specification_curve(table: pd.DataFrame, claim: str, *, ax: Axes | None = No
     parts = [_drawn(own) for _, own in rows.groupby("task", sort=False)]
     width = sum(map(len, parts)) + GAP * (len(parts) - 1)
     ax = axes(ax, width=min(16.0, max(7.0, 2.0 + 0.22 * width)), height=5.2)
-    ticks, names, start = [], [], 0
+    ticks, names, heads, start = [], [], [], 0
     for part in parts:
         places = start + np.arange(len(part))
         for verdict, color in COLORS.items():
@@ -41,13 +41,15 @@ def specification_curve(table: pd.DataFrame, claim: str, *, ax: Axes | None = No
         told = (part.choice == OWN) | (part.agrees != "same")
         ticks += list(places[told.to_numpy()])
         names += ["\n".join(textwrap.wrap(name, 24)) for name in part.choice[told]]
+        heads.append(textwrap.fill(str(part.task.iloc[0]).replace("_", " "), max(10, int(1.6 * len(part)))))
         ax.annotate(
-            textwrap.fill(str(part.task.iloc[0]).replace("_", " "), max(10, int(1.6 * len(part)))),
-            (start - 0.5, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=10,
+            heads[-1], (start - 0.5, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
+            fontsize=10,
         )  # fmt: skip
         start += len(part) + GAP
     ax.set_xticks(ticks, names, rotation=90, fontsize=8)
-    own = rows[rows.choice == OWN].iloc[0]
+    own, drawn = rows[rows.choice == OWN].iloc[0], pd.concat(parts).astype({"low": "float64", "high": "float64"})
+    outside = limits_around(ax.set_ylim, [*drawn.effect, *drawn.line], drawn.low, drawn.high)
     ax.set(xlim=(-1, start - GAP), ylabel="\n".join(textwrap.wrap(str(own.unit), 40)))
     ax.grid(visible=False, axis="x")
     for verdict, color in COLORS.items():
@@ -58,7 +60,8 @@ def specification_curve(table: pd.DataFrame, claim: str, *, ax: Axes | None = No
     note = "every choice with the interval that decides in its ledger; named: the study's own, and what says otherwise"
     if rows.unit.nunique() > 1:
         note += "; hollow: another unit, scaled to an interval of the same width"
-    title_and_note(ax, f"{claim} under other choices", note, lift=18)
+    lines = 1 + max(head.count("\n") for head in heads)
+    title_and_note(ax, f"{claim} under other choices", note + outside, lift=6 + 13 * lines)
     return ax
 
 
@@ -67,7 +70,7 @@ def _drawn(rows: pd.DataFrame) -> pd.DataFrame:
     own = rows[rows.choice == OWN].iloc[0]
     other = (rows.unit != own.unit).to_numpy()
     numbers = ["effect", "low", "high", "line"]
-    values = rows[numbers].to_numpy(dtype=np.float64)
+    values = rows[numbers].to_numpy(dtype=np.float64, copy=True)
     wide = values[:, 2] - values[:, 1]
     scale = np.divide(own.high - own.low, wide, out=np.zeros(len(rows)), where=wide > 0)
     values[other] = own.line + (values[other] - values[other, 3:]) * scale[other, None]

@@ -50,10 +50,8 @@ def specifications(
     for choice in alternatives(claims_tested, frame):
         changed, reasons = _under(choice, claims_tested, own, frame, evaluations, by_id)
         ledger = _ledger(claims, own | changed) if changed else {}
-        for key in (key for key in base if key in tested):
-            reason = reasons.get(key[0], "")
-            if not reason:
-                reason = _not_computed(choice, key, own, changed, ledger)
+        for key in (key for key in base if key in tested and key[0] in changed.keys() | reasons.keys()):
+            reason = reasons[key[0]] if key[0] in reasons else _not_computed(choice, key, own, changed, ledger)
             row = None if reason else ledger[key]
             agrees = "" if row is None else _agreement(base[key]["verdict"], row["verdict"])
             found.append(_row(*key, choice.name, choice.changes, choice.about, row, agrees, reason))
@@ -122,7 +120,7 @@ def _under(
         case = choice.of(Case(claim, frame, evaluations), own[claim.id])
         if isinstance(case, str):
             reasons[claim.id] = case
-        else:
+        elif case is not None:
             changed[claim.id] = find(case.claim, case.frame, case.evaluations, runs)
     return changed, reasons
 
