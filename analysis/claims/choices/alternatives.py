@@ -62,7 +62,15 @@ def alternatives(claims: Sequence[Claim], frame: pd.DataFrame) -> list[Choice]:
     Args:
         frame: of `results.run_table`; with runs at several learning rates it says in `chosen` which are the study's.
     """
-    return [*_performance(), *_plateau(), *_similarity(), *_sizes(), *_thresholds(claims), *_replicates(frame), *_rates()]
+    return [
+        *_performance(),
+        *_plateau(),
+        *_similarity(),
+        *_sizes(),
+        *_thresholds(claims),
+        *_replicates(frame),
+        *_rates(),
+    ]
 
 
 def _performance() -> Iterator[Choice]:
@@ -76,7 +84,7 @@ def _performance() -> Iterator[Choice]:
         _metric(_best, DICE + PSNR),
     )  # fmt: skip
     yield Choice(
-        "HD95, not Dice", "metric", "minus the 95 % Hausdorff distance; diverged runs are as bad as the worst of a task",
+        "HD95, not Dice", "metric", "minus the 95 % Hausdorff distance; diverged runs are as bad as a task's worst",
         _metric(_distance, DICE, "Dice", "HD95 (nearer is better)"),
     )  # fmt: skip
     yield Choice(
@@ -118,6 +126,7 @@ def _distance(case: Case) -> pd.DataFrame:
 
 def _plateau() -> Iterator[Choice]:
     for fraction in FRACTIONS:
+
         def of(case: Case, own: Sequence[Finding], fraction: float = fraction) -> Case | str:
             if case.claim.test not in CURVES:
                 return "the claim is not about time"
@@ -129,6 +138,7 @@ def _plateau() -> Iterator[Choice]:
 
 def _similarity() -> Iterator[Choice]:
     for name in ("cka", "svcca", "rsa"):
+
         def of(case: Case, own: Sequence[Finding], name: str = name) -> Case | str:
             if case.claim.test not in SIMILARITY:
                 return "the claim compares no representations"
@@ -140,6 +150,7 @@ def _similarity() -> Iterator[Choice]:
 
 def _sizes() -> Iterator[Choice]:
     for matched in (False, True):
+
         def of(case: Case, own: Sequence[Finding], matched: bool = matched) -> Case | str:
             if case.claim.test != "shallow_better":
                 return "the claim makes no difference between sets as they are and sets of equal size"
@@ -158,6 +169,7 @@ def _thresholds(claims: Sequence[Claim]) -> Iterator[Choice]:
     """Every threshold halved and doubled: on its own scale, `_scaled`."""
     for name in dict.fromkeys(name for claim in claims for name in claim.thresholds if name != "fraction"):
         for factor, word in ((0.5, "halved"), (2.0, "doubled")):
+
             def of(case: Case, own: Sequence[Finding], name: str = name, factor: float = factor) -> Case | str | None:
                 if name not in case.claim.thresholds:
                     return None
@@ -191,6 +203,7 @@ def _with(case: Case, name: str, value: float) -> Case:
 
 def _replicates(frame: pd.DataFrame) -> Iterator[Choice]:
     for seed in sorted(set(frame.seed)):
+
         def without(case: Case, own: Sequence[Finding], seed: int = seed) -> Case | str:
             fewer = replace(case, frame=case.frame[case.frame.seed != seed])
             for name in ("min_seeds", "runs"):
@@ -201,6 +214,7 @@ def _replicates(frame: pd.DataFrame) -> Iterator[Choice]:
         about = f"all seeds but {seed}; tests need one seed less than otherwise"
         yield Choice(f"without seed {seed}", "seeds", about, without, picks=True)
     for volume in sorted(set(frame.volume_label), key=lambda label: (label == "all", len(label), label)):
+
         def only(case: Case, own: Sequence[Finding], volume: str = volume) -> Case | str:
             return replace(case, frame=case.frame[case.frame.volume_label == volume])
 
@@ -210,6 +224,7 @@ def _replicates(frame: pd.DataFrame) -> Iterator[Choice]:
 
 def _rates() -> Iterator[Choice]:
     for word in ("chosen", "lowest", "highest"):
+
         def of(case: Case, own: Sequence[Finding], word: str = word) -> Case | str:
             rates = case.frame.groupby([*CELL, "seed", "fold"], dropna=False).lr
             if not (rates.transform("nunique") > 1).any():

@@ -82,7 +82,9 @@ def linear_transformation(claim: Claim, frame: pd.DataFrame, evaluations: pd.Dat
         return (found["affine_share"] - found["permuted"]) / (1 - found["permuted"])
 
     def beside(task: str) -> str:
-        means = pd.DataFrame([affine_shares(runs[name]) for name in frame.run_id[frame.task == task] if name in seen]).mean()
+        means = pd.DataFrame(
+            [affine_shares(runs[name]) for name in frame.run_id[frame.task == task] if name in seen]
+        ).mean()
         return (
             f"explained by chance {means.chance:.2f}, by another kernel's start {means.permuted:.2f}; R^2 of the "
             f"weights: {means.identity_r2:.3f} by the start as it was, {means.affine_r2:.3f} with scale and shift"

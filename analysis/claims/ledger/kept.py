@@ -34,7 +34,7 @@ def suite_ledger(suite: str, ids: Iterable[str] | None = None) -> list[dict[str,
 
 
 def kept(kind: str, runs: Sequence[Run], compute: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Rows that follow from runs, ready for JSON: from the folder `kind` of the study's home, or computed and put there.
+    """Rows that follow from runs, ready for JSON: read in the folder `kind` of the study's home, or made and put there.
 
     Kept under what they depend on: the results of the runs and the files of `analysis`.
     """

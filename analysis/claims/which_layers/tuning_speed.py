@@ -29,9 +29,7 @@ from analysis.tables.paired_gains import PAIR
 FRACTIONS = (0.95, 0.99)
 
 
-def layer_speed(
-    frame: pd.DataFrame, evaluations: pd.DataFrame, fractions: Sequence[float] = FRACTIONS
-) -> pd.DataFrame:
+def layer_speed(frame: pd.DataFrame, evaluations: pd.DataFrame, fractions: Sequence[float] = FRACTIONS) -> pd.DataFrame:
     """How soon each set of layers comes up to the whole network: one row per run of a set and fraction.
 
     The level is a fraction of the plateau that the set shares with full fine-tuning of the same task, volume, source,

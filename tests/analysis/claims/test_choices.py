@@ -108,7 +108,7 @@ def test_a_choice_makes_a_whole_ledger():
     table["run_id"] = table.task + table.run_id
     found = under(table, "K6", "K1", curve=lambda run: climb(0.8, 200 + 10 * run.seed))
     kept = LEDGER["K6"].thresholds
-    changed = replace(LEDGER["K6"], thresholds=kept | {"margin": replace(kept["margin"], value=0.06)})
+    changed = replace(LEDGER["K6"], thresholds={**kept, "margin": replace(kept["margin"], value=0.06)})
     curves = evaluations(table, lambda run: climb(0.8, 200 + 10 * run.seed))
     for result in evaluate(table, curves, [changed, LEDGER["K1"]]):
         rows = found[(found.claim == result["id"]) & (found.task == result["task"])]
