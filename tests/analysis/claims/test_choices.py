@@ -11,15 +11,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from fakes import climb, evaluations, frame, grid, row
+from fakes import climb, evaluations, fake_run, frame, grid, row
 from planted import planted
 
+from analysis.__main__ import main
 from analysis.claims.choices import alternatives
+from analysis.claims.choices import specifications as module
 from analysis.claims.choices.figure import specification_curve
-from analysis.claims.choices.specifications import OWN, agreement, specifications, with_agreement
+from analysis.claims.choices.specifications import OWN, agreement, specifications, suite_choices, with_agreement
 from analysis.claims.feature_reuse import claim_tests
 from analysis.claims.ledger.evaluate import evaluate, load_claims
+from analysis.claims.ledger.table import claim_row
 from analysis.claims.verdicts import TESTS
+from lib.runs.spec import RunSpec, run_id
+from lib.study.plan import load_suite
+from lib.study.suite import Suite
 
 LEDGER = {claim.id: claim for claim in load_claims()}
 FROZEN = "frozen_random_encoder"
@@ -264,7 +270,7 @@ def test_the_curve_shows_all_specifications_in_order():
     found = under(sets_table(0.05, 0.03, hd95=2.0), "A3")
     drawn = found[found.effect.notna()]
     ax = specification_curve(found, "A3")
-    marks = np.concatenate([line.get_xydata() for line in ax.lines if len(line.get_xdata())])
+    marks = np.concatenate([np.asarray(line.get_xydata()) for line in ax.lines])
     assert len(marks) == len(drawn)
     marks = marks[np.argsort(marks[:, 0])]
     assert (np.diff(marks[:, 1]) >= 0).all(), "in order of effect"
@@ -274,3 +280,42 @@ def test_the_curve_shows_all_specifications_in_order():
     assert marks[0, 1] < 0, "a distance that contradicts lies below the line"
     empty = specification_curve(found, "K1")
     assert "no row of this claim was tested" in empty.texts[0].get_text()
+
+
+SUITE = """title = "Planted"
+seeds = [0, 1, 2, 3]
+tuning = { rates = [0.01], seed = 0 }
+sources.natural = { task = "sim_natural", lr = 0.01 }
+grid = [{ tasks = ["sim_ultrasound"], volumes = [8], source = "natural", strategies = ["scratch", "full_finetuning"] }]
+"""
+
+
+def test_the_command_writes_what_notebook_and_claims_file_show(
+    tmp_path: Path, study_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    file = tmp_path / "planted_choices.toml"
+    file.write_text(SUITE)
+    suite = load_suite(str(file))
+    specs = suite.source_specs() + [spec for cell in suite.cells for spec in cell_specs(suite, cell)]
+    for spec in {run_id(spec): spec for spec in specs}.values():
+        reach = (100 if spec.strategy == "full_finetuning" else 200) + 3 * spec.seed
+        fake_run(study_home / "runs", spec, dice=0.8, curve=climb(0.8, reach, spec.steps))
+    for where in ("choices.specifications", "ledger.evaluate"):  # others would look for checkpoints
+        monkeypatch.setattr(f"analysis.claims.{where}.load_claims", lambda: [LEDGER["K1"], LEDGER["K6"]])
+    assert main(["choices", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert "K1   sim_ultrasound           supported" in printed
+    table = pd.read_csv(study_home / "reports" / "planted_choices" / "choices.csv", keep_default_na=False)
+    assert len(table[(table.choice == OWN) & (table.claim == "K1")]) == 1
+    shares = agreement(suite_choices(str(file))).set_index("claim").agreement
+    monkeypatch.setattr(module, "specifications", lambda *_, **__: pytest.fail("they are kept"))
+    assert main(["claims", str(file)]) == 0
+    rows = json.loads((study_home / "reports" / "planted_choices" / "claims.json").read_text())
+    (own,) = [each for each in rows if each["id"] == "K1"]
+    assert own["agreement"] == shares["K1"]
+    assert all(each["agreement"] is None for each in rows if each["verdict"] == "not tested")
+    assert claim_row(own)["agreement"] == f"{100 * shares['K1']:.0f} %"
+
+
+def cell_specs(suite: Suite, cell: Any) -> list[RunSpec]:
+    return [suite.spec(cell, seed, cell.rates[0]) for seed in cell.seeds]
