@@ -176,9 +176,12 @@ def _thresholds(claims: Sequence[Claim]) -> Iterator[Choice]:
                 value = _scaled(name, case.claim.value(name), factor)
                 return _with(case, name, value) if value != case.claim.value(name) else f"{name} is {value:g} as it is"
 
-            own_values = sorted({claim.value(name) for claim in claims if name in claim.thresholds} - {0.0})
-            values = ", ".join(f"{value:g} to {_scaled(name, value, factor):g}" for value in own_values)
-            yield Choice(f"{name} {word}", "threshold", f"{name} from {values or '0, where it stays'}", of)
+            own_values = sorted({claim.value(name) for claim in claims if name in claim.thresholds})
+            moved = [(value, _scaled(name, value, factor)) for value in own_values]
+            values = ", ".join(f"{value:g} to {new:.3g}" for value, new in moved if new != value)
+            yield Choice(
+                f"{name} {word}", "threshold", f"{name} from {values or 'where it has no half nor double'}", of
+            )
 
 
 def _scaled(name: str, value: float, factor: float) -> float:

@@ -55,7 +55,7 @@ def _per_task(claim: Claim, frame: pd.DataFrame, runs: Runs, judge: Judge, *, le
         assert maps is not None
         volume = f"{there.volume_label.iloc[0]} training images"
         if np.isnan(maps.values).any():
-            reason = f"{maps.measure} has no value for some layers: too few images for it, or all alike"
+            reason = f"no value of {maps.measure} for some layers: too few images for it, or all alike"
             findings.append(Finding(claim, task, sentences(reason, data_kind(there)), seeds=len(seeds)))
             continue
         about = (f"similarity: {maps.measure}, {maps.about}; {volume}", data_kind(there))
