@@ -19,8 +19,9 @@ GAP = 2  # places between two tasks
 def specification_curve(table: pd.DataFrame, claim: str, *, ax: Axes | None = None) -> Axes:
     """The effects of a claim under all choices, task by task in ascending order, with their intervals and lines.
 
-    Named are the study's own choice and those that come to another verdict. A choice in another unit (HD95, SSIM)
-    stands where it lies from its line in units of its interval: drawn as wide as the study's own, and hollow.
+    Named are the study's own choice and those that come to another verdict. A metric in another unit (HD95, SSIM)
+    stands where it lies from its line in units of its interval: drawn as wide as the study's own, and hollow. Other
+    measures of similarity share the range of CKA and stand as measured.
 
     Args:
         table: of `specifications`.
@@ -58,7 +59,7 @@ def specification_curve(table: pd.DataFrame, claim: str, *, ax: Axes | None = No
     ax.plot([], [], color="#222222", label=f"the line; holds {own.side}")
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
     note = "every choice with the interval that decides in its ledger; named: the study's own, and what says otherwise"
-    if rows.unit.nunique() > 1:
+    if drawn.other.any():
         note += "; hollow: another unit, scaled to an interval of the same width"
     lines = 1 + max(head.count("\n") for head in heads)
     title_and_note(ax, f"{claim} under other choices", note + outside, lift=6 + 13 * lines)
@@ -68,7 +69,7 @@ def specification_curve(table: pd.DataFrame, claim: str, *, ax: Axes | None = No
 def _drawn(rows: pd.DataFrame) -> pd.DataFrame:
     """The specifications of one row of the ledger in order of effect, those in another unit on the scale of the own."""
     own = rows[rows.choice == OWN].iloc[0]
-    other = (rows.unit != own.unit).to_numpy()
+    other = ((rows.unit != own.unit) & (rows.changes == "metric")).to_numpy()
     numbers = ["effect", "low", "high", "line"]
     values = rows[numbers].to_numpy(dtype=np.float64, copy=True)
     wide = values[:, 2] - values[:, 1]
