@@ -13,9 +13,7 @@ from analysis.claims.ledger.decide import decide
 from analysis.claims.ledger.evaluate import find, load_claims
 from analysis.claims.ledger.kept import kept
 from analysis.claims.verdicts import Claim, Finding, Runs
-from analysis.tables.results import evaluation_table, run_table
 from lib.runs.run import Run
-from lib.study.plan import finished_runs, load_suite
 
 OWN = "the study's own"
 OPPOSITE = {"supported": "contradicted", "contradicted": "supported"}
@@ -88,13 +86,12 @@ def suite_choices(suite: str) -> pd.DataFrame:
     Raises:
         StudyError: a run is damaged, or its data or source changed since.
     """
-    runs = finished_runs(load_suite(suite), goal=None)
 
-    def records() -> list[dict[str, Any]]:
-        table = specifications(run_table(runs), evaluation_table(runs), runs=runs)
+    def records(frame: pd.DataFrame, evaluations: pd.DataFrame, runs: list[Run]) -> list[dict[str, Any]]:
+        table = specifications(frame, evaluations, runs=runs)
         return table.astype(object).where(table.notna(), None).to_dict("records")
 
-    table = pd.DataFrame(kept("ledgers/choices", runs, records), columns=COLUMNS)
+    table = pd.DataFrame(kept("ledgers/choices", suite, records), columns=COLUMNS)
     return table.astype(dict.fromkeys(("effect", "low", "high", "line", "adjusted"), "float64"))
 
 

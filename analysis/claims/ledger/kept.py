@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from analysis.claims.ledger.evaluate import evaluate
 from analysis.tables.results import evaluation_table, run_table
@@ -27,23 +29,33 @@ def suite_ledger(suite: str, ids: Iterable[str] | None = None) -> list[dict[str,
     Raises:
         StudyError: a run is damaged, or its data or source changed since.
     """
-    runs = finished_runs(load_suite(suite), goal=None)
-    rows = kept("ledgers", runs, lambda: evaluate(run_table(runs), evaluation_table(runs), runs=runs))
+    rows = kept("ledgers", suite, lambda frame, evaluations, runs: evaluate(frame, evaluations, runs=runs))
     wanted = None if ids is None else set(ids)
     return [row for row in rows if wanted is None or row["id"] in wanted]
 
 
-def kept(kind: str, runs: Sequence[Run], compute: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Rows that follow from runs, ready for JSON: read in the folder `kind` of the study's home, or made and put there.
+def kept(
+    kind: str, suite: str, compute: Callable[[pd.DataFrame, pd.DataFrame, list[Run]], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Rows that follow from the finished runs of a suite, ready for JSON: read in the study's home, or put there.
 
     Kept under what they depend on: the results of the runs and the files of `analysis`.
+
+    Args:
+        kind: of rows; their folder in the home. compute: makes them of the run table, the evaluations and the runs.
+
+    Raises:
+        StudyError: a run is damaged, or its data or source changed since.
     """
+    runs = finished_runs(load_suite(suite), goal=None)
     folder = paths.home() / kind
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{_key(runs)}.json"
     with locked(folder, lambda: None):  # notebooks of one report ask at the same time
         if not target.is_file():
-            paths.write_atomic(target, json.dumps(compute(), allow_nan=False))
+            paths.write_atomic(
+                target, json.dumps(compute(run_table(runs), evaluation_table(runs), runs), allow_nan=False)
+            )
         return json.loads(target.read_text())
 
 

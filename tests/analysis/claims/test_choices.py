@@ -20,6 +20,7 @@ from analysis.claims.choices import specifications as module
 from analysis.claims.choices.figure import specification_curve
 from analysis.claims.choices.specifications import OWN, agreement, specifications, suite_choices, with_agreement
 from analysis.claims.feature_reuse import claim_tests
+from analysis.claims.filter_change import claim_tests as filter_tests
 from analysis.claims.ledger.evaluate import evaluate, load_claims
 from analysis.claims.ledger.table import claim_row
 from analysis.claims.verdicts import TESTS
@@ -185,6 +186,24 @@ def test_rates_are_told_where_there_are_several():
     )  # fmt: skip
     for word in ("chosen", "lowest"):
         assert of(found, f"{word} learning rate").reason == "it rests on the same runs"
+
+
+def test_claims_that_are_told_at_every_rate_are_told_at_each(monkeypatch: pytest.MonkeyPatch):
+    rows = [
+        row("busi", name, seed, 0.8, lr=rate, source_seed=None if name == "scratch" else seed)
+        for name in ("scratch", "full_finetuning")
+        for seed in range(4)
+        for rate in (0.001, 0.01)
+    ]
+    table = frame(rows).assign(chosen=lambda rows: rows.lr == 0.001)
+    angles = dict(
+        zip(table.run_id, np.where(table.chosen, 0.97, 0.7) + [0.002 * seed for seed in table.seed], strict=True)
+    )
+    monkeypatch.setattr(filter_tests, "median_cosine", lambda run: angles[run.path.name])
+    found = under(table, "K4", runs=[SimpleNamespace(path=Path(name)) for name in table.run_id])
+    words = {word: of(found, f"{word} learning rate").verdict for word in ("chosen", "lowest", "highest")}
+    assert of(found, OWN).verdict == "inconclusive", "the rates disagree"
+    assert words == {"chosen": "supported", "lowest": "supported", "highest": "contradicted"}
 
 
 def test_volumes_are_told_one_by_one():
