@@ -1,4 +1,4 @@
-"""Command line of the analysis: `python -m analysis report | table | claims | choices | probe | recommend`."""
+"""Command line of the analysis: `python -m analysis COMMAND`; `--help` lists the commands."""
 
 from __future__ import annotations
 
@@ -63,14 +63,27 @@ def _parser() -> argparse.ArgumentParser:
     probe = commands.add_parser("probe", help="look at checkpoints of any network: a report on one folder, or on two")
     probe.set_defaults(command=_probe)
     probe.add_argument("folders", nargs="+", metavar="FOLDER", help="holds checkpoints: .pt, .pth, .ckpt, .safetensors")
-    probe.add_argument("--network", default="", metavar="package.module:function", help="builds the network")
+    probe.add_argument(
+        "--network",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="package.module:function, monai:NAME, timm:NAME, smp:NAME, nnunet:FOLDER or a stage map; arguments after "
+        'it, in one word: --network "monai:BasicUNet spatial_dims=2"; twice for two folders of two networks',
+    )
     probe.add_argument(
         "--images",
         default="",
         metavar="WHERE",
         help="a prepared task, a folder of images, or a tensor file",
     )
-    probe.add_argument("--layers", default="", metavar="PATTERN", help="with * and ?; default: a dozen by themselves")
+    probe.add_argument(
+        "--layers",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="with * and ?; default: a dozen by themselves; twice for two networks",
+    )
     probe.add_argument("--out", metavar="FOLDER", help="of the report (default: reports/probe/NAME)")
 
     recommend = commands.add_parser("recommend", help="which layers of a trained network to tune on a task")
@@ -84,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument("--volume", type=_positive, default=20, metavar="N", help="images (default 20)")
     recommend.add_argument("--size", type=_positive, default=64, metavar="S", help="with --network: side (default 64)")
     recommend.add_argument("--out", type=Path, metavar="FOLDER", help="default: recommend-TASK among the reports")
+
+    agreement = commands.add_parser("agreement", help="hold such recommendations against a suite's trained runs")
+    agreement.set_defaults(command=_agreement)
+    agreement.add_argument("suite", metavar="SUITE")
     return parser
 
 
@@ -120,7 +137,7 @@ def _probe(arguments: argparse.Namespace) -> int:
 
     return build_probe(
         arguments.folders,
-        network=arguments.network,
+        networks=arguments.network,
         images=arguments.images,
         layers=arguments.layers,
         out=arguments.out,
@@ -151,11 +168,11 @@ def _claims(arguments: argparse.Namespace) -> int:
 
 
 def _choices(arguments: argparse.Namespace) -> int:
-    from analysis.claims.choices.specifications import agreement
+    from analysis.claims.choices.specifications import agreeing_choices
     from analysis.reports.build import write_choices
 
     target, table = write_choices(arguments.suite)
-    for row in agreement(table).to_dict("records"):
+    for row in agreeing_choices(table).to_dict("records"):
         print("{claim:4} {task:24} {verdict:13} {same} of {choices} choices agree".format(**row), end="")
         print(f", {row['opposite']} say the opposite" * (row["opposite"] > 0))
         print(f"     {row['hangs on']}\n" * (row["hangs on"] != ""), end="")
@@ -167,6 +184,17 @@ def _recommend(arguments: argparse.Namespace) -> int:
     from analysis.claims.which_layers.take_home import recommend
 
     return recommend(arguments)
+
+
+def _agreement(arguments: argparse.Namespace) -> int:
+    from analysis.claims.which_layers.agreement import agreement_over_conditions, ranking_agreement_summary
+    from analysis.reports.build import write_agreement
+
+    target, rows = write_agreement(arguments.suite)
+    for table in (ranking_agreement_summary(rows), agreement_over_conditions(rows)):
+        print(table.to_string(index=False, float_format="{:.2f}".format), end="\n\n")
+    print(f"written to {target}", file=sys.stderr)
+    return 0
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def module_of(name: str) -> str | None:
 
 def text_files() -> list[Path]:
     """Every text file that belongs to the project, wherever it is checked out."""
-    skipped = {".git", ".venv", "runs", "reports", "ledgers", "data", "weights", "__pycache__", "build", "dist"}
+    skipped = {".git", ".venv", "runs", "reports", "cache", "data", "weights", "__pycache__", "build", "dist"}
     kinds = {"py", "md", "toml", "txt", "yml", "cff", "ipynb", "csv", "j2", "css", "mplstyle", "json"}
     found = []
     for path in sorted(ROOT.rglob("*")):

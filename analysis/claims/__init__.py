@@ -7,10 +7,10 @@ so under the alternatives to the study's choices. Where is K6? Its row in the le
 
 from __future__ import annotations
 
-from analysis.claims.choices.specifications import agreement, suite_choices, with_agreement
+from analysis.claims.choices.specifications import agreeing_choices, suite_choices, with_agreement
 from analysis.claims.ledger.evaluate import evaluate, load_claims, write_claims_file
 from analysis.claims.ledger.kept import suite_ledger
 from analysis.claims.ledger.table import verdict_table
 
-__all__ = ["agreement", "evaluate", "load_claims", "suite_choices", "suite_ledger", "verdict_table"]
+__all__ = ["agreeing_choices", "evaluate", "load_claims", "suite_choices", "suite_ledger", "verdict_table"]
 __all__ += ["with_agreement", "write_claims_file"]

@@ -231,7 +231,7 @@ def layer_maps_of_runs(
     asked, known = [(run.path.name, step) for run, step in points], _MAPS.setdefault(key, [])
     found = next((each for each in known if set(asked) <= set(each[0])), None)
     if found is None:
-        probe = probe_images(task, chosen[0].spec.size, like, images)
+        probe = probe_images(chosen[0].spec.task, chosen[0].spec.size, like, images)
         found = asked, layer_maps(similarity_map(points, probe, measure, report), runs)
         known.append(found)
     return found[1].take([found[0].index(each) for each in asked])

@@ -59,7 +59,7 @@ def specifications(
     return table.assign(place=order).sort_values("place", kind="stable", ignore_index=True).drop(columns="place")
 
 
-def agreement(table: pd.DataFrame) -> pd.DataFrame:
+def agreeing_choices(table: pd.DataFrame) -> pd.DataFrame:
     """How many choices agree with the verdict of each row of the ledger.
 
     Columns: claim, task, verdict (the study's own), choices (that could be computed, without the study's own), same,
@@ -91,13 +91,13 @@ def suite_choices(suite: str) -> pd.DataFrame:
         table = specifications(frame, evaluations, runs=runs)
         return table.astype(object).where(table.notna(), None).to_dict("records")
 
-    table = pd.DataFrame(kept("ledgers/choices", suite, records), columns=COLUMNS)
+    table = pd.DataFrame(kept("cache/choices", suite, records), columns=COLUMNS)
     return table.astype(dict.fromkeys(("effect", "low", "high", "line", "adjusted"), "float64"))
 
 
 def with_agreement(ledger: Sequence[dict[str, Any]], table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows of a ledger with the share of choices that agree as `agreement`, None where there is none."""
-    shares = agreement(table).set_index(["claim", "task"]).agreement.dropna().to_dict()
+    shares = agreeing_choices(table).set_index(["claim", "task"]).agreement.dropna().to_dict()
     return [row | {"agreement": shares.get((row["id"], row["task"]))} for row in ledger]
 
 

@@ -18,7 +18,7 @@ from analysis.claims.ledger.evaluate import evaluate
 from analysis.tables.results import evaluation_table, run_table
 from lib.common import paths
 from lib.runs.run import Run, locked
-from lib.study.plan import finished_runs, load_suite
+from lib.study.plan import finished_runs, load_suite, runs_at_all_rates
 
 ANALYSIS = Path(__file__).parents[2]
 
@@ -29,7 +29,7 @@ def suite_ledger(suite: str, ids: Iterable[str] | None = None) -> list[dict[str,
     Raises:
         StudyError: a run is damaged, or its data or source changed since.
     """
-    rows = kept("ledgers", suite, lambda frame, evaluations, runs: evaluate(frame, evaluations, runs=runs))
+    rows = kept("cache/ledgers", suite, lambda frame, evaluations, runs: evaluate(frame, evaluations, runs=runs))
     wanted = None if ids is None else set(ids)
     return [row for row in rows if wanted is None or row["id"] in wanted]
 
@@ -47,15 +47,16 @@ def kept(
     Raises:
         StudyError: a run is damaged, or its data or source changed since.
     """
-    runs = finished_runs(load_suite(suite), goal=None)
+    read = load_suite(suite)
+    runs, chosen = runs_at_all_rates(read, goal=None), {run.path.name for run in finished_runs(read, goal=None)}
     folder = paths.home() / kind
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{_key(runs)}.json"
     with locked(folder, lambda: None):  # notebooks of one report ask at the same time
         if not target.is_file():
-            paths.write_atomic(
-                target, json.dumps(compute(run_table(runs), evaluation_table(runs), runs), allow_nan=False)
-            )
+            table = run_table(runs)
+            table["chosen"] = table.run_id.isin(chosen)
+            paths.write_atomic(target, json.dumps(compute(table, evaluation_table(runs), runs), allow_nan=False))
         return json.loads(target.read_text())
 
 

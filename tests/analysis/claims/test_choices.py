@@ -18,7 +18,7 @@ from analysis.__main__ import main
 from analysis.claims.choices import alternatives
 from analysis.claims.choices import specifications as module
 from analysis.claims.choices.figure import specification_curve
-from analysis.claims.choices.specifications import OWN, agreement, specifications, suite_choices, with_agreement
+from analysis.claims.choices.specifications import OWN, agreeing_choices, specifications, suite_choices, with_agreement
 from analysis.claims.feature_reuse import claim_tests
 from analysis.claims.filter_change import claim_tests as filter_tests
 from analysis.claims.ledger.evaluate import evaluate, load_claims
@@ -61,7 +61,7 @@ def of(found: pd.DataFrame, choice: str) -> pd.Series:
 
 def test_a_robust_row_has_share_one_and_says_what_does_not_apply():
     found = under(frozen_table(), "K6")
-    (told,) = agreement(found).to_dict("records")
+    (told,) = agreeing_choices(found).to_dict("records")
     assert (told["verdict"], told["agreement"], told["hangs on"]) == ("supported", 1.0, "")
     assert told["same"] == told["choices"] >= 10
     assert of(found, OWN).agrees == "same"
@@ -78,7 +78,7 @@ def test_a_robust_row_has_share_one_and_says_what_does_not_apply():
 
 def test_a_row_that_hangs_on_the_metric_is_told_so_and_opposite_words_count_apart():
     found = under(frozen_table(validation_loss=0.2), "K6")
-    (told,) = agreement(found).to_dict("records")
+    (told,) = agreeing_choices(found).to_dict("records")
     turned = of(found, "validation, not test")
     assert (turned.verdict, turned.agrees) == ("contradicted", "opposite")
     assert turned.effect == pytest.approx(-0.2, abs=0.02)
@@ -94,7 +94,7 @@ def test_a_row_that_hangs_on_one_seed_is_told_so():
     table = frozen_table()
     table.loc[(table.seed == 4) & (table.strategy == FROZEN), ["dice", "val_dice"]] = 0.4
     found = under(table, "K6", curve=lambda run: climb(run.val_dice, 200))
-    (told,) = agreement(found).to_dict("records")
+    (told,) = agreeing_choices(found).to_dict("records")
     assert told["verdict"] == "inconclusive"
     assert of(found, "without seed 4").verdict == "supported"
     assert of(found, "without seed 4").agrees == "other"
@@ -261,7 +261,7 @@ def test_measures_of_similarity_take_each_other_s_place(monkeypatch: pytest.Monk
 def test_a_ledger_without_a_tested_row_has_no_choices():
     found = under(frozen_table(seeds=2), "K6")
     assert not len(found)
-    assert not len(agreement(found))
+    assert not len(agreeing_choices(found))
 
 
 def test_thresholds_are_scaled_from_where_their_scale_begins():
@@ -303,7 +303,7 @@ def test_the_curve_shows_all_specifications_in_order():
 
 SUITE = """title = "Planted"
 seeds = [0, 1, 2, 3]
-tuning = { rates = [0.01], seed = 0 }
+tuning = { rates = [0.01] }
 sources.natural = { task = "sim_natural", lr = 0.01 }
 grid = [{ tasks = ["sim_ultrasound"], volumes = [8], source = "natural", strategies = ["scratch", "full_finetuning"] }]
 """
@@ -326,7 +326,7 @@ def test_the_command_writes_what_notebook_and_claims_file_show(
     assert "K1   sim_ultrasound           supported" in printed
     table = pd.read_csv(study_home / "reports" / "planted_choices" / "choices.csv", keep_default_na=False)
     assert len(table[(table.choice == OWN) & (table.claim == "K1")]) == 1
-    shares = agreement(suite_choices(str(file))).set_index("claim").agreement
+    shares = agreeing_choices(suite_choices(str(file))).set_index("claim").agreement
     monkeypatch.setattr(module, "specifications", lambda *_, **__: pytest.fail("they are kept"))
     assert main(["claims", str(file)]) == 0
     rows = json.loads((study_home / "reports" / "planted_choices" / "claims.json").read_text())
