@@ -44,7 +44,7 @@ class LayerMaps:
     """How alike checkpoints are, layer by layer.
 
     Args:
-        checkpoints: one row each: run_id, strategy, seed, source_seed, step, point ("start", "end" or "between").
+        checkpoints: one row each: run_id, strategy, seed, fold, source_seed, step, point ("start", "end" or "between").
         layers: in order along the data path. values: (layers, checkpoints, checkpoints).
         measure, about: the measure and the probe, for notes in figures.
     """
@@ -177,6 +177,7 @@ def layer_maps(found: Map, runs: Mapping[str, Run]) -> LayerMaps:
                 "run_id": label.run,
                 "strategy": spec.strategy,
                 "seed": spec.seed,
+                "fold": spec.fold,
                 "source_seed": spec.source.seed if spec.source else None,
                 "step": label.step,
                 "point": {0: "start", steps[-1]: "end"}.get(label.step, "between"),

@@ -24,7 +24,8 @@ def planted(
 ) -> LayerMaps:
     """Maps in which two checkpoints have the similarity `value(layer number, one, other)` plus symmetric noise.
 
-    A checkpoint is a dictionary of strategy, seed, source_seed and point, as in `LayerMaps.checkpoints`.
+    A checkpoint is a dictionary of strategy, seed, fold (the seed modulo 5), source_seed and point, as in
+    `LayerMaps.checkpoints`.
 
     Args:
         shared: whether every seed but 0 has a run from source 0, too. starts: whether step 0 is there, too.
@@ -38,8 +39,8 @@ def planted(
             start = {None: None, "own": seed, "shared": 0}[source]
             for point in ("start", "end") if starts and source != "shared" else ("end",):
                 name = f"{strategy}-{source}-s{seed}"
-                rows.append({"run_id": name, "strategy": strategy, "seed": seed, "source_seed": start,
-                             "step": 0 if point == "start" else 100, "point": point})  # fmt: skip
+                rows.append({"run_id": name, "strategy": strategy, "seed": seed, "fold": seed % 5,
+                             "source_seed": start, "step": 0 if point == "start" else 100, "point": point})  # fmt: skip
     rng = np.random.default_rng(draw)
     values = np.ones((len(layers), len(rows), len(rows)))
     for layer in range(len(layers)):

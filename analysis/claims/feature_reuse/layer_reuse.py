@@ -20,18 +20,19 @@ from analysis.tables.results import with_own_source
 def before_after(maps: LayerMaps) -> pd.DataFrame:
     """One row per seed and layer: similarity before and after training of the fine-tuned and of the random start.
 
-    Columns: seed, layer, depth (0 to 1 along the data path), early (first half of the encoder), tuned, random, reuse
-    (their difference). Seeds that have both runs.
+    Columns: seed, fold, layer, depth (0 to 1 along the data path), early (first half of the encoder), tuned, random and
+    reuse (their difference). Seeds that have both runs.
     """
     ends = {(group, point): maps.places(group, point) for group in ("own", "random") for point in ("start", "end")}
     seeds = sorted(set.intersection(*(set(each) for each in ends.values())))
-    rows = []
+    rows, folds = [], maps.checkpoints.fold
     for seed in seeds:
+        fold = int(folds[ends["own", "end"][seed]])
         kept = [maps.values[:, ends[group, "start"][seed], ends[group, "end"][seed]] for group in ("own", "random")]
         for at, layer in enumerate(maps.layers):
             tuned, random = (float(each[at]) for each in kept)
-            rows.append((seed, layer, maps.depth[at], at < maps.early, tuned, random, tuned - random))
-    return pd.DataFrame(rows, columns=["seed", "layer", "depth", "early", "tuned", "random", "reuse"])
+            rows.append((seed, fold, layer, maps.depth[at], at < maps.early, tuned, random, tuned - random))
+    return pd.DataFrame(rows, columns=["seed", "fold", "layer", "depth", "early", "tuned", "random", "reuse"])
 
 
 def untrained_similarity(maps: LayerMaps) -> pd.DataFrame:
@@ -58,13 +59,13 @@ def reuse_profile(table: pd.DataFrame) -> pd.DataFrame:
 def reuse_by_seed(table: pd.DataFrame) -> pd.DataFrame:
     """Per seed: slope of reuse over depth (per whole way from input to output), and its mean in early and later layers.
 
-    Columns: seed, slope, early, later.
+    Columns: seed, fold, slope, early, later.
     """
     rows = []
-    for seed, own in table.groupby("seed"):
+    for (seed, fold), own in table.groupby(["seed", "fold"]):
         slope = np.polyfit(own.depth, own.reuse, 1)[0]
-        rows.append((seed, slope, own.reuse[own.early].mean(), own.reuse[~own.early].mean()))
-    return pd.DataFrame(rows, columns=["seed", "slope", "early", "later"])
+        rows.append((seed, fold, slope, own.reuse[own.early].mean(), own.reuse[~own.early].mean()))
+    return pd.DataFrame(rows, columns=["seed", "fold", "slope", "early", "later"])
 
 
 def transplant_table(frame: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from scipy import optimize
 from scipy import stats as sps
 
 from analysis.claims.evidence import Mean, OneSided, decisive, leaves, with_priors
-from analysis.claims.verdicts import Finding
+from analysis.claims.verdicts import Finding, sentences
 from analysis.statistics.moderation import lent, variance_prior
 from analysis.statistics.tests import benjamini_hochberg
 
@@ -122,7 +122,7 @@ def _decided(finding: Finding, word: str, sides: OneSided, p: float, adjusted: f
     return numbers | {
         "verdict": word, "level": 1 - level, "p": p, "adjusted": adjusted, "replication": again, "fragile": fragile,
         "parts": parts if len(parts) > 1 else [],
-        "note": finding.note + (f". {finding.barred}" if finding.barred else ""),
+        "note": sentences(finding.note, finding.barred),
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import tiny
 from fakes import frame, reseal, row
 
 from analysis.claims import verdicts
+from analysis.claims.ledger.decide import decide
 from analysis.claims.ledger.evaluate import evaluate, load_claims
 from analysis.claims.linear_finetuning.tables import lead_table, paired_leads
 from analysis.claims.verdicts import TESTS, Claim, target_tasks
@@ -45,7 +46,7 @@ def table(
             for seed in range(seeds):
                 for rate in rates:
                     own: dict[str, Any] = {name: value(arm, volume, seed, rate) for name, value in columns.items()}
-                    own |= {"psnr": psnr(arm, volume, seed, rate), "goal": "reconstruction"}
+                    own |= {"psnr": psnr(arm, volume, seed, rate), "goal": "reconstruction", "fold": seed % 5}
                     own |= {"scenario": "" if arm == "scratch" else scenario, "volume": volume}
                     rows.append(row(f"{task}@{rate:g}", arm, seed, 0.5, source="sim_brain_t1", **own))
     return frame(rows)
@@ -54,7 +55,8 @@ def table(
 def judge(name: str, results: pd.DataFrame, curves: pd.DataFrame | None = None, **runs: Run) -> dict[str, Any]:
     claim: Claim = CLAIMS[name]
     empty = pd.DataFrame(columns=["run_id", "step", "train_psnr", "val_psnr"])
-    found = TESTS[claim.test].run(claim, results, empty if curves is None else curves, runs)
+    findings = TESTS[claim.test].run(claim, results, empty if curves is None else curves, runs)
+    found = decide(findings, claim.value("alpha"))
     assert len(found) == 1
     assert found[0]["id"] == name
     return found[0]
@@ -131,7 +133,8 @@ def test_l3_compares_numbers_of_volumes_at_the_same_rates_only():
     whole = table(lead, scenario="direction", rates=(4, 8))
     lost = judge("L3", diverge(whole, arm=LINEAR, task="sim_brain_t2@4", volume=1))
     assert judge("L3", whole)["verdict"] == lost["verdict"] == "inconclusive"
-    assert abs(lost["effect"]) < 0.1
+    slope, _ = lost["parts"]
+    assert abs(slope["effect"]) < 0.1
     assert "1 of 2 rates left out: fewer than 3 seeds" in lost["note"]
     assert "4 runs left out: diverged" in lost["note"]
     apart = pd.concat(
@@ -146,7 +149,9 @@ def test_l1_is_not_supported_while_an_arm_could_not_be_compared():
     few = whole[(whole.arm != "scratch") | (whole.seed == 0)]
     found = judge("L1", few)
     assert found["verdict"] == "inconclusive"
-    assert "Not compared, fewer than 3 seeds: scratch" in found["note"]
+    assert "Not compared, fewer than 3 seeds or all on one test fold: scratch" in found["note"]
+    behind = table(by_arm(scale_shift=-1.0))
+    assert judge("L1", behind[(behind.arm != "scratch") | (behind.seed == 0)])["verdict"] == "contradicted"
 
 
 def test_a_thin_condition_costs_itself_and_no_seed():
@@ -184,9 +189,11 @@ def test_l1_wants_a_lead_over_every_other_arm(values: dict[str, float], word: st
     results = table(lambda arm, *rest: by_arm(**values)(arm, *rest))
     found = judge("L1", results)
     assert found["verdict"] == word, found
+    leads = {part["name"]: part["effect"] for part in found["parts"]}
+    own, rival = values.get(LINEAR, 0.0), values.get("scratch", 0.0)
+    assert leads == pytest.approx({f"against {FULL}": own, "against scratch": own - rival}, abs=0.1)
     if "scratch" in values:
-        assert "closest: scratch" in found["note"].lower()
-        assert found["effect"] == pytest.approx(-1.0, abs=0.1)
+        assert found["effect"] == leads["against scratch"], "what decides is shown"
 
 
 def test_l1_is_about_contrasts_only():
@@ -199,6 +206,7 @@ def test_l2_sets_fine_errors_against_each_other(ratio: float, word: str):
     found = judge("L2", table(by_arm(), artifacts=errors))
     assert found["verdict"] == word, found
     assert found["effect"] == pytest.approx(ratio, rel=0.1)
+    assert (found["line"], found["side"]) == (pytest.approx(0.9), "below")
 
 
 @pytest.mark.parametrize(
@@ -214,6 +222,10 @@ def test_l3_wants_a_lead_that_grows_as_volumes_fall(lead: dict[int, float], word
     value = lambda arm, volume, seed, rate: 30 + lead[volume] * (arm == LINEAR) + noise(arm, volume, seed)  # noqa: E731
     found = judge("L3", table(value, scenario="direction", rates=(4, 8)))
     assert found["verdict"] == word, found
+    slope, ahead = found["parts"]
+    assert (slope["name"], ahead["name"]) == ("slope over doublings of volumes", "lead with 1 volumes")
+    assert slope["effect"] == pytest.approx((lead[5] - lead[1]) / np.log2(5), abs=0.1)
+    assert ahead["effect"] == pytest.approx(lead[1], abs=0.1)
 
 
 def test_l3_says_where_full_fine_tuning_takes_over():
@@ -231,7 +243,10 @@ def test_l4_asks_for_the_largest_lead_of_the_paper_somewhere(lead: float, word: 
     value = lambda arm, volume, seed, rate: 30 + lead * (arm == LINEAR) * (volume == 1) + noise(arm, volume, seed)  # noqa: E731
     found = judge("L4", table(value, volumes=(1, 5)))
     assert found["verdict"] == word, found
-    assert "sim_brain_t2@4, 1 volumes" in found["note"].lower()
+    assert "largest of 2 cells: sim_brain_t2@4, 1 volumes, from sim_brain_t1" in found["note"].lower()
+    assert {part["name"].split(", ")[1]: part["effect"] for part in found["parts"]} == pytest.approx(
+        {"1 volumes": lead, "5 volumes": 0.0}, abs=0.1
+    )
 
 
 @pytest.mark.parametrize(("less", "word"), [(0.5, "supported"), (-0.5, "contradicted"), (0.0, "inconclusive")])
@@ -262,6 +277,30 @@ def test_two_seeds_are_not_enough():
     found = judge("L6", table(by_arm(), source_after=left, seeds=2))
     assert found["verdict"] == "not tested"
     assert "2 seeds, 3 needed" in found["note"]
+
+
+@pytest.mark.parametrize("name", ["L1", "L2", "L3", "L4", "L5", "L6"])
+def test_seeds_that_share_one_test_fold_are_one_replicate(name: str):
+    scenario = "direction" if name == "L3" else "contrast"
+    values = {key: by_arm(scale_shift=1.0) for key in ("artifacts", "source_after")}
+    whole = table(by_arm(scale_shift=5.0), scenario=scenario, **values)
+    growth = [
+        {"run_id": run.run_id, "step": step, "val_psnr": 25.0, "train_psnr": 25.0 + step * (1 + noise(run.run_id))}
+        for run in whole.itertuples() for step in (0, 1)
+    ]  # fmt: skip
+    found = judge(name, whole, pd.DataFrame(growth))
+    assert found["verdict"] != "not tested"
+    found = judge(name, whole.assign(fold=0), pd.DataFrame(growth))
+    assert found["verdict"] == "not tested"
+    assert "test fold" in found["note"]
+
+
+def test_ten_seeds_on_five_folds_count_as_five():
+    """Folds differ in how far one arm is ahead: more seeds on the same folds make that no surer."""
+    left = lambda arm, volume, seed, rate: 28 + (arm == LINEAR) * (seed % 5 - 1.6) + 1e-3 * noise(arm, seed)  # noqa: E731
+    five, ten = (judge("L6", table(by_arm(), source_after=left, seeds=seeds)) for seeds in (5, 10))
+    assert (five["seeds"], ten["seeds"]) == (5, 10)
+    assert ten["p"] == pytest.approx(five["p"], rel=0.01)
 
 
 @pytest.mark.parametrize("name", sorted(set(CLAIMS) - {"L7"}))
