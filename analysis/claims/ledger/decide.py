@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize
@@ -28,6 +28,16 @@ from analysis.statistics.tests import benjamini_hochberg
 
 FRAGILE = 0.8  # a verdict that would come again less often than this is called fragile
 POWER = 0.8
+
+
+class Judgement(NamedTuple):
+    """Findings with pooled variances; and by place of those that were tested: one-sided p-values, p, adjusted, word."""
+
+    findings: list[Finding]
+    sides: dict[int, OneSided]
+    p: dict[int, float]
+    adjusted: dict[int, float]
+    words: dict[int, str]
 
 
 def decide(
@@ -46,24 +56,32 @@ def decide(
         adjusted (by Benjamini and Hochberg over all rows with a p), replication, fragile, detectable (the effect that
         this design decides for with 80 % power), parts (the same for every number that the row rests on) and note.
     """
-    findings = _pooled(findings)
-    tested = [at for at, each in enumerate(findings) if each.evidence is not None]
-    sides = {at: _sides(findings[at], looking or {}) for at in tested}
-    p = {at: min(1.0, 2 * min(each)) for at, each in sides.items()}
-    adjusted = dict(zip(tested, benjamini_hochberg([p[at] for at in tested]), strict=True))
-    decided = sum(each <= alpha for each in adjusted.values())
-    level = alpha * max(decided, 1) / max(len(tested), 1)
+    found = judge(findings, alpha, looking)
+    level = alpha * max(sum(p <= alpha for p in found.adjusted.values()), 1) / max(len(found.p), 1)
     rows = []
-    for at, finding in enumerate(findings):
-        if at not in sides:
+    for at, finding in enumerate(found.findings):
+        if at not in found.p:
             rows.append(_row(finding) | _exact(finding))
             continue
-        word = "inconclusive"
-        if adjusted[at] <= alpha:
-            word = "supported" if sides[at].support < sides[at].against else "contradicted"
-        factor = (looking or {}).get((finding.claim.id, finding.task), 1.0)
-        rows.append(_row(finding) | _decided(finding, word, sides[at], p[at], float(adjusted[at]), level / factor))
+        own = level / (looking or {}).get((finding.claim.id, finding.task), 1.0)
+        numbers = (found.words[at], found.sides[at], found.p[at], float(found.adjusted[at]), own)
+        rows.append(_row(finding) | _decided(finding, *numbers))
     return rows
+
+
+def judge(
+    findings: Sequence[Finding], alpha: float, looking: Mapping[tuple[str, str], float] | None = None
+) -> Judgement:
+    """The words alone, and the p-values they come from; arguments as of `decide`."""
+    findings = _pooled(findings)
+    sides = {at: _sides(each, looking or {}) for at, each in enumerate(findings) if each.evidence is not None}
+    p = {at: min(1.0, 2 * min(each)) for at, each in sides.items()}
+    adjusted = dict(zip(p, benjamini_hochberg(list(p.values())), strict=True))
+    words = dict.fromkeys(p, "inconclusive")
+    for at, each in adjusted.items():
+        if each <= alpha:
+            words[at] = "supported" if sides[at].support < sides[at].against else "contradicted"
+    return Judgement(findings, sides, p, adjusted, words)
 
 
 def _pooled(findings: Sequence[Finding]) -> list[Finding]:
