@@ -139,7 +139,8 @@ def _claims(arguments: argparse.Namespace) -> int:
     target, ledger = write_claims(arguments.suite)
     for claim in ledger:
         row = claim_row(claim)
-        print("{id:4} {task:24} {verdict:13} {effect} {interval} {unit}, {seeds} seeds".format(**row))
+        line = f", holds {row['holds']}" if row["holds"] else ""
+        print("{id:4} {task:24} {said:22} {effect} {interval}{line} {unit}, {seeds} seeds".format(**row, line=line))
         print(f"     {row['statement']}")
     print(f"written to {target}", file=sys.stderr)
     return 0

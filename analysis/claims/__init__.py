@@ -1,12 +1,13 @@
 """The published claims: one package per notebook with its tables, tests of claims and figures, and the ledger.
 
-Read `verdicts` (a claim, its test, its row), `per_run_test`, then the topic you came for, named as its notebook
-without the number; `ledger` evaluates them all. Where is K6? Its row in the ledger names notebook, figure and test.
+Read `verdicts` (a claim, its test, what a test finds), `evidence` (numbers against lines), `per_run_test`, then the
+topic you came for, named as its notebook without the number; `ledger` evaluates them all. Where is K6? Its row in the ledger names notebook, figure and test.
 """
 
 from __future__ import annotations
 
 from analysis.claims.ledger.evaluate import evaluate, load_claims, write_claims_file
+from analysis.claims.ledger.kept import suite_ledger
 from analysis.claims.ledger.table import verdict_table
 
-__all__ = ["evaluate", "load_claims", "verdict_table", "write_claims_file"]
+__all__ = ["evaluate", "load_claims", "suite_ledger", "verdict_table", "write_claims_file"]

@@ -47,7 +47,12 @@ class Leaf(Protocol):
 
     def p(self) -> OneSided: ...
 
-    def again(self) -> OneSided: ...
+    def again(self, size: int | None = None) -> OneSided:
+        """The p-values of drawn studies with new replicates: as many as here, or `size` for a mean over seeds.
+
+        More seeds bring no more tasks or groups, so that numbers over these stay what they are.
+        """
+        ...
 
     def interval(self, below: float, over: float) -> tuple[float, float]: ...
 
@@ -97,8 +102,8 @@ class Mean:
         variance, dof = self.variance
         return _t_sides(self.effect - self.line, math.sqrt(variance / len(self.values)), dof, self.above)
 
-    def again(self) -> OneSided:
-        """Of studies of this size with new replicates, the true mean drawn from what these replicates say of it.
+    def again(self, size: int | None = None) -> OneSided:
+        """Of studies with new replicates, the true mean drawn from what these replicates say of it.
 
         The same random numbers weigh the replicates of every part, so that parts of one row stay as correlated as
         their replicates are.
@@ -111,11 +116,12 @@ class Mean:
         alone = alone * math.sqrt(variance / alone.var(ddof=1))
         weights = rng.standard_normal((2, REPEATS, n)) @ alone / math.sqrt(n * (n - 1))
         spread = np.sqrt(dof / rng.chisquare(dof, REPEATS)) if math.isfinite(dof) else 1.0
-        means = self.effect + weights[0] * spread + weights[1] * spread
-        own, (d0, s0) = n - 1, self.prior
+        new = size or n
+        means = self.effect + (weights[0] + weights[1] * math.sqrt(n / new)) * spread
+        own, (d0, s0) = new - 1, self.prior
         fresh = variance * spread**2 * rng.chisquare(own, REPEATS) / own
         fresh = (d0 * s0 + own * fresh) / (d0 + own) if d0 else fresh
-        return _t_sides(means - self.line, np.sqrt(fresh / n), dof, self.above)
+        return _t_sides(means - self.line, np.sqrt(fresh / new), d0 + own, self.above)
 
     def interval(self, below: float, over: float) -> tuple[float, float]:
         variance, dof = self.variance
@@ -153,7 +159,7 @@ class Difference:
         a, b = first / len(self.first), second / len(self.second)
         return np.sqrt(a + b), (a + b) ** 2 / (a**2 / (len(self.first) - 1) + b**2 / (len(self.second) - 1))
 
-    def again(self) -> OneSided:
+    def again(self, size: int | None = None) -> OneSided:
         rng = np.random.default_rng(0)
         means, variances = [], []
         for side in (self.first, self.second):
@@ -209,7 +215,7 @@ class Spread:
     def p(self) -> OneSided:
         return self._sides(self.ratio)
 
-    def again(self) -> OneSided:
+    def again(self, size: int | None = None) -> OneSided:
         rng = np.random.default_rng(0)
         now, then = rng.f(*self.dof, size=(2, REPEATS))
         return self._sides(np.maximum(1.0, self.ratio / now) * then)
@@ -257,7 +263,7 @@ class Count:
         over, under = (tail[found] for tail in self._tails(1.0))
         return OneSided(over, under) if self.above else OneSided(under, over)
 
-    def again(self) -> OneSided:
+    def again(self, size: int | None = None) -> OneSided:
         rng, n = np.random.default_rng(0), len(self.chances)
         share = rng.beta(self.found + 0.5, n - self.found + 0.5, REPEATS)  # Jeffreys
         return self._sides(rng.binomial(n, share))
@@ -294,8 +300,8 @@ class Joint:
     def p(self) -> OneSided:
         return self._join([part.p() for part in self.parts])
 
-    def again(self) -> OneSided:
-        return self._join([part.again() for part in self.parts])
+    def again(self, size: int | None = None) -> OneSided:
+        return self._join([part.again(size) for part in self.parts])
 
 
 class AllOf(Joint):

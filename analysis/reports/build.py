@@ -63,13 +63,10 @@ def write_table(suite: str) -> tuple[Path, pd.DataFrame]:
 
 def write_claims(suite: str) -> tuple[Path, list[dict[str, Any]]]:
     """Write `claims.json`, the claims ledger of a suite; returns where it is and the claims."""
-    from analysis.claims.ledger.evaluate import evaluate, write_claims_file
-    from analysis.tables.results import evaluation_table, run_table
+    from analysis.claims.ledger.evaluate import write_claims_file
+    from analysis.claims.ledger.kept import suite_ledger
 
-    chosen = load_suite(suite)
-    runs = finished_runs(chosen, goal=None)
-    ledger = evaluate(run_table(runs), evaluation_table(runs), runs=runs)
-    target = report_folder(chosen) / "claims.json"
+    ledger, target = suite_ledger(suite), report_folder(load_suite(suite)) / "claims.json"
     write_claims_file(target, ledger)
     return target, ledger
 

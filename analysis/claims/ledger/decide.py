@@ -41,14 +41,18 @@ class Judgement(NamedTuple):
 
 
 def decide(
-    findings: Sequence[Finding], alpha: float, looking: Mapping[tuple[str, str], float] | None = None
+    findings: Sequence[Finding],
+    alpha: float,
+    looking: float = 1.0,
+    ahead: int | None = None,
 ) -> list[dict[str, Any]]:
     """One dictionary per finding, ready for JSON; numbers that do not exist are None.
 
     Args:
         alpha: the false discovery rate, two-sided.
-        looking: by claim and task, the factor on p of rows that were looked at more than once
-            (`statistics.looks`); 1 where it says nothing.
+        looking: the factor on p of a ledger that is looked at more than once while seeds come in
+            (`statistics.looks`).
+        ahead: a number of seeds; rows then say in `decided_ahead` how probable a decision is with so many.
 
     Returns:
         id, paper, statement, task, verdict, effect, interval [low, high], level (of the interval), line (what the
@@ -57,24 +61,22 @@ def decide(
         this design decides for with 80 % power), parts (the same for every number that the row rests on) and note.
     """
     found = judge(findings, alpha, looking)
-    level = alpha * max(sum(p <= alpha for p in found.adjusted.values()), 1) / max(len(found.p), 1)
+    level = alpha * max(sum(p <= alpha for p in found.adjusted.values()), 1) / max(len(found.p), 1) / looking
     rows = []
     for at, finding in enumerate(found.findings):
         if at not in found.p:
             rows.append(_row(finding) | _exact(finding))
             continue
-        own = level / (looking or {}).get((finding.claim.id, finding.task), 1.0)
-        numbers = (found.words[at], found.sides[at], found.p[at], float(found.adjusted[at]), own)
-        rows.append(_row(finding) | _decided(finding, *numbers))
+        numbers = (found.words[at], found.sides[at], found.p[at], float(found.adjusted[at]), level)
+        row = _row(finding) | _decided(finding, *numbers)
+        rows.append(row if ahead is None else row | {"decided_ahead": _decided_ahead(finding, level, ahead)})
     return rows
 
 
-def judge(
-    findings: Sequence[Finding], alpha: float, looking: Mapping[tuple[str, str], float] | None = None
-) -> Judgement:
+def judge(findings: Sequence[Finding], alpha: float, looking: float = 1.0) -> Judgement:
     """The words alone, and the p-values they come from; arguments as of `decide`."""
     findings = _pooled(findings)
-    sides = {at: _sides(each, looking or {}) for at, each in enumerate(findings) if each.evidence is not None}
+    sides = {at: _sides(each, looking) for at, each in enumerate(findings) if each.evidence is not None}
     p = {at: min(1.0, 2 * min(each)) for at, each in sides.items()}
     adjusted = dict(zip(p, benjamini_hochberg(list(p.values())), strict=True))
     words = dict.fromkeys(p, "inconclusive")
@@ -100,12 +102,12 @@ def _lend(priors: Mapping[str, tuple[float, float]]) -> Any:
     return lambda part: lent(priors[part.unit], len(part.values) - 1)
 
 
-def _sides(finding: Finding, looking: Mapping[tuple[str, str], float]) -> OneSided:
+def _sides(finding: Finding, looking: float) -> OneSided:
     """The p-values of a finding; what is barred from support has 1 there."""
     assert finding.evidence is not None
-    factor, found = looking.get((finding.claim.id, finding.task), 1.0), finding.evidence.p()
+    found = finding.evidence.p()
     support = 1.0 if finding.barred else float(found.support)
-    return OneSided(min(1.0, support * factor), min(1.0, float(found.against) * factor))
+    return OneSided(min(1.0, support * looking), min(1.0, float(found.against) * looking))
 
 
 def _row(finding: Finding) -> dict[str, Any]:
@@ -135,7 +137,7 @@ def _decided(finding: Finding, word: str, sides: OneSided, p: float, adjusted: f
     parts = [_part(leaf, level, *factors) for leaf, *factors in leaves(evidence)]
     shown = next(part for (leaf, *_), part in zip(leaves(evidence), parts, strict=True) if leaf is chosen)
     again = _again(finding, word, level)
-    fragile = word in ("supported", "contradicted") and again is not None and again < FRAGILE
+    fragile = word in ("supported", "contradicted") and again < FRAGILE
     numbers = {key: shown[key] for key in ("effect", "interval", "line", "side", "distance", "detectable")}
     return numbers | {
         "verdict": word, "level": 1 - level, "p": p, "adjusted": adjusted, "replication": again, "fragile": fragile,
@@ -169,14 +171,25 @@ def _detectable(leaf: Any, tail: float) -> float | None:
     return _number(leaf.shown(leaf.line + (distance if leaf.above else -distance)))
 
 
-def _again(finding: Finding, word: str, level: float) -> float | None:
+def _again(finding: Finding, word: str, level: float) -> float:
     """The share of drawn studies of the same size that come to the same word at the level that decided here."""
-    assert finding.evidence is not None
-    drawn = finding.evidence.again()
-    support = np.zeros_like(drawn.against, dtype=bool) if finding.barred else drawn.support <= level / 2
-    against = ~support & (drawn.against <= level / 2)
+    support, against = _drawn(finding, level, None)
     same = {"supported": support, "contradicted": against, "inconclusive": ~support & ~against}[word]
     return float(np.mean(same))
+
+
+def _decided_ahead(finding: Finding, level: float, seeds: int) -> float:
+    """The share of drawn studies with so many seeds that come to a decision."""
+    support, against = _drawn(finding, level, seeds)
+    return float(np.mean(support | against))
+
+
+def _drawn(finding: Finding, level: float, size: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Which drawn studies support the claim, and which contradict it."""
+    assert finding.evidence is not None
+    drawn = finding.evidence.again(size)
+    support = np.zeros_like(drawn.against, dtype=bool) if finding.barred else drawn.support <= level / 2
+    return support, ~support & (drawn.against <= level / 2)
 
 
 def _number(value: float) -> float | None:
