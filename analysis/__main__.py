@@ -1,4 +1,4 @@
-"""Command line of the analysis: `python -m analysis report | table | claims | probe | recommend`."""
+"""Command line of the analysis: `python -m analysis report | table | claims | probe | recommend | errors`."""
 
 from __future__ import annotations
 
@@ -80,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument("--volume", type=_positive, default=20, metavar="N", help="images (default 20)")
     recommend.add_argument("--size", type=_positive, default=64, metavar="S", help="with --network: side (default 64)")
     recommend.add_argument("--out", type=Path, metavar="FOLDER", help="default: recommend-TASK among the reports")
+
+    errors = commands.add_parser("errors", help="measure how often the ledger is wrong, on planted tables; half an hour")
+    errors.set_defaults(command=_errors)
+    errors.add_argument("--replications", type=_positive, default=1000, metavar="N", help="studies (default 1000)")
+    errors.add_argument("--claims", default="", metavar="K1,...", help="only these, without whole ledgers")
+    errors.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/error_rates")
     return parser
 
 
@@ -144,6 +150,12 @@ def _claims(arguments: argparse.Namespace) -> int:
         print(f"     {row['statement']}")
     print(f"written to {target}", file=sys.stderr)
     return 0
+
+
+def _errors(arguments: argparse.Namespace) -> int:
+    from analysis.claims.error_rates.record import errors
+
+    return errors(arguments)
 
 
 def _recommend(arguments: argparse.Namespace) -> int:

@@ -93,7 +93,12 @@ def hard_and_small(claim: Claim, seeds: int, copies: int) -> Study:
     last = (frame.task == "easy0") & (frame.volume_label == "20")
     knobs = np.array([on(full & inside), on(full & ~inside & ~last, -1), on(full & last, -1)])
     base = frame.task.map(tasks).to_numpy(dtype=np.float64) + on(full, claim.value("large_gain"))
-    noise, find = run_noise(frame, **DICE), by_table(claim, frame, "dice")
+    # The noise of pairs lies on the fine-tuned run: that of scratch would move the difficulty of tasks from study to study.
+    noise = (
+        Component(codes(frame, ["run_id"], full), math.sqrt(2) * DICE["run"]),
+        Component(codes(frame, ["task", "fold"], full), math.sqrt(2) * DICE["arm"]),
+    )
+    find = by_table(claim, frame, "dice")
     return Study(base, knobs, copy_of(frame, together=True), noise, find, runs_of(frame, full), FAILED)
 
 

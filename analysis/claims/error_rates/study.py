@@ -106,7 +106,9 @@ def rows(
         )  # fmt: skip
     frame = pd.DataFrame(found).reindex(columns=[*IDENTITY, *SETTINGS, *OUTCOMES])
     frame["run_id"] = [f"run{at}" for at in range(len(frame))]
-    return frame.astype(dict.fromkeys(("volume", "seed", "fold", "budget", "batch", "depth"), "int64"))
+    frame = frame.astype(dict.fromkeys(("volume", "seed", "fold", "budget", "batch", "depth"), "int64"))
+    texts = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
+    return frame.astype(dict.fromkeys(texts, "object")).copy()  # texts together in one block: several times faster
 
 
 def codes(frame: pd.DataFrame, keys: Sequence[str], where: ArrayLike | None = None) -> Codes:

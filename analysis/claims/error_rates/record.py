@@ -1,0 +1,150 @@
+"""The record of error rates in `results/error_rates`: `python -m analysis errors` makes it, pages read it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.claims.error_rates import whole_ledgers
+from analysis.claims.error_rates.catalog import EXACT, SCENES
+from analysis.claims.error_rates.measure import power_at_detectable, rates, situations, told
+from analysis.claims.error_rates.scene import Scene
+from analysis.claims.error_rates.shortcut import shortened
+from analysis.claims.ledger.evaluate import load_claims
+from analysis.claims.verdicts import Claim
+from analysis.tables.recorded_measurements import write_record
+from lib.common import paths
+from lib.common.errors import StudyError, nearest
+from lib.common.provenance import commit
+
+RECORD = paths.REPOSITORY / "results" / "error_rates"
+SEEDS = (3, 5, 8, 10, 20)  # eight do not fill five folds evenly
+SLOW = 5  # where every study goes through the test itself, so many times fewer are drawn
+BINS = (0.0, 0.5, 0.8, 0.9, 1.0)
+
+
+def measure_claim(claim: Claim, scene: Scene, seeds: int, count: int) -> dict[str, list[dict[str, Any]]]:
+    """Tables `tests`, `replication` and `detectable` of one claim at one number of seeds."""
+    rng = np.random.default_rng([zlib.crc32(claim.id.encode()), seeds])
+    built = scene.build(claim, seeds, scene.copies)
+    study = shortened(built, rng)
+    count = count if study is not built else max(20, count // SLOW)
+    some = max(20, count // 4)
+    found: dict[str, list[dict[str, Any]]] = {"tests": [], "replication": [], "detectable": []}
+    for situation in situations(scene):
+        each = count if situation in ("line", "edge") else some
+        found["tests"].append(rates(claim, scene, study, situation, each, rng) | {"seeds": seeds})
+    for situation in ("opposite", "line", "smallest", "twice"):
+        found["replication"] += told(claim, scene, study, some // 5 + 1, rng, situation)
+    power = power_at_detectable(claim, scene, study, some, rng)
+    found["detectable"] += [power | {"seeds": seeds}] if power else []
+    return {name: [row | {"seeds": seeds} for row in rows] for name, rows in found.items()}
+
+
+def errors(options: argparse.Namespace) -> int:
+    """Measure and record; returns the exit code."""
+    claims = {claim.id: claim for claim in load_claims()}
+    chosen = options.claims.split(",") if options.claims else list(SCENES)
+    for name in chosen:
+        if name not in SCENES:
+            raise StudyError(f"{name} is {EXACT[name]}" if name in EXACT else nearest("claim", name, list(SCENES)))
+    tables: dict[str, list[dict[str, Any]]] = {"tests": [], "replication": [], "detectable": [], "ledgers": []}
+    for name in chosen:
+        for seeds in [each for each in SEEDS if each >= SCENES[name].fewest]:
+            begun = time.process_time()
+            for key, rows in measure_claim(claims[name], SCENES[name], seeds, options.replications).items():
+                tables[key] += rows
+            print(f"{name}, {seeds} seeds: {time.process_time() - begun:.0f} s", file=sys.stderr, flush=True)
+    if not options.claims:
+        tables["ledgers"] = measure_ledgers(claims, max(20, options.replications // 10))
+    command = f"python -m analysis errors --replications {options.replications}"
+    command += f" --claims {options.claims}" if options.claims else ""
+    folder = options.out or RECORD
+    for key, rows in tables.items():
+        if rows:
+            table = calibration(pd.DataFrame(rows)) if key == "replication" else pd.DataFrame(rows)
+            write_record(folder / f"{key}.csv", table.round(4), f"{command}, commit {commit()}")
+    print(rates_table(folder).to_string(index=False))
+    print(f"written to {folder}", file=sys.stderr)
+    return 0
+
+
+def measure_ledgers(claims: Mapping[str, Claim], ledgers: int) -> list[dict[str, Any]]:
+    """Whole ledgers at 3, 5 and 10 seeds."""
+    rows = []
+    for seeds in (3, 5, 10):
+        rng = np.random.default_rng([43, seeds])
+        rows.append(whole_ledgers.at_the_line(claims, seeds, ledgers, rng))
+        rows += whole_ledgers.mixed(claims, seeds, ledgers, rng, effects=False)
+        for one_rate in (False, True):
+            rows += whole_ledgers.mixed(claims, seeds, ledgers, rng, one_rate=one_rate)
+        print(f"ledgers, {seeds} seeds", file=sys.stderr, flush=True)
+    return rows
+
+
+def calibration(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of verdicts, in bins of the chance that they print: how often the next study said the same word.
+
+    Columns: word ("decided": supported or contradicted), seeds, low, high (of the bin), studies, printed (mean), again
+    (share), error (standard, of the share).
+    """
+    decided = rows[rows.word != "inconclusive"]
+    found = []
+    for word, part in (("decided", decided), ("inconclusive", rows[rows.word == "inconclusive"])):
+        for seeds, own in part.groupby("seeds"):
+            for low, high in zip(BINS, BINS[1:], strict=False):
+                inside = own[(own.replication >= low) & ((own.replication < high) | (high == BINS[-1]))]
+                if len(inside):
+                    share = float(inside.again.mean())
+                    error = math.sqrt(share * (1 - share) / len(inside))
+                    found.append((word, seeds, low, high, len(inside), inside.replication.mean(), share, error))
+    return pd.DataFrame(found, columns=["word", "seeds", "low", "high", "studies", "printed", "again", "error"])
+
+
+def read(name: str, folder: Path = RECORD) -> pd.DataFrame:
+    """A table of the record: tests, replication, detectable or ledgers.
+
+    Raises:
+        StudyError: it is not there.
+    """
+    path = folder / f"{name}.csv"
+    if not path.is_file():
+        raise StudyError(f"there is no {path}; make it with: python -m analysis errors")
+    return pd.read_csv(path, comment="#")
+
+
+def rates_table(folder: Path = RECORD) -> pd.DataFrame:
+    """For pages: a row per claim and seeds. At the line: the larger share of each word, of all parts there or one
+    alone; opposite: contradicted; smallest and twice: supported; failing: supported and contradicted; coverage at the
+    line. Standard error of a share: sqrt(share (1 - share) / replications).
+    """
+    tests, rows = read("tests", folder), []
+    for (claim, seeds), own in tests.groupby(["claim", "seeds"], sort=False):
+        by = own.set_index("situation")
+        null = by.loc[[name for name in ("line", "edge") if name in by.index]]
+        rows.append(
+            {
+                "claim": claim, "seeds": seeds, "replications": by.replications["line"],
+                "line supported": null.supported.max(), "line contradicted": null.contradicted.max(),
+                "opposite contradicted": by.contradicted["opposite"], "smallest supported": by.supported["smallest"],
+                "twice supported": by.supported["twice"], "coverage": by.coverage["line"],
+                "failing supported": by.supported["failing"], "failing contradicted": by.contradicted["failing"],
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows).round(3)
+
+
+def effects_table(scenes: Sequence[Scene] = tuple(SCENES.values())) -> pd.DataFrame:
+    """The smallest effect of interest of every claim, in the unit of its parts, and why it is that one."""
+    told = [{"claim": each.id, "effect": ", ".join(f"{own:.3g}" for own in each.effect), "why": each.why}
+            for each in scenes]  # fmt: skip
+    return pd.DataFrame(told)
