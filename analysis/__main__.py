@@ -81,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument("--size", type=_positive, default=64, metavar="S", help="with --network: side (default 64)")
     recommend.add_argument("--out", type=Path, metavar="FOLDER", help="default: recommend-TASK among the reports")
 
-    errors = commands.add_parser("errors", help="measure how often the ledger is wrong, on planted tables; half an hour")
+    errors = commands.add_parser(
+        "errors", help="measure how often the ledger is wrong, on planted tables; half an hour"
+    )
     errors.set_defaults(command=_errors)
     errors.add_argument("--replications", type=_positive, default=1000, metavar="N", help="studies (default 1000)")
     errors.add_argument("--claims", default="", metavar="K1,...", help="only these, without whole ledgers")

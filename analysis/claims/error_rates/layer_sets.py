@@ -143,12 +143,16 @@ def sooner(claim: Claim, seeds: int, copies: int) -> Study:
 
 SCENES = (
     Scene("A1", (0.03,), DICE_POINTS, spread),
-    Scene("A2", (0.04,), "last layers lower by four Dice points, where sets of a task differ by three", worst, copies=1),
+    Scene(
+        "A2", (0.04,), "last layers lower by four Dice points, where sets of a task differ by three", worst, copies=1
+    ),
     Scene("A3", (0.03, 0.03), DICE_POINTS, shallow),
     Scene("A4", (math.log(1 / 0.8),), TENTH, sooner),
     Scene("A5", (0.03,), DICE_POINTS, halves),
     Scene("A6", (0.03,), DICE_POINTS, area),
     Scene("A7", (0.03,), DICE_POINTS, modality, copies=1),
-    Scene("A8", (0.02, 0.02), "two Dice points an octave are three over the map's octave and a half", texture, copies=1),
+    Scene(
+        "A8", (0.02, 0.02), "two Dice points an octave are three over the map's octave and a half", texture, copies=1
+    ),
     Scene("A9", (0.03,), DICE_POINTS, two_orders),
 )

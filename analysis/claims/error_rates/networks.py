@@ -188,6 +188,5 @@ SCENES = (
     Scene("L7", (0.1, 0.1), "a tenth of the squared change", linear),
     Scene("K8", (0.1, 0.05), "as far beyond the lines as those lie from 0", reuse, copies=5),
     Scene("K9", (0.03,), "beyond the line by a little more than the line", separation, fewest=5, copies=1),
-    Scene("K10", (math.log(1.25),) * 2, "equal spreads: the line is 1 / 1.25", variability, fewest=5, one_is_enough=True,
-          copies=1),
+    Scene("K10", (math.log(1.25),) * 2, "equal spreads, from 1 / 1.25", variability, 5, one_is_enough=True, copies=1),
 )  # fmt: skip

@@ -93,7 +93,7 @@ def hard_and_small(claim: Claim, seeds: int, copies: int) -> Study:
     last = (frame.task == "easy0") & (frame.volume_label == "20")
     knobs = np.array([on(full & inside), on(full & ~inside & ~last, -1), on(full & last, -1)])
     base = frame.task.map(tasks).to_numpy(dtype=np.float64) + on(full, claim.value("large_gain"))
-    # The noise of pairs lies on the fine-tuned run: that of scratch would move the difficulty of tasks from study to study.
+    # The noise of a pair lies on its fine-tuned run: that of scratch would move the difficulty of tasks as well.
     noise = (
         Component(codes(frame, ["run_id"], full), math.sqrt(2) * DICE["run"]),
         Component(codes(frame, ["task", "fold"], full), math.sqrt(2) * DICE["arm"]),

@@ -2,8 +2,8 @@
 
 Most tests turn outcomes into the replicates of their parts by a linear map: pairs, means over conditions, slopes. The
 map is found by asking the real test what each single outcome does, and it is held against the real test on random
-outcomes: where they differ, the test is no linear map, and every study goes through it. What comes after, from replicates
-to words, is the real code in any case.
+outcomes: where they differ, the test is no linear map, and every study goes through it. What comes after, from
+replicates to words, is the real code in any case.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def _plain(part: Part) -> bool:
 
 def _numbers(finding: Finding) -> Floats:
     assert finding.evidence is not None
-    return np.concatenate([getattr(leaf, name) for leaf, *_ in leaves(finding.evidence) for name in NUMBERS[type(leaf)]])
+    return np.concatenate(
+        [getattr(leaf, name) for leaf, *_ in leaves(finding.evidence) for name in NUMBERS[type(leaf)]]
+    )
 
 
 def _with(finding: Finding, numbers: Floats) -> Finding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.claims.error_rates.catalog import SCENES
 from analysis.claims.error_rates.measure import turns
 from analysis.claims.error_rates.shortcut import shortened
-from analysis.claims.error_rates.study import FOLDS, Floats, Study
+from analysis.claims.error_rates.study import FOLDS, Floats
 from analysis.claims.evidence import mean
 from analysis.claims.ledger.decide import judge
 from analysis.claims.verdicts import Claim, Finding
