@@ -26,7 +26,7 @@ from analysis.tables.run_row import IDENTITY
 
 PSNR = {"run": 0.3, "fold": 0.8, "arm": 0.15}  # dB
 FAILED = 10.0
-SAME = {"goal": "reconstruction", "modality": "MRI"}
+SAME: dict[str, Any] = {"goal": "reconstruction", "modality": "MRI"}
 ARMS = [{"strategy": arm, "source": "other"} for arm in (LINEAR, FULL)]
 VOLUMES = (2, 5, 10)
 

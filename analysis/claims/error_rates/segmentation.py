@@ -39,7 +39,7 @@ def frozen(claim: Claim, seeds: int, copies: int) -> Study:
     """K6: both networks trained as a whole lie a margin above the frozen encoder."""
     frame = rows(names(copies), [SCRATCH, FULL, {"strategy": FROZEN}], seeds)
     whole = [frame.arm == arm for arm in ("scratch", "full_finetuning")]
-    base = 0.8 + sum(on(each, claim.value("margin")) for each in whole)
+    base = 0.8 + np.sum([on(each, claim.value("margin")) for each in whole], axis=0)
     noise, failing = run_noise(frame, **DICE), runs_of(frame, frame.arm == FROZEN)
     knobs = np.array([on(each, -1) for each in whole])
     return Study(base, knobs, copy_of(frame), noise, by_table(claim, frame, "dice"), failing, FAILED)
@@ -50,7 +50,7 @@ def not_needed(claim: Claim, seeds: int, copies: int) -> Study:
     arms = ("scratch", FROZEN, NO_SKIPS_TRAINED, NO_SKIPS, IMAGE)
     frame = rows(names(copies), [{"strategy": arm.split(" ")[0], "arm": arm} for arm in arms], seeds)
     trained = [frame.arm == arm for arm in ("scratch", NO_SKIPS_TRAINED)]
-    base = 0.8 + sum(on(each, claim.value("margin")) for each in trained)
+    base = 0.8 + np.sum([on(each, claim.value("margin")) for each in trained], axis=0)
     knobs = np.array([on(each, -1) for each in (*trained, frame.arm == IMAGE)])
     noise, failing = run_noise(frame, **DICE), runs_of(frame, frame.arm == FROZEN)
     return Study(base, knobs, copy_of(frame), noise, by_table(claim, frame, "dice"), failing, FAILED)
