@@ -1,7 +1,8 @@
 """The published claims: one package per notebook with its tables, tests of claims and figures, and the ledger.
 
-Read `verdicts` (a claim, its test, what a test finds), `evidence` (numbers against lines), `per_run_test`, then the
-topic you came for, named as its notebook without the number; `ledger` evaluates them all. Where is K6? Its row in the ledger names notebook, figure and test.
+Read `verdicts` (a claim, its test, what a test finds), `means` and `evidence` (numbers against lines), `per_run_test`,
+then the topic you came for, named as its notebook without the number; `ledger` evaluates them all. Where is K6? Its row
+in the ledger names notebook, figure and test.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.claims.evidence import Alike, AllOf, Part, joined, mean
+from analysis.claims.evidence import Alike, AllOf, Part, joined
+from analysis.claims.means import mean
 from analysis.claims.verdicts import (
     CONDITIONS,
     Claim,
@@ -32,7 +33,7 @@ BOTH = ("scratch", "full_finetuning")
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of a run, and the side of which line the claim holds on; `name` and `unit` as in `evidence.Mean`."""
+    """A number of a run, and the side of which line the claim holds on; `name` and `unit` as in `means.Mean`."""
 
     name: str
     of: Callable[[Run], float]
@@ -54,7 +55,7 @@ def per_task(
     How far a network moves depends on its learning rate, so each arm is told at every rate that it was trained with,
     and the rates must agree.
     """
-    ended = finished_rows(frame)
+    ended = finished_rows(frame, every_rate=True)
     found = []
     for task in target_tasks(frame):
         rows = ended[(ended.task == task) & ended.arm.isin(arms)]

@@ -173,31 +173,3 @@ def time_ratio(times: ArrayLike, reference: ArrayLike, *, confidence: float = 0.
     log = mean_interval(np.log(t) - np.log(r), confidence=confidence)
     ratio, low, high = (math.exp(min(v, 700.0)) if math.isfinite(v) else math.nan for v in log[:3])
     return Interval(ratio, low, high, log.n, f"{log.method}, of log ratios")
-
-
-def replicate_slopes(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> list[Interval]:
-    """Coefficients of a linear model fitted to each replicate alone, with t intervals over the replicates.
-
-    Least squares per replicate makes the replicate the cluster: whatever ties the cells of one seed
-    together is inside its coefficients. The interval speaks of new seeds on these cells (tasks and
-    volumes), not of new tasks.
-
-    Args:
-        x: (cells, coefficients), the design, the same for every replicate; include a column of ones.
-        y: (replicates, cells).
-
-    Raises:
-        ValueError: shapes do not fit, or the columns of the design are not independent.
-    """
-    design, outcomes = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if design.ndim != 2 or outcomes.ndim != 2 or outcomes.shape[1] != design.shape[0]:
-        raise ValueError(
-            f"x must be (cells, coefficients), y (replicates, cells), got {design.shape}, {outcomes.shape}"
-        )
-    if np.linalg.matrix_rank(design) < design.shape[1]:
-        raise ValueError(
-            f"the {design.shape[1]} columns of the design must be independent "
-            f"over its {design.shape[0]} cells; add tasks or volumes that differ"
-        )
-    coefficients = np.linalg.lstsq(design, outcomes.T, rcond=None)[0]
-    return [mean_interval(row, confidence=confidence) for row in coefficients]

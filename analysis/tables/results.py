@@ -92,18 +92,19 @@ def with_own_source(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame.source_seed.isna() | (frame.source_seed == frame.seed)]
 
 
-def finished_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows that ran to an end, done or diverged, at most one per cell and replicate.
+def finished_rows(frame: pd.DataFrame, *, every_rate: bool = False) -> pd.DataFrame:
+    """The rows that ran to an end, done or diverged, at most one per cell and replicate, or one at each learning rate.
 
     Raises:
         StudyError: two runs stand for one cell, seed and fold (several learning rates, say): a mean over them would
             count a seed twice.
     """
     ended = frame[frame.status != "unfinished"]
-    twice = ended[ended.duplicated([*CELL, "seed", "fold"], keep=False)]
+    one = [*CELL, "seed", "fold", *(["lr"] if every_rate else [])]
+    twice = ended[ended.duplicated(one, keep=False)]
     if len(twice):
         first = twice.iloc[0]
-        same = twice[(twice[[*CELL, "seed", "fold"]] == first[[*CELL, "seed", "fold"]]).all(axis=1)]
+        same = twice[(twice[one] == first[one]).all(axis=1)]
         differ = [name for name in SETTINGS if same[name].nunique() > 1]
         raise StudyError(
             f"one run per cell and seed is needed; {first.task}, {first.volume_label} images, {first.arm}, "

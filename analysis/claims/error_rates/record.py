@@ -29,7 +29,8 @@ from lib.common.provenance import commit
 
 RECORD = paths.REPOSITORY / "results" / "error_rates"
 SEEDS = (3, 5, 10, 20)
-SLOW = 4  # where every study goes through the test itself, so many times fewer are drawn
+SLOW = 5  # where every study goes through the test itself, so many times fewer are drawn
+TOLD = 40  # studies that are asked how often they would come again: it takes longer than their verdict
 BINS = (0.0, 0.5, 0.8, 0.9, 1.0)
 
 
@@ -45,8 +46,8 @@ def measure_claim(claim: Claim, scene: Scene, seeds: int, count: int) -> dict[st
         each = count if situation in ("line", "edge") else some
         found["tests"].append(rates(claim, scene, study, situation, each, rng) | {"seeds": seeds})
     for situation in ("opposite", "line", "smallest", "twice"):
-        found["replication"] += told(claim, scene, study, some // 5 + 1, rng, situation)
-    power = power_at_detectable(claim, scene, study, some, rng)
+        found["replication"] += told(claim, scene, study, min(some, TOLD), rng, situation)
+    power = power_at_detectable(claim, scene, study, min(some, 4 * TOLD), rng)
     found["detectable"] += [power | {"seeds": seeds}] if power else []
     return {name: [row | {"seeds": seeds} for row in rows] for name, rows in found.items()}
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from analysis.claims.error_rates.study import NONE, Floats, Study
-from analysis.claims.evidence import Difference, Joint, Mean, Part, leaves
+from analysis.claims.evidence import Joint, Part, leaves
+from analysis.claims.means import Difference, Mean
 from analysis.claims.verdicts import Finding
 
 STEP = 0.01

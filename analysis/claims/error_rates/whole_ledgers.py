@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from analysis.claims.error_rates.catalog import SCENES
 from analysis.claims.error_rates.measure import turns
 from analysis.claims.error_rates.shortcut import shortened
 from analysis.claims.error_rates.study import FOLDS, Floats
-from analysis.claims.evidence import mean
 from analysis.claims.ledger.decide import judge
+from analysis.claims.means import mean
 from analysis.claims.verdicts import Claim, Finding
 
 ROWS, ARMS = 43, 5  # rows of a ledger; arms of a cell, of which one is what the others are set against
@@ -67,15 +66,13 @@ def mixed(
     """
     claim, alpha = next(iter(claims.values())), _alpha(claims)
     cells = math.ceil(ROWS / (ARMS - 1))
-    index = pd.MultiIndex.from_arrays([range(seeds), [seed % FOLDS for seed in range(seeds)]], names=["seed", "fold"])
     counts: dict[tuple[bool, bool], list[list[float]]] = {(a, b): [] for a in (True, False) for b in (True, False)}
     for _ in range(ledgers):
         sd = np.sqrt(DOF / rng.chisquare(DOF, cells)).repeat(ARMS - 1)[:ROWS]
         truth = rng.normal(0, EFFECT, ROWS) * sd * math.sqrt(2) * (rng.random(ROWS) < (TRUE if effects else 0.0))
         studies = [_differences(seeds, cells, one_rate, rng)[:, :ROWS] * sd + truth for _ in range(2)]
         for pooled in (True, False):
-            both = [_ledger(claim, values, index, pooled) for values in studies]
-            judged = [judge(each, alpha) for each in both]
+            judged = [judge(_ledger(claim, values, pooled), alpha) for values in studies]
             for bh in (True, False):
                 words = [_signs(each.sides, each.adjusted if bh else each.p, alpha) for each in judged]
                 decided = words[0] != 0
@@ -99,16 +96,20 @@ def mixed(
 
 
 def _differences(seeds: int, cells: int, one_rate: bool, rng: np.random.Generator) -> Floats:
-    """Differences (seeds, cells x (arms - 1)) from the first arm of a cell, in its standard deviations of a seed."""
-    fold = rng.normal(0, math.sqrt(FOLD), (FOLDS, cells, ARMS))[np.arange(seeds) % FOLDS]
-    runs = fold + rng.normal(0, math.sqrt(1 - FOLD), (seeds, cells, ARMS))
+    """Differences (folds, cells x (arms - 1)) from the first arm of a cell, in its standard deviations of a seed.
+
+    Seeds of one fold are averaged, as `evidence.per_fold` does.
+    """
+    runs = rng.normal(0, math.sqrt(1 - FOLD), (seeds, cells, ARMS))
     runs = runs + rng.normal(0, RATE, (1 if one_rate else seeds, cells, ARMS))
-    return (runs[:, :, 1:] - runs[:, :, :1]).reshape(seeds, -1)
+    folds = np.array([runs[fold::FOLDS].mean(0) for fold in range(min(seeds, FOLDS))])
+    folds = folds + rng.normal(0, math.sqrt(FOLD), folds.shape)
+    return (folds[:, :, 1:] - folds[:, :, :1]).reshape(len(folds), -1)
 
 
-def _ledger(claim: Claim, values: Floats, index: pd.MultiIndex, pooled: bool) -> list[Finding]:
+def _ledger(claim: Claim, values: Floats, pooled: bool) -> list[Finding]:
     return [
-        Finding(claim, str(at), "", mean("", pd.Series(row, index), 0.0, above=True, unit="" if pooled else str(at)))
+        Finding(claim, str(at), "", mean("", row, 0.0, above=True, unit="" if pooled else str(at)))
         for at, row in enumerate(values.T)
     ]
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis.claims import evidence
 from analysis.claims.feature_reuse import layer_reuse, variability
+from analysis.claims.means import mean
 from analysis.claims.verdicts import (
     REPLICATE,
     TESTS,
@@ -69,8 +70,8 @@ def reused_beyond_early(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataF
 def judge_reuse(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> Finding:
     table = layer_reuse.before_after(maps)
     seeds = layer_reuse.reuse_by_seed(table).set_index(REPLICATE)
-    slope = evidence.mean("slope over depth", seeds.slope, -claim.value("fall"), above=True, unit="CKA per way")
-    later = evidence.mean("reuse beyond the early encoder", seeds.later, claim.value("least"), above=True, unit="CKA")
+    slope = mean("slope over depth", seeds.slope, -claim.value("fall"), above=True, unit="CKA per way")
+    later = mean("reuse beyond the early encoder", seeds.later, claim.value("least"), above=True, unit="CKA")
     means = table.groupby("layer", sort=False).reuse.mean()
     note = sentences(
         f"mean reuse in the early encoder {seeds.early.mean():+.3f}",
@@ -94,7 +95,7 @@ def different_representations(
 
 def judge_separation(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> Finding:
     found, alpha = variability.separation(maps), claim.value("alpha")
-    part = evidence.mean("within - between", found.pseudo, claim.value("least"), above=True, unit="CKA of pairs")
+    part = mean("within - between", found.pseudo, claim.value("least"), above=True, unit="CKA of pairs")
     apart = found.layers[found.layers.adjusted < alpha].layer.tolist()
     widest = found.layers.loc[found.layers.difference.idxmax()]
     note = sentences(
@@ -122,7 +123,7 @@ def judge_spread(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...
     tables = {group: variability.spread_ratios(maps, group) for group in names}
     tables = {group: table for group, table in tables.items() if len(table)}
     parts = tuple(
-        evidence.mean(
+        mean(
             names[group], table.pseudo.iloc[maps.bottleneck], -math.log(claim.value("ratio")), above=True,
             unit="log spread", scale=math.exp,
         )

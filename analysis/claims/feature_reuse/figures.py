@@ -73,7 +73,7 @@ def spread_ratios(table: pd.DataFrame, title: str, *, factor: float = 1.25, ax: 
     mark_stages(ax, layers)
     ax.set(xlabel="stage along the data path", ylabel="spread / spread of\nrandom starts")
     title_and_note(ax, title, f"spread: 1 - mean CKA of two networks; bars: 95 % jackknife t intervals over "
-               f"seeds; band: within a factor of {factor:g}")  # fmt: skip
+               f"test folds; band: within a factor of {factor:g}")  # fmt: skip
     legend_beside(ax)
     return ax
 

@@ -53,7 +53,7 @@ def change_little(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, 
     """
 
     def beside(task: str) -> str:
-        rows = finished_rows(frame)
+        rows = finished_rows(frame, every_rate=True)
         rows = rows[(rows.task == task) & (rows.strategy == "shuffled_labels") & (rows.status == "done")]
         angles = [median_angle(runs[name]) for name in rows.run_id if name in runs]
         return f"shuffled labels: {np.mean(angles):.0f} degrees" if angles else "no run with shuffled labels"

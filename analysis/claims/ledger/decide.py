@@ -21,7 +21,8 @@ import numpy as np
 from scipy import optimize
 from scipy import stats as sps
 
-from analysis.claims.evidence import Mean, OneSided, decisive, leaves, with_priors
+from analysis.claims.evidence import decisive, leaves, with_priors
+from analysis.claims.means import Mean, OneSided
 from analysis.claims.verdicts import Finding, sentences
 from analysis.statistics.moderation import lent, variance_prior
 from analysis.statistics.tests import benjamini_hochberg
@@ -90,7 +91,7 @@ def _pooled(findings: Sequence[Finding]) -> list[Finding]:
     means = [leaf for each in findings if each.evidence for leaf, *_ in leaves(each.evidence) if isinstance(leaf, Mean)]
     priors = {
         unit: variance_prior(
-            [each.values.var(ddof=1) for each in means if each.unit == unit],
+            [each.variance[0] for each in means if each.unit == unit],
             [len(each.values) - 1 for each in means if each.unit == unit],
         )
         for unit in {each.unit for each in means}

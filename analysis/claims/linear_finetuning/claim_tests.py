@@ -16,6 +16,7 @@ import torch
 
 from analysis.claims import evidence
 from analysis.claims.linear_finetuning.tables import LINEAR, generalization_gap, paired_leads
+from analysis.claims.means import mean
 from analysis.claims.verdicts import (
     CONDITIONS,
     REPLICATE,
@@ -56,7 +57,7 @@ def best_across_contrasts(claim: Claim, frame: pd.DataFrame, evaluations: pd.Dat
             if too_few(wide, claim, ""):
                 lacking.append(arm)
                 continue
-            parts.append(evidence.mean(f"against {arm}", wide.mean(axis=1), margin, above=True, unit="dB"))
+            parts.append(mean(f"against {arm}", wide.mean(axis=1), margin, above=True, unit="dB"))
             seeds.append(len(wide))
             left_out += [f"against {arm} {words}"] if words else []
         if not parts:
@@ -86,7 +87,7 @@ def fewer_artifacts(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame
         if short := too_few(wide, claim, ""):
             findings.append(Finding(claim, str(target), sentences(short, *about), seeds=len(wide)))
             continue
-        part = evidence.mean(
+        part = mean(
             "ratio of errors", wide.mean(axis=1), math.log(claim.value("ratio")), above=False,
             unit="log ratio of artifacts", scale=math.exp,
         )  # fmt: skip
@@ -122,10 +123,10 @@ def lead_grows_as_volumes_fall(
         design = np.column_stack([np.ones(len(volumes)), np.log2(volumes)])
         slopes = pd.Series(np.linalg.lstsq(design, means.to_numpy().T, rcond=None)[0][1], means.index)
         few, lead = volumes.index[0], claim.value("lead")
-        grows = evidence.mean(
+        grows = mean(
             "slope over doublings of volumes", slopes, claim.value("slope"), above=False, unit="dB per doubling"
         )
-        ahead = evidence.mean(f"lead with {few} volumes", means[few], lead, above=True, unit="dB")
+        ahead = mean(f"lead with {few} volumes", means[few], lead, above=True, unit="dB")
         told = ", ".join(f"{label}: {means[label].mean():+.2f}" for label in volumes.index)
         turn = next((label for label in volumes.index if means[label].mean() < 0), None)
         note = sentences(
@@ -166,7 +167,7 @@ def largest_lead(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, r
     cells = {key: own for key, own in cells.items() if not too_few(own, claim, "")}
     if not cells:
         return [Finding(claim, "all", f"No pair of runs with {claim.value('min_seeds'):g} seeds on two test folds")]
-    parts = {key: evidence.mean(_cell(key), own.lead, gain, above=True, unit="dB in a cell")
+    parts = {key: mean(_cell(key), own.lead, gain, above=True, unit="dB in a cell")
              for key, own in cells.items()}  # fmt: skip
     effects = [part.effect for part in parts.values()]
     best = max(parts, key=lambda key: parts[key].effect)
@@ -239,7 +240,7 @@ def _per_target(claim: Claim, pairs: pd.DataFrame, line: float, *, above: bool, 
         if short := too_few(wide, claim, ""):
             findings.append(Finding(claim, str(target), sentences(short, *about), seeds=len(wide)))
             continue
-        part = evidence.mean("difference", wide.mean(axis=1), line, above=above, unit=unit)
+        part = mean("difference", wide.mean(axis=1), line, above=above, unit=unit)
         findings.append(Finding(claim, str(target), sentences(*about), part, len(wide)))
     return findings or [Finding(claim, "all", "No pair of runs")]
 

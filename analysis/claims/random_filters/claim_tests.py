@@ -31,7 +31,7 @@ def look_random(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, ru
     """
 
     def beside(task: str) -> str:
-        rows = finished_rows(frame)
+        rows = finished_rows(frame, every_rate=True)
         rows = rows[(rows.task == task) & (rows.arm == "scratch")]
         starts = [classifier_auc(runs[name], 0) for name in rows.run_id if name in runs]
         return f"random start: {np.nanmean(starts):.2f}" if starts and np.isfinite(starts).any() else ""

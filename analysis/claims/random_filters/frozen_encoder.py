@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.claims.evidence import AllOf, joined, mean
+from analysis.claims.evidence import AllOf, joined
+from analysis.claims.means import mean
 from analysis.claims.verdicts import (
     REPLICATE,
     TESTS,

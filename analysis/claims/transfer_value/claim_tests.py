@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from analysis.claims.evidence import AllOf, AnyOf, Mean, Spread, mean, per_fold
+from analysis.claims.evidence import AllOf, AnyOf, Spread
+from analysis.claims.means import Mean, mean, per_fold
 from analysis.claims.verdicts import (
     CONDITIONS,
     REPLICATE,
@@ -168,8 +169,8 @@ def only_hard_and_small(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataF
 
     parts = (
         mean("slope", slopes, 0.0, above=False, unit="Dice by difficulty and images"),
-        AnyOf(tuple(cell(at, above=True) for at in np.flatnonzero(inside))),
-        AllOf(tuple(cell(at, above=False) for at in np.flatnonzero(~inside))),
+        AnyOf(tuple(cell(int(at), above=True) for at in np.flatnonzero(inside))),
+        AllOf(tuple(cell(int(at), above=False) for at in np.flatnonzero(~inside))),
     )
     note = sentences(
         f"{int(inside.sum())} cells are hard and small, {int((~inside).sum())} are not; this speaks of new seeds on "

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats as sps
 
-from analysis.claims.evidence import AllOf, AnyOf, Count, Difference, Spread, mean
+from analysis.claims.evidence import AllOf, AnyOf, Count, Spread
+from analysis.claims.means import Difference, mean
 from analysis.claims.verdicts import (
     CONDITIONS,
     REPLICATE,

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from analysis.claims.evidence import AllOf, mean
+from analysis.claims.evidence import AllOf
+from analysis.claims.means import mean
 from analysis.claims.verdicts import (
     REPLICATE,
     TESTS,

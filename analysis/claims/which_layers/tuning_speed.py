@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from analysis.claims.evidence import mean
+from analysis.claims.means import mean
 from analysis.claims.verdicts import (
     TESTS,
     Claim,

@@ -48,16 +48,21 @@ def plant(root: Path, spec: RunSpec, *, dice: float, reach: float, moved: float 
 def runs(study_home: Path) -> list[Run]:
     found = []
     for seed in range(SEEDS):
-        source = RunSpec(task=SOURCE, seed=seed, **SMALL)
+        source = RunSpec(task=SOURCE, seed=seed, fold=seed, **SMALL)
         tuned = {"strategy": "full_finetuning", "source": source}
         found += [
             plant(study_home / "runs", source, dice=0.8, reach=200),
-            plant(study_home / "runs", RunSpec(task=TASK, seed=seed, **SMALL), dice=0.6 + 0.01 * seed, reach=300),
-            plant(study_home / "runs", RunSpec(task=TASK, seed=seed, **SMALL, **tuned), dice=0.7, reach=80),
+            plant(
+                study_home / "runs",
+                RunSpec(task=TASK, seed=seed, fold=seed, **SMALL),
+                dice=0.6 + 0.01 * seed,
+                reach=300,
+            ),
+            plant(study_home / "runs", RunSpec(task=TASK, seed=seed, fold=seed, **SMALL, **tuned), dice=0.7, reach=80),
         ]
         if seed:
             shared = {**tuned, "source": source.but(seed=0)}
-            spec = RunSpec(task=TASK, seed=seed, **SMALL, **shared)
+            spec = RunSpec(task=TASK, seed=seed, fold=seed, **SMALL, **shared)
             found.append(plant(study_home / "runs", spec, dice=0.7, reach=80))
     return found
 

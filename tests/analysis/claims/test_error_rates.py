@@ -1,4 +1,4 @@
-"""The tests of all claims on planted studies: what is planted is what they read, and they are as often wrong as said."""
+"""The tests of all claims on planted studies: they read what is planted, and are as often wrong as they say."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_ledger_without_effects_holds_its_rate():
 def test_the_command_measures_and_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     code = main(["errors", "--replications", "20", "--claims", "L6", "--out", str(tmp_path)])
     assert code == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"tests.csv", "replication.csv", "detectable.csv"}
+    assert {path.name for path in tmp_path.glob("*.csv")} == {"tests.csv", "replication.csv", "detectable.csv"}
     assert "--replications 20 --claims L6, commit" in (tmp_path / "tests.csv").read_text().splitlines()[0]
     assert set(record.read("tests", tmp_path).seeds) == set(record.SEEDS)
     assert "line supported" in capsys.readouterr().out

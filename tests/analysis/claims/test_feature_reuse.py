@@ -127,7 +127,8 @@ def test_k10_finds_planted_spreads(own: float, shared: float, word: str, monkeyp
     assert result["verdict"] == word
     ratios = {part["name"]: part["effect"] for part in result["parts"]}
     assert ratios == pytest.approx({"a source run each": own / 0.4, "one source run for all": shared / 0.4}, rel=0.05)
-    assert {(part["line"], part["side"]) for part in result["parts"]} == {(pytest.approx(0.8), "above")}
+    for part in result["parts"]:
+        assert (part["line"], part["side"]) == (pytest.approx(0.8), "above")
     assert "One source run for all (5 seeds): ratio" in result["note"]
     assert result["note"].startswith("At enc4")
 
@@ -146,8 +147,8 @@ def test_k10_is_about_the_bottleneck(monkeypatch: pytest.MonkeyPatch):
 
     result = judge("K10", 5, planted(value, 5, noise=0.004), monkeypatch)
     assert (result["verdict"], result["effect"]) == ("contradicted", pytest.approx(0.25, rel=0.05))
-    low, high = map(float, re.search(r"ratio (\S+) to (\S+) over layers", result["note"]).groups())
-    assert (low, high) == (pytest.approx(0.25, rel=0.1), pytest.approx(1.0, rel=0.1))
+    ((low, high),) = re.findall(r"ratio (\S+) to (\S+) over layers", result["note"])
+    assert (float(low), float(high)) == (pytest.approx(0.25, rel=0.1), pytest.approx(1.0, rel=0.1))
 
 
 def test_k10_is_undecided_where_runs_scatter(monkeypatch: pytest.MonkeyPatch):

@@ -282,8 +282,8 @@ def test_two_seeds_are_not_enough():
 @pytest.mark.parametrize("name", ["L1", "L2", "L3", "L4", "L5", "L6"])
 def test_seeds_that_share_one_test_fold_are_one_replicate(name: str):
     scenario = "direction" if name == "L3" else "contrast"
-    values = {key: by_arm(scale_shift=1.0) for key in ("artifacts", "source_after")}
-    whole = table(by_arm(scale_shift=5.0), scenario=scenario, **values)
+    other = by_arm(scale_shift=1.0)
+    whole = table(by_arm(scale_shift=5.0), scenario=scenario, artifacts=other, source_after=other)
     growth = [
         {"run_id": run.run_id, "step": step, "val_psnr": 25.0, "train_psnr": 25.0 + step * (1 + noise(run.run_id))}
         for run in whole.itertuples() for step in (0, 1)

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,15 +26,16 @@ from lib.runs.spec import RunSpec
 from lib.runs.tensor_files import write_tensors
 
 LEDGER = {claim.id: claim for claim in load_claims()}
-SOURCE = {"task": "sim_natural", "width": 8, "depth": 1, "lr": 0.01}
+SOURCE = {"task": "sim_natural", "width": 8, "depth": 1}
 Change = Callable[[str, Tensor, torch.Generator], Tensor]
 
 
-def plant(root: Path, strategy: str, seed: int, change: Change, width: int = 8) -> Run:
+def plant(root: Path, strategy: str, seed: int, change: Change, width: int = 8, lr: float = 0.01) -> Run:
     """A finished run whose kernels went from a random start to `change(name, weight, draw)`."""
     values = {**SOURCE, "width": width}
-    source = None if strategy in ("scratch", "shuffled_labels") else RunSpec(seed=seed, **values)
-    spec = RunSpec(**{**values, "task": "sim_radiograph"}, strategy=strategy, source=source, seed=seed)
+    values |= {"lr": lr, "seed": seed, "fold": seed}
+    source = None if strategy in ("scratch", "shuffled_labels") else RunSpec(**values)
+    spec = RunSpec(**{**values, "task": "sim_radiograph"}, strategy=strategy, source=source)
     run = fake_run(root, spec, curve=[(0, 0.1)])
     start = build(width=width, depth=1, norm="batch", seed=seed).state_dict()
     draw = generator(seed, 5)
@@ -86,10 +88,29 @@ def test_k4_finds_the_planted_angle(tmp_path: Path, degrees: float, word: str) -
     assert result["verdict"] == word
     assert result["effect"] == pytest.approx(math.cos(math.radians(degrees)), abs=1e-3)
     assert (result["task"], result["seeds"]) == ("sim_radiograph", 3)
-    assert "full_finetuning" in result["note"].split(".")[0]  # the arm that moved most decides
-    assert "Scratch: 0.996 to 0.996, mean 0.996" in result["note"]
+    parts = {part["name"]: part["effect"] for part in result["parts"]}  # the arm that moved most decides
+    assert parts == pytest.approx({"scratch": math.cos(math.radians(5)), "full_finetuning": result["effect"]}, abs=1e-3)
     assert "No run with shuffled labels" in result["note"]
     assert "simulated data" in result["note"].lower()
+
+
+def test_k4_is_told_at_every_rate_and_the_rates_must_agree(tmp_path: Path) -> None:
+    """At a high rate filters turn further: what one rate supports and another contradicts is not decided."""
+
+    def at(rates: dict[float, float], where: str) -> dict[str, Any]:
+        runs = [plant(tmp_path / where, arm, seed, turned(angle), lr=lr) for lr, angle in rates.items()
+                for arm in ("scratch", "full_finetuning") for seed in range(3)]  # fmt: skip
+        (result,) = judge("K4", runs)
+        names = {f"{arm}, rate {lr:g}" for arm in ("scratch", "full_finetuning") for lr in rates}
+        assert {part["name"] for part in result["parts"]} == names
+        for part in result["parts"]:
+            angle = rates[float(part["name"].split()[-1])]
+            assert part["effect"] == pytest.approx(math.cos(math.radians(angle)), abs=1e-3)
+        return result
+
+    assert at({0.003: 10, 0.01: 40}, "apart")["verdict"] == "inconclusive"
+    assert at({0.003: 10, 0.01: 20}, "near")["verdict"] == "supported"
+    assert at({0.003: 35, 0.01: 40}, "far")["verdict"] == "contradicted"
 
 
 def test_k4_is_undecided_where_the_seeds_are(tmp_path: Path) -> None:
@@ -157,8 +178,30 @@ def scaled(share: float) -> Change:
 def test_l7_finds_the_planted_share(tmp_path: Path, share: float, word: str) -> None:
     (result,) = judge("L7", both(tmp_path, turned(5), scaled(share)))
     assert result["verdict"] == word
-    assert result["effect"] == pytest.approx(share, abs=0.02)
+    explained, beyond = result["parts"]
+    assert explained["effect"] == pytest.approx(share, abs=0.02)
+    assert (explained["line"], beyond["line"]) == (0.5, 0.5)
+    # Half of what is explained is a shift: another kernel's start explains it too, and by chance an eighth of the rest.
+    other = share / 2 + (1 - share / 2) / 8
+    assert beyond["effect"] == pytest.approx((share - other) / (1 - other), abs=0.03)
     assert "explained by chance 0.22" in result["note"].lower()
+
+
+def test_l7_does_not_take_a_shift_for_a_transformation_of_the_start(tmp_path: Path) -> None:
+    """A shift per kernel is nearly all of the change: another kernel's start explains as much of it as its own."""
+
+    def shift(name: str, weight: Tensor, draw: torch.Generator) -> Tensor:
+        shifts = 0.1 * torch.randn((*weight.shape[:2], 1, 1), generator=draw)
+        return weight + shifts + 0.03 * torch.randn(weight.shape, generator=draw)
+
+    (result,) = judge("L7", both(tmp_path, turned(5), shift))
+    share, beyond = result["parts"]
+    assert share["effect"] > 0.8
+    assert share["interval"][0] > share["line"] == beyond["line"] == 0.5
+    assert (beyond["name"], result["verdict"]) == (
+        "full_finetuning, explained beyond another kernel's start", "contradicted",
+    )  # fmt: skip
+    assert result["effect"] == beyond["effect"] < 0.2
 
 
 def test_l7_tells_of_each_sampling_rate_what_chance_and_another_kernel_explain(tmp_path: Path) -> None:
@@ -173,7 +216,9 @@ def test_l7_does_not_mistake_a_small_change_for_a_linear_one(tmp_path: Path) -> 
     tiny: Change = lambda name, weight, draw: weight + 1e-3 * torch.randn(weight.shape, generator=draw)  # noqa: E731
     (result,) = judge("L7", both(tmp_path, turned(5), tiny))
     assert result["verdict"] == "contradicted"
-    assert result["effect"] == pytest.approx(2 / 9, abs=0.05)
+    explained, beyond = result["parts"]
+    assert explained["effect"] == pytest.approx(2 / 9, abs=0.05)
+    assert beyond["effect"] == result["effect"] == pytest.approx(0, abs=0.05)
     assert "1.000 with scale and shift" in result["note"]
 
 

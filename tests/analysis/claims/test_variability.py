@@ -65,16 +65,18 @@ def random_maps(draw: int, *, seeds: int = 5) -> LayerMaps:
     return dataclasses.replace(maps, values=(points @ points.T)[None])
 
 
-@pytest.mark.parametrize("seeds", [5, 6])
+@pytest.mark.parametrize("seeds", [5, pytest.param(6, marks=pytest.mark.slow)])
 def test_the_permutation_test_holds_its_level_also_where_runs_share_their_images(seeds: int):
     p = np.array([separation(random_maps(draw, seeds=seeds)).p for draw in range(200)])
     assert (p < 0.05).mean() < 0.08  # 0.05 and two standard errors of 200 draws
     assert (p < 0.5).mean() > 0.35  # and it is no test that never rejects
 
 
-def test_the_interval_of_the_difference_covers():
-    covers = [found.low < 0 < found.high for found in (separation(random_maps(draw)).difference for draw in range(150))]
-    assert np.mean(covers) > 0.92
+@pytest.mark.parametrize("seeds", [5, 10])
+def test_the_interval_of_the_difference_covers(seeds: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(variability, "MOST_LABELLINGS", 2)  # of no interest here
+    found = [separation(random_maps(draw, seeds=seeds)).difference for draw in range(150)]
+    assert np.mean([each.low < 0 < each.high for each in found]) > 0.92
 
 
 def test_pseudo_values_average_to_the_estimate_of_a_mean_over_pairs():
@@ -94,8 +96,8 @@ def test_there_is_a_pseudo_value_for_every_fold_and_none_more(seeds: int):
     found = separation(maps)
     assert len(found.pseudo) == len(spread_ratios(maps, "own").pseudo[0]) == 5
     assert found.difference.n == 5
-    table = found.layers.iloc[0]
-    assert found.difference.estimate == pytest.approx((table.within + table.within_random) / 2 - table.between)
+    within, random, between = found.layers[["within", "within_random", "between"]].iloc[0]
+    assert found.difference.estimate == pytest.approx((within + random) / 2 - between)
 
 
 def test_labelings_are_all_or_a_choice_and_begin_with_the_given_one():
@@ -152,12 +154,13 @@ def test_networks_that_are_all_alike_have_a_least_spread_and_no_nan():
     assert np.isfinite(table[["ratio", "low", "high"]].to_numpy(dtype=float)).all()
 
 
-def test_the_interval_of_a_ratio_covers():
+@pytest.mark.parametrize("seeds", [5, 10])
+def test_the_interval_of_a_ratio_covers(seeds: int):
     covers = []
     for draw in range(150):
-        row = spread_ratios(random_maps(draw), "own").iloc[0]
+        row = spread_ratios(random_maps(draw, seeds=seeds), "own").iloc[0]
         covers.append(row.low < 1 < row.high)
-    assert np.mean(covers) > 0.9
+    assert np.mean(covers) > 0.92
 
 
 def test_adjusted_p_values_hold_for_the_whole_family_of_layers():

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from fakes import climb, evaluations, frame, grid, row
 from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
 
 from analysis.claims.ledger.evaluate import evaluate
 from analysis.claims.ledger.figure import VERDICT_COLORS, ledger_figure
@@ -329,13 +330,16 @@ def test_ledger_has_a_box_per_verdict():
     rows = evaluate(PAIR, CURVES)
     ax = ledger_figure(rows)
     text = drawn(ax)
-    assert len(ax.patches) == len(rows) > 4
-    colors = [to_hex(patch.get_facecolor()).upper() for patch in ax.patches]
+    boxes = [patch for patch in ax.patches if isinstance(patch, Rectangle) and patch.get_width() > 0]
+    assert len(boxes) == len(rows) > 4
+    colors = [to_hex(patch.get_facecolor()).upper() for patch in boxes]
     assert colors == [VERDICT_COLORS[row["verdict"]] for row in rows]
+    assert [bool(patch.get_hatch()) for patch in boxes] == [row["fragile"] for row in rows]
     shown = [row for row in rows if row["effect"] is not None]
     assert shown
     assert all(f"{row['effect']:.3g}\n[{row['interval'][0]:.3g}, " in text for row in shown)
-    assert all(word in text for word in VERDICT_COLORS)
+    assert all(word in text for word in [*VERDICT_COLORS, "fragile"])
+    assert all(f"holds {row['side']} {row['line']:.3g}" in text for row in shown)
 
 
 def test_distances_are_named_by_their_unit_and_never_mixed():

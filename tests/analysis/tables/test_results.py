@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from fakes import ALL, climb, evaluations, fake_run, frame, grid, row
@@ -76,6 +77,16 @@ def test_runs_that_share_a_source_run_are_a_cell_of_their_own(tmp_path):
     assert with_own_source(run_table([])).empty
 
 
+def test_a_cell_holds_a_seed_once_or_once_at_each_rate(tmp_path):
+    table = run_table([fake_run(tmp_path, SCRATCH.but(lr=lr)) for lr in (0.003, 0.01)])
+    assert len(finished_rows(table, every_rate=True)) == 2
+    with pytest.raises(StudyError, match=r"one run per cell and seed is needed; .* has 2, which differ in lr"):
+        finished_rows(table)
+    again = pd.concat([table, table.assign(steps=1)])
+    with pytest.raises(StudyError, match="one run per cell and seed is needed"):
+        finished_rows(again, every_rate=True)
+
+
 def test_a_result_that_hides_its_volume_is_refused(tmp_path):
     run = fake_run(tmp_path, SCRATCH.but(volume=None), train_images=None)
     with pytest.raises(StudyError, match=r"must say how many training images there were \(images.train\); delete"):
@@ -138,14 +149,32 @@ def times_of(curve_of, fractions=(0.95,), **changes):
 
 
 def test_time_is_where_the_lines_between_evaluations_cross():
-    curve_of = {"scratch": climb(0.8, 200), "full_finetuning": climb(0.9, 90)}
+    curve_of = {"scratch": climb(0.8, 200), "full_finetuning": climb(0.9, 100)}
     times = times_of(curve_of, (0.5, 0.95))
-    assert times.plateau.tolist() == pytest.approx([0.8] * 4)
+    assert times.plateau.tolist() == pytest.approx([0.8, 0.8, 0.85, 0.85])  # the mean of both
     assert times.steps[("scratch", 0.5)] == pytest.approx(100)
     assert times.steps[("scratch", 0.95)] == pytest.approx(190)
-    assert times.steps[("full_finetuning", 0.95)] == pytest.approx(0.95 * 0.8 / 0.9 * 90)
+    assert times.steps[("full_finetuning", 0.95)] == pytest.approx(0.95 * 0.85 / 0.9 * 100)
+    assert times.reference_steps[("full_finetuning", 0.5)] == pytest.approx(0.5 * 0.85 / 0.8 * 200)
+    assert times.reference_seconds[("full_finetuning", 0.5)] == pytest.approx(0.5 * 0.85 / 0.8 * 20)
     assert times.seconds[("scratch", 0.95)] == pytest.approx(19)
     assert times.reached.all()
+    reference = times.loc[("full_finetuning", 0.95)]  # 0.95 of 0.85 is above where scratch ends
+    assert (reference.reference_steps, reference.reference_reached) == (400, False)
+
+
+def test_two_arms_of_one_law_are_equally_fast_on_average():
+    """A level of the reference's own plateau would favor the reference, which by construction gets there."""
+    rng = np.random.default_rng(0)
+    table = grid(["busi"], [None], 150, lambda *cell: 0.8)
+    curves = evaluations(table, lambda run: climb(0.8 * (1 + rng.normal(0, 0.04)), 200, steps=280))
+    times = convergence.time_to_plateau(table, curves, (0.95,))
+    pairs = times[times.strategy == "full_finetuning"]
+    ratios = np.log(pairs.steps / pairs.reference_steps)
+    assert ratios.std() > 0.1
+    assert abs(ratios.mean()) < 3 * ratios.std() / math.sqrt(len(ratios))
+    assert not pairs.reached.all()
+    assert not pairs.reference_reached.all()
 
 
 def test_a_run_there_at_its_first_evaluation_gets_one_step():

@@ -1,0 +1,69 @@
+"""Pooled variances against planted laws: what is recovered, what is lent, and the level of t tests that use it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from levels import at_least, at_most
+from scipy import stats as sps
+
+from analysis.statistics.moderation import FEWEST, lent, variance_prior
+
+LAWS = (2.5, 10.0, math.inf)  # degrees of freedom of the inverse chi-square law of the variances
+
+
+def drawn(rng: np.random.Generator, law: float, count: int, own: int, scale: float = 1.0) -> tuple[np.ndarray, ...]:
+    """True variances of a law, and estimates of them with `own` degrees of freedom."""
+    true = scale * (law / rng.chisquare(law, count) if math.isfinite(law) else np.ones(count))
+    return true, true * rng.chisquare(own, count) / own
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("replicates", [3, 5])
+@pytest.mark.parametrize("count", [6, 15, 40])
+def test_the_level_is_the_one_stated(law: float, replicates: int, count: int) -> None:
+    """Between .02 and .052 at .05, on average over the tests of a ledger."""
+    rng, own, ledgers = np.random.default_rng([count, replicates]), replicates - 1, 2400 // count
+    rejected = 0
+    for _ in range(ledgers):
+        true, estimates = drawn(rng, law, count, own)
+        d0, s0 = lent(variance_prior(estimates, np.full(count, own)), own)
+        pooled = (d0 * s0 + own * estimates) / (d0 + own) if d0 else estimates
+        t = rng.standard_normal(count) * np.sqrt(true / pooled)
+        rejected += int((2 * sps.t.sf(abs(t), d0 + own) < 0.05).sum())
+    assert at_least(rejected, ledgers * count, 0.02)
+    assert at_most(rejected, ledgers * count, 0.052)
+
+
+@pytest.mark.parametrize("law", [4.0, 12.0])
+def test_a_planted_law_is_recovered_from_many_variances(law: float) -> None:
+    rng = np.random.default_rng(1)
+    counts = rng.integers(2, 8, 8000)
+    true = 0.01 * law / rng.chisquare(law, len(counts))
+    dof, variance = variance_prior(true * rng.chisquare(counts) / counts, counts)
+    assert dof == pytest.approx(law, rel=0.1)
+    assert variance == pytest.approx(0.01, rel=0.05)
+
+
+def test_equal_variances_have_a_law_without_spread() -> None:
+    _, estimates = drawn(np.random.default_rng(2), math.inf, 5000, 3, scale=4.0)
+    dof, variance = variance_prior(estimates, np.full(5000, 3))
+    assert dof > 100  # infinite, or as good as that
+    assert variance == pytest.approx(4.0, rel=0.05)
+    assert variance_prior([2.0] * FEWEST, [3] * FEWEST)[0] == math.inf  # nearer to each other than chance brings them
+
+
+def test_few_variances_are_no_prior_and_equal_replicates_no_variance() -> None:
+    few = [0.1 * (1 + number) for number in range(FEWEST - 1)]
+    assert variance_prior(few, [2] * len(few)) == (0.0, 0.0)
+    assert variance_prior([*few, 0.0], [2] * FEWEST) == (0.0, 0.0)
+    one_more = variance_prior([*few, 0.2], [2] * FEWEST)
+    assert one_more[0] > 0
+    assert variance_prior([*few, 0.0, 0.2], [2] * (FEWEST + 1)) == pytest.approx(one_more)
+
+
+@pytest.mark.parametrize(("law", "own", "degrees"), [(1.5, 4, 1.5), (9.0, 4, 4.0), (math.inf, 2, 2.0), (0.0, 3, 0.0)])
+def test_no_more_is_lent_than_a_variance_has_itself(law: float, own: int, degrees: float) -> None:
+    assert lent((law, 0.3), own) == (degrees, 0.3)
