@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import math
 import sys
 import time
 import zlib
@@ -31,6 +30,7 @@ RECORD = paths.REPOSITORY / "results" / "error_rates"
 SEEDS = (3, 5, 10, 20)
 SLOW = 5  # where every study goes through the test itself, so many times fewer are drawn
 TOLD = 40  # studies that are asked how often they would come again: it takes longer than their verdict
+TABLES = ("tests", "replication", "detectable")
 BINS = (0.0, 0.5, 0.8, 0.9, 1.0)
 
 
@@ -41,7 +41,7 @@ def measure_claim(claim: Claim, scene: Scene, seeds: int, count: int) -> dict[st
     study = shortened(built, rng)
     count = count if study is not built else max(20, count // SLOW)
     some = max(20, count // 4)
-    found: dict[str, list[dict[str, Any]]] = {"tests": [], "replication": [], "detectable": []}
+    found: dict[str, list[dict[str, Any]]] = {key: [] for key in TABLES}
     for situation in situations(scene):
         each = count if situation in ("line", "edge") else some
         found["tests"].append(rates(claim, scene, study, situation, each, rng) | {"seeds": seeds})
@@ -59,25 +59,32 @@ def errors(options: argparse.Namespace) -> int:
     for name in chosen:
         if name not in SCENES:
             raise StudyError(f"{name} is {EXACT[name]}" if name in EXACT else nearest("claim", name, list(SCENES)))
-    about = f"python -m analysis errors --replications {options.replications}"
-    about += f" --claims {options.claims}" if options.claims else ""
-    about, folder = f"{about}, commit {commit()}", options.out or RECORD
+    about = f"python -m analysis errors --replications {options.replications}, commit {commit()}"
+    folder = options.out or RECORD
     if not options.claims:
-        ledgers = pd.DataFrame(measure_ledgers(claims, max(20, options.replications // 10)))
+        ledgers = pd.DataFrame(measure_ledgers(claims, options.replications // 2))
         write_record(folder / "ledgers.csv", ledgers.round(4), about)
-    tables: dict[str, list[dict[str, Any]]] = {"tests": [], "replication": [], "detectable": []}
     for name in chosen:
+        found: dict[str, list[dict[str, Any]]] = {key: [] for key in TABLES}
         for seeds in [each for each in SEEDS if each >= SCENES[name].fewest]:
             begun = time.process_time()
             for key, rows in measure_claim(claims[name], SCENES[name], seeds, options.replications).items():
-                tables[key] += rows
+                found[key] += rows
             print(f"{name}, {seeds} seeds: {time.process_time() - begun:.0f} s", file=sys.stderr, flush=True)
-        for key, rows in tables.items():  # after every claim, as all of them take long
-            table = calibration(pd.DataFrame(rows)) if rows and key == "replication" else pd.DataFrame(rows)
-            write_record(folder / f"{key}.csv", table.round(4), about)
+        found["replication"] = calibration(pd.DataFrame(found["replication"])).to_dict("records")
+        for key, rows in found.items():
+            _put(folder / f"{key}.csv", name, pd.DataFrame(rows), about)
     print(rates_table(folder).to_string(index=False))
     print(f"written to {folder}", file=sys.stderr)
     return 0
+
+
+def _put(path: Path, name: str, table: pd.DataFrame, about: str) -> None:
+    """Write a claim's rows in place of those that are there; what is drawn for a claim does not hang on the others."""
+    old = pd.read_csv(path, comment="#") if path.is_file() else pd.DataFrame(columns=["claim"])
+    kept = [part for part in (old[old.claim != name], table.round(4)) if len(part)]
+    if kept:
+        write_record(path, pd.concat(kept, ignore_index=True), about)
 
 
 def measure_ledgers(claims: Mapping[str, Claim], ledgers: int) -> list[dict[str, Any]]:
@@ -94,22 +101,28 @@ def measure_ledgers(claims: Mapping[str, Claim], ledgers: int) -> list[dict[str,
 
 
 def calibration(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of verdicts, in bins of the chance that they print: how often the next study said the same word.
+    """Studies in bins of the chance that they print, and how often the next study said the same word.
 
-    Columns: word ("decided": supported or contradicted), seeds, low, high (of the bin), studies, printed (mean), again
-    (share), error (standard, of the share).
+    Columns: claim, seeds, word ("decided": supported or contradicted), low, high (of the bin), studies, printed (mean
+    chance), again (share).
     """
-    decided = rows[rows.word != "inconclusive"]
-    found = []
-    for word, part in (("decided", decided), ("inconclusive", rows[rows.word == "inconclusive"])):
-        for seeds, own in part.groupby("seeds"):
-            for low, high in itertools.pairwise(BINS):
-                inside = own[(own.replication >= low) & ((own.replication < high) | (high == BINS[-1]))]
-                if len(inside):
-                    share = float(inside.again.mean())
-                    error = math.sqrt(share * (1 - share) / len(inside))
-                    found.append((word, seeds, low, high, len(inside), inside.replication.mean(), share, error))
-    return pd.DataFrame(found, columns=["word", "seeds", "low", "high", "studies", "printed", "again", "error"])
+    bins = pd.cut(rows.replication, BINS, include_lowest=True, labels=list(BINS[:-1]))
+    word = rows.word.where(rows.word == "inconclusive", "decided")
+    groups = rows.assign(low=bins.astype(float), word=word).groupby(["claim", "seeds", "word", "low"])
+    found = groups.agg(studies=("again", "size"), printed=("replication", "mean"), again=("again", "mean"))
+    found = found.reset_index()
+    found.insert(4, "high", found.low.map(dict(itertools.pairwise(BINS))))
+    return found
+
+
+def calibration_table(folder: Path = RECORD) -> pd.DataFrame:
+    """For pages: calibration over all claims, a row per word, seeds and bin, with the standard error of the share."""
+    rows = read("replication", folder)
+    rows = rows.assign(printed=rows.printed * rows.studies, again=rows.again * rows.studies)
+    table = rows.groupby(["word", "seeds", "low", "high"])[["studies", "printed", "again"]].sum().reset_index()
+    table["printed"], table["again"] = table.printed / table.studies, table.again / table.studies
+    table["error"] = np.sqrt(table.again * (1 - table.again) / table.studies)
+    return table.round(3)
 
 
 def read(name: str, folder: Path = RECORD) -> pd.DataFrame:

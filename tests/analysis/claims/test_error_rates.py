@@ -124,13 +124,15 @@ def test_rows_of_one_code_share_their_noise():
     assert drawn[3] == 0
 
 
-def test_calibration_counts_what_came_again():
-    rows = [{"word": "supported", "seeds": 5, "replication": 0.85, "again": at < 3} for at in range(4)]
-    rows += [{"word": "inconclusive", "seeds": 5, "replication": 0.3, "again": False}]
-    table = record.calibration(pd.DataFrame(rows)).set_index("word")
-    assert (table.again["decided"], table.studies["decided"], table.low["decided"]) == (0.75, 4, 0.8)
-    assert table.error["decided"] == pytest.approx(math.sqrt(0.75 * 0.25 / 4))
-    assert table.again["inconclusive"] == 0
+def test_calibration_counts_what_came_again(tmp_path: Path):
+    rows = [{"word": "supported", "replication": 0.85, "again": at < 3} for at in range(4)]
+    rows += [{"word": "inconclusive", "replication": 0.3, "again": False}]
+    both = [record.calibration(pd.DataFrame(rows).assign(claim=name, seeds=5)) for name in ("K1", "K2")]
+    assert both[0].set_index("word").again.to_dict() == {"decided": 0.75, "inconclusive": 0}
+    pd.concat(both).to_csv(tmp_path / "replication.csv", index=False)
+    table = record.calibration_table(tmp_path).set_index("word")
+    assert table.loc["decided", ["low", "high", "studies", "printed", "again"]].tolist() == [0.8, 0.9, 8, 0.85, 0.75]
+    assert table.error["decided"] == pytest.approx(math.sqrt(0.75 * 0.25 / 8), abs=1e-3)
 
 
 def test_studies_say_how_often_they_would_come_again():
@@ -153,7 +155,7 @@ def test_the_command_measures_and_records(tmp_path: Path, capsys: pytest.Capture
     code = main(["errors", "--replications", "20", "--claims", "L6", "--out", str(tmp_path)])
     assert code == 0
     assert {path.name for path in tmp_path.glob("*.csv")} == {"tests.csv", "replication.csv", "detectable.csv"}
-    assert "--replications 20 --claims L6, commit" in (tmp_path / "tests.csv").read_text().splitlines()[0]
+    assert "--replications 20, commit" in (tmp_path / "tests.csv").read_text().splitlines()[0]
     assert set(record.read("tests", tmp_path).seeds) == set(record.SEEDS)
     assert "line supported" in capsys.readouterr().out
 
