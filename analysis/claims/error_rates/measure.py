@@ -60,16 +60,18 @@ def draws(study: Study, turned: Floats, count: int, rng: np.random.Generator, fa
 def rates(
     claim: Claim, scene: Scene, study: Study, situation: str, count: int, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """The row of one situation: claim, situation, replications, the share of each word, coverage and power.
+    """The row of one situation: claim, situation, replications, the share of each word, coverage, least_coverage.
 
     Every finding is a ledger of its own, so that its level is alpha. coverage: of two-sided 1 - alpha intervals of the
-    parts, whose truth is what the test finds without noise (or what the scene says). errors of the Monte Carlo
-    (standard): `error` of a share is sqrt(share (1 - share) / replications).
+    parts, whose truth is what the test finds without noise, or what the scene says (missing where it does not know);
+    least_coverage: that of the part whose interval holds it least. The standard error of a share is
+    sqrt(share (1 - share) / replications); studies of one table are independent.
     """
     alpha, fails = claim.value("alpha"), FAILS if situation == "failing" else 0.0
     turned = turns(scene, situation, len(study.knobs))
     truth = true_parts(study, turned)
-    words, held, found = dict.fromkeys(WORDS, 0), list[list[bool]](), list[list[float]]()
+    words: dict[str, int] = dict.fromkeys(WORDS, 0)
+    held = list[list[bool]]()
     for finding in draws(study, turned, count, rng, fails):
         judged = judge([finding], alpha)
         words[judged.words[0]] += 1
@@ -77,7 +79,6 @@ def rates(
         assert evidence is not None
         parts = [leaf for leaf, *_ in leaves(evidence)]
         intervals = np.array([leaf.interval(alpha / 2, alpha / 2) for leaf in parts])
-        found.append([leaf.effect for leaf in parts])
         if truth is not None:
             held.append(list((intervals[:, 0] <= truth + 1e-9) & (truth - 1e-9 <= intervals[:, 1])))
     total = sum(words.values())
