@@ -137,6 +137,8 @@ def _decided(finding: Finding, word: str, sides: OneSided, p: float, adjusted: f
     chosen = decisive(evidence, support=toward)
     parts = [_part(leaf, level, *factors) for leaf, *factors in leaves(evidence)]
     shown = next(part for (leaf, *_), part in zip(leaves(evidence), parts, strict=True) if leaf is chosen)
+    if word == "inconclusive" and not finding.barred:
+        shown = shown | {"interval": _over_conditions(shown, parts)}
     again = _again(finding, word, level)
     fragile = word in ("supported", "contradicted") and again < FRAGILE
     numbers = {key: shown[key] for key in ("effect", "interval", "line", "side", "distance", "detectable")}
@@ -145,6 +147,19 @@ def _decided(finding: Finding, word: str, sides: OneSided, p: float, adjusted: f
         "parts": parts if len(parts) > 1 else [],
         "note": sentences(finding.note, finding.barred),
     }  # fmt: skip
+
+
+def _over_conditions(shown: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    """The interval of an undecided row.
+
+    Where conditions give different answers (`Alike`), each by itself may be sure, and what is shown is the interval
+    over all of them; every other undecided number's own interval holds its line.
+    """
+    low, high = shown["interval"]
+    if low is None or high is None or low <= shown["line"] <= high:
+        return shown["interval"]
+    same = [part["interval"] for part in parts if part["line"] == shown["line"] and None not in part["interval"]]
+    return [min(each[0] for each in same), max(each[1] for each in same)]
 
 
 def _part(leaf: Any, level: float, support: int, against: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def by_claim(claims: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, Any], 
     """Rows of the ledger under the claim that they speak of, in the order in which the claims come."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for claim in claims:
-        row = claim_row(claim) | {"parts": part_lines(claim)}
+        row: dict[str, Any] = {**claim_row(claim), "parts": part_lines(claim)}
         found.setdefault((row["id"], row["statement"]), []).append(row)
     return [(rows[0], rows) for rows in found.values()]
 

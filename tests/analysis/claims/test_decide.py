@@ -77,7 +77,8 @@ def said(part: Part, numbers: Any, word: str) -> bool:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the chance to come again, which takes most of the time."""
-    monkeypatch.setattr(means, "REPEATS", 4)
+    for module in (means, evidence):
+        monkeypatch.setattr(module, "REPEATS", 4)
 
 
 @pytest.mark.usefixtures("quick")
@@ -110,8 +111,11 @@ def test_word_interval_level_and_p_agree_in_every_row(looking: float) -> None:
                     assert is_said == (row["verdict"] == word)
                     assert outside(row)[word] or row["verdict"] != word, "the interval shown is the one that decides"
             if row["parts"]:
-                shown = {key: row[key] for key in ("effect", "interval", "line", "side", "distance", "detectable")}
+                shown = {key: row[key] for key in ("effect", "line", "side", "distance", "detectable")}
                 assert any(shown.items() <= part.items() for part in row["parts"])
+            alike = len({(part["line"], part["side"]) for part in parts}) == 1
+            if row["verdict"] == "inconclusive" and not each.barred and alike and None not in row["interval"]:
+                assert row["interval"][0] <= row["line"] <= row["interval"][1]
             seen.add((row["verdict"], bool(row["parts"]), bool(each.barred)))
     assert {(word, joined, False) for word in (*DECIDED, "inconclusive") for joined in (True, False)} <= seen
 
@@ -227,3 +231,15 @@ def test_more_seeds_ahead_make_a_decision_more_probable() -> None:
     assert chances == sorted(chances)
     assert chances[2] > chances[0] + 0.2
     assert "decided_ahead" not in decide([finding(Mean("", values, 0.0, True, "u"))], 0.05)[0]
+
+
+def test_conditions_that_disagree_are_undecided_and_shown_over_all_of_them():
+    sure = np.array([0.0, 0.01, -0.01, 0.005, -0.005])
+    parts = tuple(
+        means.mean(f"rate {at}", 0.9 + shift + sure, 0.9, above=True, unit="cosine")
+        for at, shift in ((1, 0.06), (2, -0.1))
+    )
+    (row,) = decide([Finding(CLAIM, "busi", "", Alike(parts), 5)], 0.05)
+    assert row["verdict"] == "inconclusive"
+    low, high = row["interval"]
+    assert low < 0.8 < 0.9 < 0.96 < high
