@@ -140,7 +140,10 @@ def test_no_topic_imports_a_topic():
         for path in sorted((ROOT / "analysis/claims" / topic).rglob("*.py")):
             for name in imports(ast.parse(path.read_text()), "analysis"):
                 parts = name.split(".")
-                assert parts[:2] != ["analysis", "claims"] or parts[2] not in topics - {topic} | {"ledger", "error_rates"}, (
+                assert parts[:2] != ["analysis", "claims"] or parts[2] not in topics - {topic} | {
+                    "ledger",
+                    "error_rates",
+                }, (
                     path,
                     name,
                 )

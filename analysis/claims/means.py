@@ -66,7 +66,8 @@ class Mean:
     """A mean over independent replicates, by Student's t.
 
     unit: parts of one unit pool their variances (`analysis.statistics.moderation`). prior: degrees of freedom and
-    variance that pooling adds, none by default. shown: from the scale of the values to that of the ledger.
+    variance that pooling adds, none by default. pull: the share of an effect's way from its line that is guessed to be
+    chance, where one asks what would come again. shown: from the scale of the values to that of the ledger.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Mean:
     unit: str
     scale: Callable[[float], float] = float
     prior: tuple[float, float] = (0.0, 0.0)
+    pull: float = 0.0
 
     @property
     def effect(self) -> float:
@@ -107,7 +109,9 @@ class Mean:
         weights = rng.standard_normal((2, REPEATS, n)) @ alone / math.sqrt(n * (n - 1))
         spread = np.sqrt(dof / rng.chisquare(dof, REPEATS)) if math.isfinite(dof) else 1.0
         new = size or n
-        means = self.effect + (weights[0] + weights[1] * math.sqrt(n / new)) * spread
+        keep = 1 - self.pull
+        guess = self.line + keep * (self.effect - self.line)
+        means = guess + (weights[0] * math.sqrt(keep) + weights[1] * math.sqrt(n / new)) * spread
         own, (d0, s0) = new - 1, self.prior
         fresh = variance * spread**2 * rng.chisquare(own, REPEATS) / own
         fresh = (d0 * s0 + own * fresh) / (d0 + own) if d0 else fresh

@@ -92,7 +92,7 @@ def measure_ledgers(claims: Mapping[str, Claim], ledgers: int) -> list[dict[str,
     rows = []
     for seeds in SEEDS[:3]:
         rng = np.random.default_rng([43, seeds])
-        rows.append(whole_ledgers.at_the_line(claims, seeds, ledgers, rng))
+        rows.append(whole_ledgers.at_the_line(claims, seeds, ledgers // SLOW, rng))
         rows += whole_ledgers.mixed(claims, seeds, ledgers, rng, effects=False)
         for one_rate in (False, True):
             rows += whole_ledgers.mixed(claims, seeds, ledgers, rng, one_rate=one_rate)

@@ -12,7 +12,7 @@ from analysis.claims.error_rates.catalog import SCENES
 from analysis.claims.error_rates.measure import turns
 from analysis.claims.error_rates.shortcut import shortened
 from analysis.claims.error_rates.study import FOLDS, Floats
-from analysis.claims.ledger.decide import judge
+from analysis.claims.ledger.decide import FRAGILE, decide, judge
 from analysis.claims.means import mean
 from analysis.claims.verdicts import Claim, Finding
 
@@ -20,6 +20,7 @@ ROWS, ARMS = 43, 5  # rows of a ledger; arms of a cell, of which one is what the
 TRUE, EFFECT = 0.6, 1.5  # share of rows with an effect, and its standard deviation in those of a seed's difference
 DOF = 2.5  # of the inverse chi-square law of the variances of cells
 RATE = 0.5  # spread of an arm with its choice of a learning rate, in standard deviations of a seed
+TOLD = 60  # ledgers whose rows are asked how often they would come again
 FOLD = 0.5  # share of a seed's variance that an arm has in common on a fold
 
 
@@ -67,11 +68,14 @@ def mixed(
     claim, alpha = next(iter(claims.values())), _alpha(claims)
     cells = math.ceil(ROWS / (ARMS - 1))
     counts: dict[tuple[bool, bool], list[list[float]]] = {(a, b): [] for a in (True, False) for b in (True, False)}
+    told: list[tuple[bool, float, bool]] = []
     for _ in range(ledgers):
         sd = np.sqrt(DOF / rng.chisquare(DOF, cells)).repeat(ARMS - 1)[:ROWS]
         truth = rng.normal(0, EFFECT, ROWS) * sd * math.sqrt(2) * (rng.random(ROWS) < (TRUE if effects else 0.0))
         studies = [_differences(seeds, cells, one_rate, rng)[:, :ROWS] * sd + truth for _ in range(2)]
         for pooled in (True, False):
+            if pooled and len(told) < TOLD * ROWS:
+                told += _told(claim, *studies, alpha)
             judged = [judge(_ledger(claim, values, pooled), alpha) for values in studies]
             for bh in (True, False):
                 words = [_signs(each.sides, each.adjusted if bh else each.p, alpha) for each in judged]
@@ -90,7 +94,7 @@ def mixed(
              "false": false, "error": table[:, 1].std(ddof=1) / math.sqrt(ledgers),
              "any_false": (table[:, 1] > 0).mean(), "false_supported": supported,
              "false_contradicted": false - supported, "share_false": false / max(decided, 1e-9),
-             "again": again / max(decided, 1e-9)}
+             "again": again / max(decided, 1e-9), **(_kept(told) if pooled and bh else {})}
         )  # fmt: skip
     return rows
 
@@ -112,6 +116,25 @@ def _ledger(claim: Claim, values: Floats, pooled: bool) -> list[Finding]:
         Finding(claim, str(at), "", mean("", row, 0.0, above=True, unit="" if pooled else str(at)))
         for at, row in enumerate(values.T)
     ]
+
+
+def _told(claim: Claim, first: Floats, second: Floats, alpha: float) -> list[tuple[bool, float, bool]]:
+    """Of a ledger's rows: whether it is decided, its `replication`, and whether the second study says the same."""
+    rows, words = decide(_ledger(claim, first, True), alpha), judge(_ledger(claim, second, True), alpha).words
+    return [
+        (row["verdict"] != "inconclusive", row["replication"], row["verdict"] == words[at])
+        for at, row in enumerate(rows)
+    ]
+
+
+def _kept(told: list[tuple[bool, float, bool]]) -> dict[str, float]:
+    """Of decided rows: the mean of what they print, the share that is not called fragile, and of those, said again."""
+    rows = np.array([(printed, again) for decided, printed, again in told if decided]).reshape(-1, 2)
+    if not len(rows):
+        return {}
+    firm = rows[rows[:, 0] >= FRAGILE]
+    again = firm[:, 1].mean() if len(firm) else math.nan
+    return {"printed": rows[:, 0].mean(), "firm": len(firm) / len(rows), "firm_again": again, "firm_rows": len(firm)}
 
 
 def _signs(sides: Mapping[int, Any], p: Mapping[int, float], alpha: float) -> Floats:

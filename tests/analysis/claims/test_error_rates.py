@@ -151,6 +151,16 @@ def test_a_ledger_without_effects_holds_its_rate():
     assert table.false[True, False] <= 43 * promised(0.05, 20 * 43 // 4)  # rows of a cell share an arm
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("seeds", "least"), [(5, 0.8), (10, 0.85)])
+def test_verdicts_that_are_not_called_fragile_are_said_again(seeds: int, least: float):
+    rows = whole_ledgers.mixed(CLAIMS, seeds, 60, np.random.default_rng(5))
+    row = pd.DataFrame(rows).set_index(["pooled", "bh"]).loc[(True, True)]
+    assert row.firm_rows > 50
+    assert row.firm_again + 2 * math.sqrt(0.1 / row.firm_rows) > least + 0.05
+    assert row.printed < row.again + 0.15  # nor do they promise too much on the whole
+
+
 def test_the_command_measures_and_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     code = main(["errors", "--replications", "20", "--claims", "L6", "--out", str(tmp_path)])
     assert code == 0
