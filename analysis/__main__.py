@@ -1,4 +1,4 @@
-"""Command line of the analysis: `python -m analysis report | table | claims | probe | recommend | errors`."""
+"""Command line: `python -m analysis report | table | claims | probe | recommend | agreement | errors`."""
 
 from __future__ import annotations
 
@@ -59,14 +59,27 @@ def _parser() -> argparse.ArgumentParser:
     probe = commands.add_parser("probe", help="look at checkpoints of any network: a report on one folder, or on two")
     probe.set_defaults(command=_probe)
     probe.add_argument("folders", nargs="+", metavar="FOLDER", help="holds checkpoints: .pt, .pth, .ckpt, .safetensors")
-    probe.add_argument("--network", default="", metavar="package.module:function", help="builds the network")
+    probe.add_argument(
+        "--network",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="package.module:function, monai:NAME, timm:NAME, smp:NAME, nnunet:FOLDER or a stage map; arguments after "
+        'it, in one word: --network "monai:BasicUNet spatial_dims=2"; twice for two folders of two networks',
+    )
     probe.add_argument(
         "--images",
         default="",
         metavar="WHERE",
         help="a prepared task, a folder of images, or a tensor file",
     )
-    probe.add_argument("--layers", default="", metavar="PATTERN", help="with * and ?; default: a dozen by themselves")
+    probe.add_argument(
+        "--layers",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="with * and ?; default: a dozen by themselves; twice for two networks",
+    )
     probe.add_argument("--out", metavar="FOLDER", help="of the report (default: reports/probe/NAME)")
 
     recommend = commands.add_parser("recommend", help="which layers of a trained network to tune on a task")
@@ -80,6 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument("--volume", type=_positive, default=20, metavar="N", help="images (default 20)")
     recommend.add_argument("--size", type=_positive, default=64, metavar="S", help="with --network: side (default 64)")
     recommend.add_argument("--out", type=Path, metavar="FOLDER", help="default: recommend-TASK among the reports")
+
+    agreement = commands.add_parser("agreement", help="hold such recommendations against a suite's trained runs")
+    agreement.set_defaults(command=_agreement)
+    agreement.add_argument("suite", metavar="SUITE")
 
     errors = commands.add_parser(
         "errors", help="measure how often the ledger is wrong, on planted tables; half an hour"
@@ -124,7 +141,7 @@ def _probe(arguments: argparse.Namespace) -> int:
 
     return build_probe(
         arguments.folders,
-        network=arguments.network,
+        networks=arguments.network,
         images=arguments.images,
         layers=arguments.layers,
         out=arguments.out,
@@ -164,6 +181,17 @@ def _recommend(arguments: argparse.Namespace) -> int:
     from analysis.claims.which_layers.take_home import recommend
 
     return recommend(arguments)
+
+
+def _agreement(arguments: argparse.Namespace) -> int:
+    from analysis.claims.which_layers.agreement import agreement_over_conditions, ranking_agreement_summary
+    from analysis.reports.build import write_agreement
+
+    target, rows = write_agreement(arguments.suite)
+    for table in (ranking_agreement_summary(rows), agreement_over_conditions(rows)):
+        print(table.to_string(index=False, float_format="{:.2f}".format), end="\n\n")
+    print(f"written to {target}", file=sys.stderr)
+    return 0
 
 
 if __name__ == "__main__":

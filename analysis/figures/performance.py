@@ -150,40 +150,41 @@ def learning_curves(
 
 
 @study_style
-def learning_rates(table: pd.DataFrame, *, seed: int, ax: Axes | None = None) -> Axes:
-    """How learning rates were chosen: a row per cell, a column per rate, validation score of the tuning seed.
+def learning_rates(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """How learning rates were chosen: a row per cell, a column per rate, a strip per seed and the mean over seeds.
 
-    The darker, the further below the best of its row; the chosen rate is framed. A frame at the edge says that a
-    better rate may lie beyond.
+    The darker a strip, the further its validation score lies below the best of its seed; the chosen one is framed.
+    Frames at the edge say that a better rate may lie beyond, frames in several columns that seeds do not agree.
 
     Args:
-        table: all runs, those of the tuning seed at every rate among them.
-        seed: the tuning seed.
+        table: all finished runs at every rate, of `analysis.tables.rate_table`.
     """
-    rows = table[(table.seed == seed) & (table.status != "unfinished")]
-    if not len(rows):
-        return empty_axes(axes(ax), "Learning rates", f"no finished run of seed {seed}")
-    rows = rows.assign(label=arm_labels(rows))
+    if not len(table):
+        return empty_axes(axes(ax), "Learning rates", "no finished run")
+    rows = table.assign(label=arm_labels(table))
     cells = list(rows.groupby(["task", "volume_label", "label"], sort=False))
     rates = sorted(rows.lr.unique())
     names = [f"{row_name(own)}, {own.label.iloc[0]}".replace("\n", " ") for _, own in cells]
     names = ["\n".join(textwrap.wrap(name, 56)) for name in names]
     lines = max(name.count("\n") + 1 for name in names)
-    ax = axes(ax, width=6.5 + len(rates), height=1.7 + (0.12 + 0.2 * lines) * len(cells))
+    ax = axes(ax, width=6.5 + 1.2 * len(rates), height=1.7 + (0.24 + 0.2 * lines) * len(cells))
     for place, (_, own) in enumerate(cells):
-        best = float(own.val_score.max())
-        for run in own.sort_values("lr").itertuples():
-            x, diverged = rates.index(run.lr), run.status == "diverged"
+        seeds = sorted(own.seed.unique())
+        width, best = 0.92 / len(seeds), own.groupby("seed").val_score.max()
+        for run in own.itertuples():
             scale = 1.0 if run.goal == "reconstruction" else 0.1  # dB, Dice
-            depth = 1.0 if diverged else min(1.0, (best - run.val_score) / scale)
-            shade = 1 - 0.45 * depth
-            chosen = not diverged and run.val_score == best
-            patch = Rectangle((x - 0.46, place - 0.42), 0.92, 0.84, facecolor=(shade, shade, 1.0), edgecolor="white")
-            if chosen:
-                patch.set(edgecolor="black", linewidth=1.6, zorder=3)
-            ax.add_patch(patch)
-            text = "diverged" if diverged else f"{run.val_score:.3f}"
-            ax.text(x, place, text, ha="center", va="center", fontsize=10, zorder=4)
+            diverged = run.status == "diverged"
+            shade = 1 - 0.45 * (1.0 if diverged else min(1.0, (best[run.seed] - run.val_score) / scale))
+            corner = rates.index(run.lr) - 0.46 + width * seeds.index(run.seed), place
+            strip = Rectangle(corner, width, 0.42, facecolor=(shade, shade, 1.0), edgecolor="white", linewidth=0.5)
+            if run.chosen:
+                strip.set(edgecolor="black", linewidth=1.6, zorder=3)
+            ax.add_patch(strip)
+        for rate, runs in own.groupby("lr"):
+            gone = int((runs.status == "diverged").sum())
+            text = f"{runs.val_score.mean():.3f}" if gone < len(runs) else ""
+            text += f" {gone} diverged" if gone else ""
+            ax.text(rates.index(rate), place - 0.21, text.strip(), ha="center", va="center", fontsize=10, zorder=4)
     ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
     ax.set_yticks(range(len(cells)), names, fontsize=10)
     ax.set(xlim=(-0.5, len(rates) - 0.5), ylim=(len(cells) - 0.5, -0.5), xlabel="learning rate")
@@ -191,7 +192,7 @@ def learning_rates(table: pd.DataFrame, *, seed: int, ax: Axes | None = None) ->
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     what = " or ".join(dict.fromkeys(_name(own, "val_score") for _, own in cells))
-    title_and_note(ax, "Learning rates", f"{what}, seed {seed}; framed: chosen")
+    title_and_note(ax, "Learning rates", f"{what}, mean over seeds; a strip per seed, framed: its choice")
     return ax
 
 

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from scipy import stats as sps
 from torch import Tensor, nn
 
-from analysis.filters.kernels import FilterLayer, geometry, layer_pairs
+from analysis.filters.kernels import FilterLayer, Geometry, geometry, geometry_of_run, layer_pairs
 from analysis.statistics import random_matrices
 from lib.common.errors import StudyError, nearest
 from lib.runs.run import Run
@@ -55,7 +55,7 @@ def filter_change(
     after: Mapping[str, Tensor],
     *,
     by: str = "layer",
-    model: nn.Module | Mapping[str, tuple[bool, int]] | None = None,
+    model: nn.Module | Geometry | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Statistics of the change from one checkpoint to another; columns as the module says.
@@ -78,7 +78,8 @@ def filter_change_of_run(
     run: Run, *, by: str = "layer", first: int = 0, last: int | None = None, seed: int = 0
 ) -> pd.DataFrame:
     """`between` for two checkpoints of a run (default: the first and the last)."""
-    return filter_change(run.weights(first), run.weights(last), by=by, seed=seed).assign(run_id=run.path.name)
+    table = filter_change(run.weights(first), run.weights(last), by=by, model=geometry_of_run(run), seed=seed)
+    return table.assign(run_id=run.path.name)
 
 
 def filter_change_over_training(run: Run, *, by: str = "layer", seed: int = 0) -> pd.DataFrame:
@@ -90,7 +91,8 @@ def filter_change_over_training(run: Run, *, by: str = "layer", seed: int = 0) -
     steps = run.steps()
     if len(steps) < 2 or steps[0] != 0:
         raise StudyError(f"{run.path.name} must have a checkpoint at step 0 and a later one, got steps {steps}")
-    tables = changes_since(run.weights(0), (run.weights(step) for step in steps[1:]), by=by, seed=seed)
+    later = (run.weights(step) for step in steps[1:])
+    tables = changes_since(run.weights(0), later, by=by, model=geometry_of_run(run), seed=seed)
     numbered = [table.assign(step=step) for table, step in zip(tables, steps[1:], strict=True)]
     return pd.concat(numbered, ignore_index=True).assign(run_id=run.path.name)
 
@@ -100,13 +102,13 @@ def changes_since(
     later: Iterable[Mapping[str, Tensor]],
     *,
     by: str = "layer",
-    model: nn.Module | Mapping[str, tuple[bool, int]] | None = None,
+    model: nn.Module | Geometry | None = None,
     seed: int = 0,
 ) -> Iterator[pd.DataFrame]:
     """`filter_change` from one checkpoint to each of several; what depends on the first alone is computed once."""
-    shapes, nulls = geometry(model), _Nulls(seed)
+    known, nulls = geometry(model), _Nulls(seed)
     for after in later:
-        yield _table(before, after, by, shapes, nulls)
+        yield _table(before, after, by, known, nulls)
 
 
 def random_angle(dimension: int, quantile: float = 0.5) -> float:
@@ -168,13 +170,13 @@ def _table(
     before: Mapping[str, Tensor],
     after: Mapping[str, Tensor],
     by: str,
-    shapes: Mapping[str, tuple[bool, int]] | None,
+    known: Geometry,
     nulls: _Nulls,
 ) -> pd.DataFrame:
     if by not in ("filter", "layer", "stage"):
         raise StudyError(nearest("grouping", by, ("filter", "layer", "stage")))
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for first, second in layer_pairs(before, after, shapes):
+    for first, second in layer_pairs(before, after, known):
         key = (first.stage, first.kind) if by == "stage" else (first.stage, first.kind, first.name)
         measured = _filters(first, second)
         if by == "layer":

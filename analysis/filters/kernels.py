@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lib.common.errors import StudyError
-from lib.networks.stages import stage_of
+from lib.networks.stages import Staged, stage_of
+from lib.runs.run import Run
 from lib.strategies.adapters import merged
 
 Floats = NDArray[np.float64]
@@ -43,16 +44,13 @@ class FilterLayer:
         kind: `convolution`, `transposed` or `pointwise`.
         kernels: float64 (filters, inputs, *grid); one filter is all kernels that feed one output channel. In a
             grouped layer `inputs` are the channels of its own group. A pointwise layer has the grid (1,).
+        stage: of the network, that the layer belongs to.
     """
 
     name: str
     kind: str
     kernels: Floats
-
-    @property
-    def stage(self) -> str:
-        """The stage of the network that the layer belongs to."""
-        return stage_of(self.name)
+    stage: str = ""
 
     @property
     def filters(self) -> int:
@@ -90,9 +88,7 @@ class FilterLayer:
             StudyError: more than 1 % of the weights that are left are zero and no whole tap is: the layer was
                 pruned weight by weight, and nothing here is calibrated for that.
         """
-        living = FilterLayer(
-            self.name, self.kind, self.kernels[self.kernels.any(axis=tuple(range(1, self.kernels.ndim)))]
-        )
+        living = replace(self, kernels=self.kernels[self.kernels.any(axis=tuple(range(1, self.kernels.ndim)))])
         zeros = float((living.taps() == 0).mean()) if living.filters else 0.0
         if zeros > STRAY_ZEROS:
             raise StudyError(
@@ -102,37 +98,56 @@ class FilterLayer:
         return living
 
 
-def geometry(model: nn.Module | Mapping[str, tuple[bool, int]] | None) -> dict[str, tuple[bool, int]] | None:
-    """(transposed, groups) of every convolution of a network by the module's name, for `read_layers`.
+@dataclass(frozen=True)
+class Geometry:
+    """What a network knows of its layers and their weights do not tell, by the names of modules.
 
-    What is such a table already comes back as it is, and None as None.
+    Args:
+        shapes: (transposed, groups) of every convolution; None where the network is not known.
+        stages: the stage of a layer or tensor; those that are not in it get the first part of their name.
     """
-    if model is None or isinstance(model, Mapping):
-        return None if model is None else dict(model)
-    return {
+
+    shapes: Mapping[str, tuple[bool, int]] | None = None
+    stages: Mapping[str, str] = field(default_factory=dict)
+
+
+def geometry(model: nn.Module | Geometry | None) -> Geometry:
+    """What a network says of its layers, for `read_layers`; stages where it is `Staged`, as by a stage map.
+
+    What is a `Geometry` already comes back as it is, and None as one that knows nothing.
+    """
+    if model is None or isinstance(model, Geometry):
+        return model or Geometry()
+    shapes = {
         name: (isinstance(module, _TRANSPOSED), module.groups)
         for name, module in model.named_modules()
         if isinstance(module, nn.modules.conv._ConvNd)
     }
+    names = [name for name, _ in (*model.named_modules(), *model.named_parameters(), *model.named_buffers())]
+    return Geometry(shapes, {name: model.stage_of(name) for name in names} if isinstance(model, Staged) else {})
 
 
-def read_layers(
-    weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[bool, int]] | None = None
-) -> dict[str, FilterLayer]:
+def geometry_of_run(run: Run) -> Geometry:
+    """What the network of a run says of its layers; nothing where it is of this study, whose names tell all."""
+    return geometry(None if run.spec.stage_map is None else run.model(0))
+
+
+def read_layers(weights: Mapping[str, Tensor], known: Geometry | None = None) -> dict[str, FilterLayer]:
     """The layers of a checkpoint by name, with factors of `scale_shift` and the like multiplied in.
 
     Those of our own networks come in order along the data path (files hold them by the alphabet), others as they are.
 
     Args:
         weights: name -> tensor of any floating type, memory layout and device.
-        shapes: what `geometry` says of the network. A tensor does not tell whether its layer is transposed, or
+        known: what `geometry` says of the network. A tensor does not tell whether its layer is transposed, or
             grouped as well; without this, layers called `up` are taken for transposed, as in `lib.networks.unet.UNet`,
             and no transposed layer for grouped. (For other layers groups change nothing.)
 
     Raises:
-        StudyError: there is no layer, a weight is not finite, or `shapes` does not fit the weights.
+        StudyError: there is no layer, a weight is not finite, or `known` does not fit the weights.
     """
-    layers = {}
+    known = known or Geometry()
+    shapes, layers = known.shapes, {}
     for key, tensor in _composed(merged(weights)).items():
         name, _, part = key.rpartition(".")
         if part == "weight" and tensor.dim() >= 2:
@@ -143,7 +158,8 @@ def read_layers(
                     "says of the network, or name the layers as lib.networks.unet does"
                 )
             transposed, groups = (shapes or {}).get(name, (name.rpartition(".")[2] == "up" and tensor.dim() > 2, 1))
-            layers[name] = _layer(name, tensor.detach().cpu().double().numpy(), transposed, groups)
+            found = _layer(name, tensor.detach().cpu().double().numpy(), transposed, groups)
+            layers[name] = replace(found, stage=known.stages.get(name) or stage_of(name))
     if not layers:
         raise StudyError(f"there must be a weight with two axes or more, got {', '.join(weights) or 'nothing'}")
     missing = sorted(set(shapes or ()) - set(layers))
@@ -200,14 +216,14 @@ def _layer(name: str, weight: Floats, transposed: bool, groups: int) -> FilterLa
 
 
 def layer_pairs(
-    before: Mapping[str, Tensor], after: Mapping[str, Tensor], shapes: Mapping[str, tuple[bool, int]] | None = None
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor], known: Geometry | None = None
 ) -> list[tuple[FilterLayer, FilterLayer]]:
     """The layers of two checkpoints of one network side by side.
 
     Raises:
         StudyError: a layer is missing on one side, or has another shape there.
     """
-    first, second = read_layers(before, shapes), read_layers(after, shapes)
+    first, second = read_layers(before, known), read_layers(after, known)
     alone = sorted(set(first) ^ set(second))
     if alone:
         raise StudyError(f"both checkpoints must hold the same layers, but {', '.join(alone)} stand in one only")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,14 +12,19 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from analysis.filters.kernels import FilterLayer, geometry, layer_pairs
+from analysis.filters.kernels import FilterLayer, Geometry, geometry, layer_pairs
 
 Floats = NDArray[np.float64]
 Order = NDArray[np.intp]
 
 
 def matched(
-    a: Mapping[str, Tensor], b: Mapping[str, Tensor], *, model: nn.Module | None = None, draws: int = 19, seed: int = 0
+    a: Mapping[str, Tensor],
+    b: Mapping[str, Tensor],
+    *,
+    model: nn.Module | Geometry | None = None,
+    draws: int = 19,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """How alike the filters of two networks are once those of `b` are put into the order that fits `a` best.
 
@@ -49,10 +55,10 @@ def matched(
     orders: dict[str, Order] = {}
     nulls: dict[tuple[int, int], Floats] = {}
     rows = []
-    for first, second in layer_pairs(a, b, geometry(model) if model else None):
+    for first, second in layer_pairs(a, b, geometry(model)):
         known = _order_of_inputs(second, orders)
         if known is not None:
-            second = FilterLayer(second.name, second.kind, second.kernels[:, known])
+            second = replace(second, kernels=second.kernels[:, known])
         used = first.used | second.used
         x, y = _unit(first.rows(used)), _unit(second.rows(used))
         cosines = x @ y.T

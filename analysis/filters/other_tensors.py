@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
+from torch import Tensor, nn
 
+from analysis.filters.kernels import Geometry, geometry
 from lib.common.errors import StudyError
 from lib.networks.stages import stage_of
 from lib.strategies.adapters import merged
@@ -16,13 +17,22 @@ from lib.strategies.adapters import merged
 _KINDS = {"weight": "normalization", "bias": "normalization", "running_mean": "statistics", "running_var": "statistics"}
 
 
-def other_tensor_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> pd.DataFrame:
+def other_tensor_change(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor], *, model: nn.Module | Geometry | None = None
+) -> pd.DataFrame:
     """The tensors that are no filters (biases, normalization), one row each, for they are no vectors in space.
 
-    Columns: tensor, stage, kind (`bias`, `normalization`, `statistics` or `other`), size, before and after (root mean
-    squares), change (root mean square of the difference), relative_change (NaN where all began at zero, as biases do).
+    Args:
+        before: name -> tensor.
+        after: the same network later on.
+        model: as in `analysis.filters.change.filter_change`; says the stages.
+
+    Returns:
+        tensor, stage, kind (`bias`, `normalization`, `statistics` or `other`), size, before and after (root mean
+        squares), change (root mean square of the difference), relative_change (NaN where all began at zero, as biases
+        do).
     """
-    rows = []
+    rows, stages = [], geometry(model).stages
     start, end = merged(before), merged(after)
     for name, value in start.items():
         part = name.rpartition(".")[2]
@@ -35,6 +45,6 @@ def other_tensor_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor
         beside = start.get(f"{name.removesuffix('bias')}weight", value)
         kind = "bias" if part == "bias" and beside.dim() >= 2 else _KINDS.get(part, "other")
         relative = size[2] / size[0] if size[0] else math.nan
-        rows.append((name, stage_of(name), kind, x.size, *size, relative))
+        rows.append((name, stages.get(name) or stage_of(name), kind, x.size, *size, relative))
     columns = ["tensor", "stage", "kind", "size", "before", "after", "change", "relative_change"]
     return pd.DataFrame(rows, columns=columns)

@@ -1,7 +1,7 @@
 """Checkpoints of any network, looked at with the study's instruments: what the report `probe` is made of.
 
-Read `networks` (a network and its layers), `probe_images`, `subjects` (what is to be looked at), `weights_alone`,
-`with_images`, then `figures`.
+Read `kept` (what is computed once), `networks` (a network and its layers), `probe_images`, `subjects` (what is to be
+looked at), `weights_alone`, `with_images`, then `figures`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
@@ -9,10 +10,28 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures.style import NOTE_COLOR, axes, empty_axes, legend_beside, study_style, title_and_note
+from analysis.figures.style import NOTE_COLOR, axes, empty_axes, study_style
 
 COLORS = "viridis"
 VERDICTS = {"looks random": 0.0, "no verdict": 0.5, "not random": 1.0}
+
+
+def _layers(table: pd.DataFrame, name: str) -> list[str]:
+    """The layers of a series, in their order."""
+    return list(dict.fromkeys(table[table.series == name].layer))
+
+
+def _side_by_side(table: pd.DataFrame, width: float, *, share: bool = True) -> tuple[list[str], np.ndarray]:
+    """Names of the series, and a panel for each, with its layers down; `share`: named once where they are the same."""
+    names = list(dict.fromkeys(table.series))
+    own = [_layers(table, name) for name in names]
+    tall = max(len(each) for each in own)
+    share, size = share and own[0] == own[-1], (3.5 + width * len(names), 1.8 + 0.24 * tall)
+    _, grid = plt.subplots(1, len(names), figsize=size, sharey=share, squeeze=False)
+    for ax, layers in zip(grid[0], own, strict=True):
+        ax.set_yticks(range(len(layers)), layers)
+        ax.grid(visible=False)
+    return names, grid
 
 
 @study_style
@@ -24,52 +43,47 @@ def filters_over_checkpoints(table: pd.DataFrame) -> Axes:
     """
     if not len(table):
         return empty_axes(axes(None), "How far filters moved", "there is one checkpoint only; give a folder of several")
-    names = list(dict.fromkeys(table.series))
-    layers = list(dict.fromkeys(table.layer))
-    _, grid = plt.subplots(
-        1, len(names), figsize=(3.5 + 4.2 * len(names), 1.8 + 0.24 * len(layers)), sharey=True, squeeze=False
-    )
+    names, grid = _side_by_side(table, 4.2)
     for ax, name in zip(grid[0], names, strict=True):
         own = table[table.series == name]
         checkpoints = list(dict.fromkeys(own.checkpoint))
-        values = own.pivot(index="layer", columns="checkpoint", values="angle_median").reindex(layers)[checkpoints]
+        values = own.pivot(index="layer", columns="checkpoint", values="angle_median")
+        values = values.reindex(_layers(table, name))[checkpoints]
         values["independent"] = own.groupby("layer").angle_random_q05.first()
         checkpoints.append("independent")
         ax.imshow(values, cmap=COLORS, vmin=0, vmax=90, aspect="auto")
         ax.axvline(len(checkpoints) - 1.5, color="white", linewidth=3)
         ax.set_title(name, loc="left", fontsize=12)
         ax.set_xticks(range(len(checkpoints)), checkpoints, rotation=60, ha="right")
-        ax.set_yticks(range(len(layers)), layers)
-        ax.grid(visible=False)
     note = "median over a layer's filters; last column: what 95 % of independent random filters exceed"
     return _framed(grid, "Angle of filters to the first checkpoint", note, label="degrees", shrink=0.8, size=11)
 
 
 @study_style
 def verdicts_by_layer(table: pd.DataFrame, null: str) -> Axes:
-    """Whether filters look random, layers down and checkpoints across: light random, dark not, gray no verdict.
+    """Whether filters look random, layers down and checkpoints across, a panel a series; gray no verdict.
 
     Args:
         table: verdicts from `weights_alone.randomness`.
         null: what it was tested against.
     """
-    columns = list(dict.fromkeys(zip(table.series, table.checkpoint, strict=True)))
-    layers = list(dict.fromkeys(table.layer))
-    values = np.full((len(layers), len(columns)), np.nan)
-    for row in table.itertuples():
-        kind = str(row.verdict).split(":")[0]
-        values[layers.index(row.layer), columns.index((row.series, row.checkpoint))] = VERDICTS[kind]
-    ax = axes(None, width=5 + 1.2 * len(columns), height=2.4 + 0.24 * len(layers))
-    ax.imshow(values, cmap="cividis_r", vmin=0, vmax=1.2, aspect="auto")
-    ax.set_xticks(range(len(columns)), [f"{series}\n{checkpoint}" for series, checkpoint in columns])
-    ax.set_yticks(range(len(layers)), layers)
-    for (y, x), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            ax.text(x, y, {0.0: "random", 0.5: "?", 1.0: "not random"}[value], ha="center", va="center", fontsize=9,
-                    color="white" if value == 1 else "black")  # fmt: skip
-    ax.grid(visible=False)
-    title_and_note(ax, "Do filters look random?", f"null: {null}; at 5 % after Holm's correction; ?: no verdict")
-    return ax
+    names, grid = _side_by_side(table, 3.4)
+    for ax, name in zip(grid[0], names, strict=True):
+        own, layers = table[table.series == name], _layers(table, name)
+        checkpoints = list(dict.fromkeys(own.checkpoint))
+        values = np.full((len(layers), len(checkpoints)), np.nan)
+        for row in own.itertuples():
+            kind = str(row.verdict).split(":")[0]
+            values[layers.index(row.layer), checkpoints.index(row.checkpoint)] = VERDICTS[kind]
+        ax.imshow(values, cmap="cividis_r", vmin=0, vmax=1.2, aspect="auto")
+        ax.set_title(name, loc="left", fontsize=12)
+        ax.set_xticks(range(len(checkpoints)), checkpoints)
+        for (y, x), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                ax.text(x, y, {0.0: "random", 0.5: "?", 1.0: "not random"}[value], ha="center", va="center", fontsize=9,
+                        color="white" if value == 1 else "black")  # fmt: skip
+    note = textwrap.fill(f"null: {null}; at 5 % after Holm's correction; ?: no verdict", 60 + 30 * len(names))
+    return _titled(grid, "Do filters look random?", note, size=10)
 
 
 @study_style
@@ -98,12 +112,12 @@ def layers_over_checkpoints(table: pd.DataFrame, note: str) -> Axes:
         table: from `with_images.to_ends`.
     """
     names = list(dict.fromkeys(table.series))
-    layers = list(dict.fromkeys(table.layer))
+    tall = [1.2 + 0.3 * len(_layers(table, name)) for name in names]
     _, grid = plt.subplots(
-        len(names), 2, figsize=(11, 1.2 + (1.2 + 0.3 * len(layers)) * len(names)), sharey=True, squeeze=False
-    )
+        len(names), 2, figsize=(11, 1.2 + sum(tall)), sharey="row", squeeze=False, height_ratios=tall
+    )  # fmt: skip
     for row, name in zip(grid, names, strict=True):
-        own = table[table.series == name]
+        own, layers = table[table.series == name], _layers(table, name)
         checkpoints = list(dict.fromkeys(own.checkpoint))
         for ax, column in zip(row, ("start", "end"), strict=True):
             values = own.pivot(index="layer", columns="checkpoint", values=column).reindex(layers)[checkpoints]
@@ -115,6 +129,39 @@ def layers_over_checkpoints(table: pd.DataFrame, note: str) -> Axes:
     return _framed(grid, "Layers over checkpoints", note, shrink=0.8)
 
 
+@study_style
+def corresponding_layers(table: pd.DataFrame, method: str) -> Axes:
+    """The best match of each layer in the other network with its interval, and that of the untrained networks.
+
+    Args:
+        table: from `with_images.counterparts`. method: what the interval is.
+    """
+    names, grid = _side_by_side(table, 5.2, share=False)
+    for ax, name in zip(grid[0], names, strict=True):
+        own = table[table.series == name].reset_index(drop=True)
+        ax.hlines(own.index, own.low, own.high, color="#0072B2", linewidth=1.6)
+        ax.plot(own.similarity, own.index, "o", color="#0072B2", label="last checkpoints")
+        if own.untrained.notna().any():
+            ax.plot(own.untrained, own.index, "o", color=NOTE_COLOR, fillstyle="none", label="untrained, best match")
+        beside = ax.secondary_yaxis("right")
+        beside.set_yticks(own.index, own.counterpart)
+        ax.set_xlim(0, 1.02)
+        ax.set_ylim(len(own) - 0.5, -0.5)
+        ax.set_xlabel("CKA")
+        ax.grid(visible=True, axis="x")
+        ax.set_title(f"{name} (left), best match in {own.other.iloc[0]} (right)", loc="left", fontsize=12)
+    grid[0, 0].figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    return _titled(grid, "Which layers of the two networks correspond?", f"bars: {method}", size=10)
+
+
+def _titled(grid: np.ndarray, title: str, note: str, size: int) -> Axes:
+    """Title over all panels and a note below them; the first of them. `size`: of the note's letters, in points."""
+    figure = grid[0, 0].figure
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    figure.supxlabel(note, fontsize=size, color=NOTE_COLOR)
+    return grid[0, 0]
+
+
 def _framed(grid: np.ndarray, title: str, note: str, *, label: str = "CKA", shrink: float, size: int = 10) -> Axes:
     """Title, note and the scale of colors that all panels share; the first of them.
 
@@ -123,9 +170,7 @@ def _framed(grid: np.ndarray, title: str, note: str, *, label: str = "CKA", shri
     """
     figure, image = grid[0, 0].figure, grid[0, 0].images[0]
     figure.colorbar(image, ax=grid, label=label, shrink=shrink)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-    figure.supxlabel(note, fontsize=size, color=NOTE_COLOR)
-    return grid[0, 0]
+    return _titled(grid, title, note, size)
 
 
 @study_style
@@ -135,20 +180,21 @@ def dimension_over_depth(table: pd.DataFrame) -> Axes:
     Args:
         table: from `with_images.dimensions`.
     """
-    ax = axes(None, width=10)
-    layers = list(dict.fromkeys(table.layer))
+    names = list(dict.fromkeys(table.series))
+    alike = all(_layers(table, name) == _layers(table, names[0]) for name in names)
+    panels = 1 if alike else len(names)
+    _, grid = plt.subplots(1, panels, figsize=(3 + 7 * panels, 5), sharey=True, squeeze=False)
     colors = plt.get_cmap("tab10").colors  # pyright: ignore[reportAttributeAccessIssue]
-    for number, name in enumerate(dict.fromkeys(table.series)):
-        own = table[table.series == name]
+    for number, name in enumerate(names):
+        own, layers, ax = table[table.series == name], _layers(table, name), grid[0, number % panels]
         ends = list(dict.fromkeys(own.checkpoint))
         for end, line in zip(dict.fromkeys((ends[0], ends[-1])), ("--", "-"), strict=False):
             values = own[own.checkpoint == end].set_index("layer").dimension.reindex(layers)
             ax.plot(range(len(layers)), values, line, color=colors[number], marker="o", markersize=4,
                     label=f"{name}, {end}")  # fmt: skip
-    ax.set_xticks(range(len(layers)), layers, rotation=60, ha="right")
-    ax.set_ylim(bottom=0)
-    ax.set_ylabel("effective dimension")
-    title_and_note(ax, "Effective dimension over depth",
-                   f"of the images' representations; at most {int(table.most.iloc[0])}")  # fmt: skip
-    legend_beside(ax)
-    return ax
+        ax.set_xticks(range(len(layers)), layers, rotation=60, ha="right")
+        ax.set_ylim(bottom=0)
+        ax.legend(fontsize=9, loc="lower left", handlelength=3)
+    grid[0, 0].set_ylabel("effective dimension")
+    note = f"of the images' representations; at most {int(table.most.iloc[0])}"
+    return _titled(grid, "Effective dimension over depth", note, size=11)

@@ -1,12 +1,12 @@
-"""A user's network, found by its name in their own code, and which of its layers are looked at."""
+"""A user's network, found by its name, and which of its layers are looked at."""
 
 from __future__ import annotations
 
 import fnmatch
-import importlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,51 +14,45 @@ from torch import Tensor, nn
 
 from analysis.representations.capture.activations import forward, watched
 from lib.common.errors import StudyError, nearest
+from lib.networks.foreign import COLLECTIONS, construct, named, planned
+from lib.networks.stage_map import load_map
 
 DOZEN = 12
 FEW = 5  # with fewer, the layers one level further inside are taken
 
 
-def load_network(name: str, folder: str) -> nn.Module:
-    """The network that a function without arguments builds, in evaluation mode.
+def load_network(text: str, folder: str) -> nn.Module:
+    """The network of a name, in evaluation mode; what its framework draws is decided by a fixed seed.
 
     A network of several inputs or outputs wants an adapter of a few lines: a module whose `forward` takes one tensor of
     images and hands on what the network needs.
 
     Args:
-        name: `package.module:function`.
-        folder: where the module is looked for first.
+        text: `package.module:function`, `monai:NAME`, `timm:NAME`, `smp:NAME`, `nnunet:NAME`, or the name or path of a
+            stage map; after it keyword arguments, ARGUMENT=VALUE as in JSON, parted by spaces. A stage map also takes
+            `inputs`, `outputs` (channels, 1 by default) and `dim` (2 by default), and other values of its arguments.
+            Or `nnunet:FOLDER`, a folder of results of nnU-Net (see `lib.networks.foreign.planned`).
+        folder: where modules are looked for first.
 
     Raises:
-        StudyError: there is no such module or function, it fails, or it returns no network.
+        StudyError: there is no such name, it cannot be imported, it fails, or it returns no network.
     """
-    module_name, colon, function = name.partition(":")
-    if not colon or not module_name or not function:
-        raise StudyError(f"a network must be named package.module:function, got {name!r}")
     if folder and folder not in sys.path:
         sys.path.insert(0, folder)
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # whatever a user's module does when it is imported
-        reason = (str(error).splitlines() or [""])[0]
-        raise StudyError(
-            f"{name}: {module_name} could not be imported ({type(error).__name__}: {reason}); it must be installed, or "
-            "lie in the folder that the command is run in"
-        ) from error
-    if not callable(getattr(module, function, None)):
-        known = [each for each in vars(module) if callable(getattr(module, each)) and not each.startswith("_")]
-        raise StudyError(nearest(f"function of {module_name}", function, known))
-    try:
-        built = getattr(module, function)()
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise StudyError(
-            f"{name}() failed ({type(error).__name__}: {reason}); write a function that takes no arguments and returns "
-            "the network"
-        ) from error
-    if not isinstance(built, nn.Module):
-        raise StudyError(f"{name}() returned {type(built).__name__}; it must return a torch.nn.Module")
-    return built.eval()
+    name, arguments = named(text)
+    collection, colon, own = name.partition(":")
+    results = Path(folder) / Path(own).expanduser()
+    if collection == "nnunet" and (results.is_dir() or not own.isidentifier()):
+        name, given = planned(results)
+        return construct(name, {**given, **arguments}, seed=0).eval()
+    if colon:
+        return construct(name, arguments, seed=0).eval()
+    _, found = load_map(name, ("package.module:function", *(f"{each}:NAME" for each in COLLECTIONS)))
+    sizes = {"inputs": 1, "outputs": 1, "dim": 2}
+    for each, usual in sizes.items():
+        fixed = getattr(found, each)
+        sizes[each] = arguments.pop(each, fixed if isinstance(fixed, int) else usual)
+    return replace(found, arguments={**found.arguments, **arguments}).build(**sizes, seed=0).eval()
 
 
 @dataclass(frozen=True)
@@ -147,7 +141,10 @@ def _inside(model: nn.Module, name: str, called: set[str]) -> list[str]:
 
 
 def input_channels(model: nn.Module) -> int | None:
-    """Channels that the first convolution takes, by order of definition; None where there is none."""
+    """Channels that the network says it takes (`in_channels`), or its first convolution; None where there is none."""
+    said = getattr(model, "in_channels", None)
+    if isinstance(said, int):
+        return said
     first: Any = next((each for each in model.modules() if isinstance(each, nn.modules.conv._ConvNd)), None)
     return None if first is None else int(first.in_channels)
 

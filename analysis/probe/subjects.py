@@ -9,10 +9,13 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor, nn
 
-from analysis.filters.kernels import geometry, read_layers
+from analysis.filters.kernels import Geometry, geometry, read_layers
 from analysis.probe.networks import load_network, on_cpu
 from lib.common.errors import StudyError
-from lib.networks.checkpoint_series import Moment, Series, fit, names_of_tensors, read_series
+from lib.networks.checkpoint_files import common_prefix
+from lib.networks.checkpoint_series import Moment, Series, fit, read_series
+from lib.networks.loading import names_of_tensors
+from lib.networks.stages import stage_of
 
 _FACTORS = ("scale", "shift", "low_a", "low_b")  # names that this study's own strategies give to their factors
 UNREAD = ["series", "file", "tensor", "status", "in the file", "expected"]
@@ -27,12 +30,14 @@ class Subject:
         series: the checkpoints.
         model: the network that they are loaded into, or None.
         left_out: layer -> why its filters are not read.
+        said: what a reader should know, of the series and of what only the network could tell.
     """
 
     title: str
     series: Series
     model: nn.Module | None
     left_out: dict[str, str]
+    said: tuple[str, ...] = ()
 
     def weights(self, moment: Moment) -> dict[str, Tensor]:
         """The tensors of a checkpoint but for layers that are left out, by the network's names where it is known."""
@@ -68,14 +73,24 @@ class Subject:
             StudyError: there is no network, or the checkpoint does not fit it.
         """
         if self.model is None:
-            raise StudyError("what layers compute needs the network; give --network package.module:function")
+            raise StudyError("what layers compute needs the network; give --network")
         fit(self.model, self.series.weights(moment))
         return self.model.eval()
 
-    def shapes(self, weights: Mapping[str, Tensor]) -> dict[str, tuple[bool, int]] | None:
-        """(transposed, groups) of the convolutions among these weights; None without a network: plain ones."""
-        known = geometry(self.model)
-        return known and {name: shape for name, shape in known.items() if f"{name}.weight" in weights}
+    def geometry(self, weights: Mapping[str, Tensor]) -> Geometry:
+        """What the network says of the layers of these weights.
+
+        Without it, biases say which convolutions are transposed; where they do not, they are taken for plain ones.
+
+        Stages are those of the network where it has any (of a stage map, or the study's own); else the first part of a
+        layer's name, without a beginning that all layers share.
+        """
+        known = Geometry(_told_by_biases(weights)) if self.model is None else geometry(self.model)
+        layers = [name.rpartition(".")[0] for name, value in weights.items() if value.dim() >= 2]
+        shared = common_prefix([f"{layer}.weight" for layer in layers])
+        stages = {layer: known.stages.get(layer) or stage_of(layer.removeprefix(shared)) for layer in layers}
+        shapes = known.shapes and {name: shape for name, shape in known.shapes.items() if f"{name}.weight" in weights}
+        return Geometry(shapes, stages)
 
     def unread(self) -> pd.DataFrame:
         """Tensors that did not load, a row per checkpoint and tensor."""
@@ -89,18 +104,19 @@ class Subject:
         return pd.DataFrame([(self.title, *each) for each in self.left_out.items()], columns=["series", "layer", "why"])
 
 
-def open_subjects(folders: Sequence[str], network: str = "", path: str = "") -> list[Subject]:
+def open_subjects(folders: Sequence[str], networks: Sequence[str] = (), path: str = "") -> list[Subject]:
     """One or two folders of checkpoints to look at.
 
     Args:
-        network: `package.module:function`, or "".
-        path: folder in which its module is looked for first.
+        networks: see `analysis.probe.networks.load_network`; one for all folders, or one for each, or none.
+        path: folder in which modules are looked for first.
 
     Raises:
-        StudyError: not one or two folders; see `read_series`, `load_network` and `fit`.
+        StudyError: not one or two folders, or other than so many networks; see `read_series`, `load_network`, `fit`.
     """
     if not 1 <= len(folders) <= 2:
         raise StudyError(f"give one folder of checkpoints, or two to be set side by side; got {len(folders)}")
+    names = for_each(networks, len(folders), "network")
     series = [read_series(Path(folder)) for folder in folders]
     titles = [each.name for each in series]
     if len(set(titles)) < len(titles):
@@ -108,14 +124,49 @@ def open_subjects(folders: Sequence[str], network: str = "", path: str = "") -> 
     if len(set(titles)) < len(titles):
         titles = [f"{title} ({at})" for at, title in enumerate(titles, 1)]
     found = []
-    for title, each in zip(titles, series, strict=True):
-        model = on_cpu(load_network(network, path)) if network else None
+    for title, each, name in zip(titles, series, names, strict=True):
+        model = on_cpu(load_network(name, path)) if name else None
         whole = Subject(title, each, model, {})
         left: dict[str, str] = {}
         for moment in each.moments:
             left |= _unreadable(whole, whole.weights(moment))
-        found.append(Subject(title, each, model, left))
+        found.append(Subject(title, each, model, left, (*each.said, *_untold(Subject(title, each, model, left)))))
     return found
+
+
+def for_each(given: Sequence[str], folders: int, what: str) -> list[str]:
+    """A value for each folder: the one that was given for all, or as many as there are folders; "" without any.
+
+    Raises:
+        StudyError: other than so many.
+    """
+    if len(given) not in (0, 1, folders):
+        raise StudyError(f"give one --{what} for all folders or one for each of the {folders}, got {len(given)}")
+    return list(given) * (folders if len(given) == 1 else 1) or [""] * folders
+
+
+def _untold(subject: Subject) -> list[str]:
+    """That without the network convolutions were taken for plain ones, and how many."""
+    if subject.model is not None:
+        return []
+    weights = subject.weights(subject.series.moments[0])
+    told, layers = _told_by_biases(weights), read_layers(weights, subject.geometry(weights)).values()
+    plain = sum(each.kind == "convolution" and each.name not in told for each in layers)
+    said = (
+        "layers are taken for plain convolutions, as neither weights nor biases tell a transposed one; --network does"
+    )
+    return [f"no network is given: {plain} {said}"] if plain else []
+
+
+def _told_by_biases(weights: Mapping[str, Tensor]) -> dict[str, tuple[bool, int]]:
+    """(transposed, groups) of convolutions of which the bias tells which axis of the weight is that of its outputs."""
+    told = {}
+    for name, value in weights.items():
+        layer, _, part = name.rpartition(".")
+        outputs = len(weights.get(f"{layer}.bias", ()))
+        if part == "weight" and value.dim() > 2 and value.shape[0] != value.shape[1] and outputs in value.shape[:2]:
+            told[layer] = (outputs == value.shape[1], 1)
+    return told
 
 
 def _unreadable(subject: Subject, weights: Mapping[str, Tensor]) -> dict[str, str]:
@@ -129,11 +180,13 @@ def _unreadable(subject: Subject, weights: Mapping[str, Tensor]) -> dict[str, st
         elif part in _FACTORS:
             left[layer] = f"holds a tensor called {part}, which would be taken for a factor of a convolution"
         elif part == "weight" and value.dim() >= 2:
-            if subject.model is None and _looks_transposed(layer, value):
-                left[layer] = "may be a transposed convolution, which a tensor does not tell: give --network"
+            told = subject.model is not None or layer in _told_by_biases(weights)
+            if not told and _looks_transposed(layer, value):
+                left[layer] = "may be a transposed convolution, which neither weight nor bias tells: give --network"
                 continue
+            own = {key: each for key, each in weights.items() if key in (name, f"{layer}.bias")}
             try:
-                read_layers({name: value}, subject.shapes({name: value}))[layer].alive()
+                read_layers(own, subject.geometry(own))[layer].alive()
             except StudyError as error:
                 left[layer] = str(error)
     return left

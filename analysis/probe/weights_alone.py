@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from analysis.filters.change import changes_since
 from analysis.filters.randomness.battery import battery
 from analysis.filters.randomness.laws import ANY
 from analysis.filters.randomness.verdicts import laws_at_start, verdicts
+from analysis.probe.kept import digest, digest_of_tensors, kept_tables
 from analysis.probe.subjects import Subject
-from lib.networks.checkpoint_files import common_prefix
 from lib.networks.checkpoint_series import Moment
-from lib.networks.stages import stage_of
 
 Report = Callable[[str], None]
 MOVED = 1.0  # degrees that count as having moved at all: float16 files round by less
@@ -25,14 +26,10 @@ def moment_text(moment: Moment) -> str:
     return moment.file.name if moment.unit == "place" else f"{moment.unit} {moment.at}"
 
 
-def with_stages(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with `stage`: the first part of a layer's name, without a beginning that all layers share."""
-    shared = common_prefix([f"{layer}.weight" for layer in dict.fromkeys(table.layer)])
-    return table.assign(stage=[stage_of(layer.removeprefix(shared)) for layer in table.layer])
-
-
 def moves(subject: Subject, report: Report | None = None) -> pd.DataFrame:
     """How far the filters of each layer are from the first checkpoint, of step 0 or not, at every later one.
+
+    Each later checkpoint is kept by content (`analysis.probe.kept`).
 
     Columns of `analysis.filters.change` by layer, with its nulls, and series, checkpoint, at (the step,
     epoch or place).
@@ -40,16 +37,30 @@ def moves(subject: Subject, report: Report | None = None) -> pd.DataFrame:
     Raises:
         StudyError: see `analysis.filters.change.filter_change`.
     """
-    moments = subject.series.moments
-    start = subject.weights(moments[0])
-    shapes = subject.shapes(start)
-    changes = changes_since(start, (subject.weights(moment) for moment in moments[1:]), model=shapes)
+    first, *later = subject.series.moments
+    start = subject.weights(first)
+    known = subject.geometry(start)
+    about = [digest_of_tensors(start), known.shapes, known.stages]
+    waiting: list[dict[str, Tensor]] = []
+    changes = changes_since(start, iter(waiting.pop, None), model=known)  # what depends on the start is made once
+
+    def change(after: dict[str, Tensor]) -> list[pd.DataFrame]:
+        waiting.append(after)
+        return [next(changes)]
+
     tables = []
-    for moment, table in zip(moments[1:], changes, strict=True):
+    for moment in later:
+        after = subject.weights(moment)
+        key = digest(*about, digest_of_tensors(after))
+        (table,), was_kept = kept_tables("moves", key, functools.partial(change, after))
         tables.append(table.assign(series=subject.title, checkpoint=moment_text(moment), at=moment.at))
-        if report:
-            report(f"{subject.title}: filters of {moment_text(moment)}")
-    return with_stages(pd.concat(tables, ignore_index=True)) if tables else pd.DataFrame()
+        _tell(report, f"{subject.title}: filters of {moment_text(moment)}", was_kept)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _tell(report: Report | None, line: str, was_kept: bool) -> None:
+    if report:
+        report(f"{line} (kept)" if was_kept else line)
 
 
 def when_moved(table: pd.DataFrame) -> pd.DataFrame:
@@ -94,32 +105,44 @@ def randomness(
         Verdicts (a row per layer and checkpoint), the battery (a row per layer, checkpoint and test), and the null.
     """
     first, last = subject.series.moments[0], subject.series.moments[-1]
-    start = subject.series.start
-    begun, begun_table, laws, weights = None, None, ANY, subject.weights(first)
-    shapes = subject.shapes(weights)
+    start, weights = subject.series.start, subject.weights(first)
+    known = subject.geometry(weights)
+    about = [known.shapes, known.stages, draws]
+    begun, begun_table, laws = None, None, ANY
     if start is not None:
-        begun = weights
-        laws, begun_table = laws_at_start(weights, model=shapes, draws=draws)
-        counts = pd.Series(list(laws.values())).value_counts()
-        told = ", ".join(f"{law} ({count} layers)" for law, count in counts.items())
+        begun, about = weights, [*about, digest_of_tensors(weights)]
+
+        def at_start() -> list[pd.DataFrame]:
+            laws, table = laws_at_start(weights, model=known, draws=draws)
+            return [pd.DataFrame(list(laws.items()), columns=["layer", "law"]), table]
+
+        (law_of, begun_table), was_kept = kept_tables("laws", digest(*about), at_start)
+        _tell(report, f"{subject.title}: from which law were filters drawn?", was_kept)
+        laws = dict(zip(law_of.layer, law_of.law, strict=True))
+        told = ", ".join(f"{law} ({count} layers)" for law, count in law_of.law.value_counts().items())
         said = f"a fresh draw of the law found at step 0: {told}"
     else:
         said = (
             "a fresh draw of a normal, uniform or truncated normal law, whichever a layer fits best, since no "
             "checkpoint is known to be of step 0"
         )
+
+    def tested(weights: dict[str, Tensor]) -> list[pd.DataFrame]:
+        return [battery(weights, model=known, draws=draws, law=laws, start=begun)]
+
     found, tables = [], []
     for moment in dict.fromkeys((first, last)):
-        if report:
-            report(f"{subject.title}: do filters of {moment_text(moment)} look random?")
         if moment is start and begun_table is not None:
             table = begun_table
         else:
-            table = battery(subject.weights(moment), model=shapes, draws=draws, law=laws, start=begun)
-        about = {"series": subject.title, "checkpoint": moment_text(moment)}
-        tables.append(table.assign(**about))
-        found.append(verdicts(table, begun_table).assign(**about))
-    return *(with_stages(pd.concat(each, ignore_index=True)) for each in (found, tables)), said
+            own = subject.weights(moment)
+            key = digest(*about, laws, digest_of_tensors(own))
+            (table,), was_kept = kept_tables("battery", key, functools.partial(tested, own))
+            _tell(report, f"{subject.title}: do filters of {moment_text(moment)} look random?", was_kept)
+        told = {"series": subject.title, "checkpoint": moment_text(moment)}
+        tables.append(table.assign(**told))
+        found.append(verdicts(table, begun_table).assign(**told))
+    return pd.concat(found, ignore_index=True), pd.concat(tables, ignore_index=True), said
 
 
 def verdict_counts(table: pd.DataFrame) -> pd.DataFrame:

@@ -71,6 +71,32 @@ def write_claims(suite: str) -> tuple[Path, list[dict[str, Any]]]:
     return target, ledger
 
 
+def write_agreement(suite: str) -> tuple[Path, pd.DataFrame]:
+    """Write `agreement.csv`: how rankings of layer sets before training agreed with a suite's finished runs.
+
+    Returns:
+        Where it is, and the table of `ranking_agreement`.
+
+    Raises:
+        StudyError: no condition of the suite has four finished sets of layers.
+    """
+    from analysis.claims.which_layers.agreement import FILE, ranking_agreement
+    from analysis.tables.recorded_measurements import write_record
+    from analysis.tables.results import run_table, with_own_source
+
+    chosen = load_suite(suite)
+    runs = finished_runs(chosen)
+    rows = ranking_agreement(with_own_source(run_table(runs)), runs)
+    if not len(rows):
+        raise StudyError(
+            f"suite {suite!r} has no condition with four finished sets of layers of one seed: train it first "
+            f"(python -m lib train {suite}), or name another, such as foreign_layers"
+        )
+    target = report_folder(chosen) / FILE
+    write_record(target, rows, f"python -m analysis agreement {chosen.name}")
+    return target, rows
+
+
 class Reporter:
     """One call of `report`: prints its progress, keeps the kernels it started, and can end them."""
 

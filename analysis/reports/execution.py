@@ -54,7 +54,8 @@ def _kernel_manager(stderr: IO[str], started: Callable[[int], Any], threads: int
 
     # Kernels side by side that each take all cores cost several times what threads save them.
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-    environment |= {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(paths.REPOSITORY)}
+    given = filter(None, [os.environ.get("PYTHONPATH")])  # where modules of the user's own are found
+    environment |= {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": os.pathsep.join([str(paths.REPOSITORY), *given])}
     environment.pop("MPLBACKEND", None)  # a backend set outside would leave the reports without figures
 
     class Manager(AsyncKernelManager):

@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
-from analysis.probe.networks import called_layers, choose_layers, input_channels
-from analysis.probe.probe_images import read_images
 from analysis.probe.subjects import open_subjects
+from analysis.probe.with_images import plan
 from analysis.reports import pages
 from analysis.reports.build import Reporter
 from analysis.reports.parameters import NOTEBOOKS, Job, check_parameters
@@ -21,15 +20,21 @@ NOTEBOOK = NOTEBOOKS / "probe" / "probe.ipynb"
 
 
 def build_probe(
-    folders: Sequence[str], *, network: str = "", images: str = "", layers: str = "", out: str | None = None
+    folders: Sequence[str],
+    *,
+    networks: Sequence[str] = (),
+    images: str = "",
+    layers: Sequence[str] = (),
+    out: str | None = None,
 ) -> int:
     """Execute and render the report on one or two folders of checkpoints.
 
     Args:
         folders: of checkpoints.
-        network: `package.module:function`, found from the current folder; "" for weights alone.
+        networks: see `analysis.probe.networks.load_network`, found from the current folder; one for all folders, or one
+            for each; none for weights alone.
         images: a prepared task, a folder or a tensor file (see `analysis.probe.probe_images.read_images`), or "".
-        layers: pattern, or "" for a choice.
+        layers: a pattern for all folders, or one for each; none for a choice.
         out: folder of the report; None: `probe/NAME` among the reports.
 
     Returns:
@@ -39,23 +44,23 @@ def build_probe(
         StudyError: images without a network; a folder, file, network, image or pattern that is not as it should be;
             nothing was started.
     """
-    if images and not network:
-        raise StudyError("images say something through a network only; give --network package.module:function")
+    if images and not networks:
+        raise StudyError("images say something through a network only; give --network")
+    if layers and not images:
+        raise StudyError("--layers chooses among layers that are seen on images; give --images")
     here = str(Path.cwd())
-    subjects = open_subjects(folders, network, here)
+    subjects = open_subjects(folders, networks, here)
     for subject in subjects:
         subject.unread()  # fits every checkpoint to the network, or says which does not fit
     if images:
-        model = subjects[0].load(subjects[0].series.moments[0])
-        given, _ = read_images(images, input_channels(model))
-        choose_layers(model, layers, called_layers(model, given[:1]))
+        plan(subjects, images, layers)
     title = " and ".join(subject.title for subject in subjects)
     folder = Path(out).resolve() if out else paths.reports_dir() / "probe" / title.replace("/", "-").replace(" ", "-")
     given_parameters = {
         "folders": [str(Path(each).resolve()) for each in folders],
-        "network": network,
+        "networks": list(networks),
         "images": str(Path(images).resolve()) if Path(images).exists() and images else images,
-        "layers": layers,
+        "layers": list(layers),
         "path": here,
         "report": str(folder / NOTEBOOK.stem),
     }

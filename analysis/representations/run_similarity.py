@@ -216,5 +216,5 @@ def layer_maps_of_runs(
     chosen = [runs[name] for name in rows.run_id]
     shared = dict(zip(rows.run_id, (rows.source_seed.notna() & (rows.source_seed != rows.seed)), strict=True))
     points = [(run, step) for run in chosen for step in ([None] if shared[run.path.name] else [0, None])]
-    probe = probe_images(task, chosen[0].spec.size, chosen, images)
+    probe = probe_images(chosen[0].spec.task, chosen[0].spec.size, chosen, images)
     return layer_maps(similarity_map(points, probe, measure, report), runs)

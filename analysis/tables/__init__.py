@@ -1,16 +1,18 @@
 """Finished runs, datasets and recorded measurements as tidy tables, one row per thing.
 
 Read `run_row` (one run as one row; `arm_names` says what its arm is called), `results` (all runs, all evaluations),
-`paired_gains` and `convergence`, then `suite_grid`, `datasets` and `recorded_measurements`.
+`paired_gains` and `convergence`, `learning_rates` (what was tried and chosen), then `suite_grid`, `datasets` and
+`recorded_measurements`.
 """
 
 from __future__ import annotations
 
 from analysis.tables.convergence import time_to_plateau
+from analysis.tables.learning_rates import rate_table
 from analysis.tables.paired_gains import difficulty, gain
 from analysis.tables.results import evaluation_table, finished_rows, label_table, run_table, summary, with_own_source
 
 __all__ = [
-    "difficulty", "evaluation_table", "finished_rows", "gain", "label_table", "run_table", "summary", "time_to_plateau",
-    "with_own_source",
+    "difficulty", "evaluation_table", "finished_rows", "gain", "label_table", "rate_table", "run_table", "summary",
+    "time_to_plateau", "with_own_source",
 ]  # fmt: skip

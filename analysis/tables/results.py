@@ -30,7 +30,7 @@ def run_table(runs: Iterable[Run]) -> pd.DataFrame:
     source and make a cell of their own. `volume` is the number of training images ("all" resolved; of subjects where
     the goal is reconstruction), `volume_label` what the spec says; `score` is the metric of the goal, Dice or PSNR;
     `budget` are the steps of the spec, `steps` those that were done; `status` is done, diverged or unfinished; what
-    a run does not have is missing.
+    a run does not have is missing. A network from elsewhere has tasks of its own, "TASK@MODEL": no mean mixes two.
 
     Raises:
         StudyError: a run is damaged, or its data or source changed since; or a finished run on all images does not say
@@ -40,7 +40,7 @@ def run_table(runs: Iterable[Run]) -> pd.DataFrame:
     check_current(runs)
     frame = pd.DataFrame([run_row(run) for run in runs], columns=IDENTITY + SETTINGS + OUTCOMES)
     whole = ["volume", "seed", "fold", "budget", "batch", "size", "width", "depth", "steps", "trainable"]
-    whole += ["parameters", "misses", "empty", "images", "source_seed", "dim", "flat"]
+    whole += ["parameters", "misses", "empty", "images", "source_seed", "dim", "flat", *SETTINGS[-3:]]
     numbers = ["lr", "seconds", "dice", "hd95", "peak_mb", *RECONSTRUCTION, "zero_filled_psnr", "start_psnr"]
     numbers += ["foreground", "source_before", "source_after", "val_dice", "val_psnr", "score", "val_score"]
     frame = frame.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(numbers, "float64"))
@@ -109,7 +109,7 @@ def finished_rows(frame: pd.DataFrame, *, every_rate: bool = False) -> pd.DataFr
         raise StudyError(
             f"one run per cell and seed is needed; {first.task}, {first.volume_label} images, {first.arm}, "
             f"seed {first.seed} has {len(same)}, which differ in {', '.join(differ) or 'nothing in this table'}; "
-            "pass the runs of one suite, as study.finished gives them"
+            "pass the runs of one suite, as lib.study.finished_runs gives them"
         )
     return ended
 

@@ -16,7 +16,7 @@ SCENARIOS = ("anatomy", "direction", "contrast")
 IDENTITY = ["run_id", "task", "title", "modality", "kind", "goal", "strategy", "options", "arm", "source"]
 IDENTITY += ["source_seed", "scenario", "volume", "volume_label", "seed", "fold"]
 SETTINGS = ["lr", "budget", "batch", "size", "width", "depth", "norm", "model", "arithmetic", "dim", "flat"]
-SETTINGS += ["foreground"]
+SETTINGS += ["foreground", "stages", "encoder_stages", "levels"]
 OUTCOMES = ["steps", "seconds", "trainable", "parameters", "status", "reason"]
 OUTCOMES += ["val_dice", "dice", "hd95", "hd95_unit", "misses", "empty", "images", "peak_mb", "device", "data"]
 RECONSTRUCTION = ["psnr", "ssim", "nmse", "artifacts"]
@@ -36,6 +36,8 @@ def run_row(run: Run) -> dict[str, Any]:
     test, val = result.get("test") or {}, result.get("val") or {}
     if task.goal == "reconstruction":  # the same slices at another rate are another task
         label, title = f"{label}@{spec.acceleration:g}", f"{title}, rate {spec.acceleration:g}"
+    if spec.stage_map is not None:  # and so is the same task for a network from elsewhere: no figure mixes two of them
+        label, title = f"{label}@{spec.model}", f"{title}, {spec.model}"
     counted = "subjects" if task.goal == "reconstruction" else "images"
     volume = spec.volume if spec.volume is not None else (result.get(counted) or {}).get("train")
     if result and volume is None:
@@ -60,7 +62,8 @@ def run_row(run: Run) -> dict[str, Any]:
         "volume": volume,
         "volume_label": "all" if spec.volume is None else str(spec.volume),
         "budget": spec.steps,
-        **{name: getattr(spec, name) for name in ("seed", "fold", "lr", *SETTINGS[2:])},
+        **{name: getattr(spec, name) for name in ("seed", "fold", "lr", *SETTINGS[2:-3])},
+        **_outline(spec),
         **({} if spec.stage_map is None else {"width": None}),  # the map's business
         **{
             name: result.get(name)
@@ -78,6 +81,17 @@ def run_row(run: Run) -> dict[str, Any]:
         "score": test.get(SCORE[task.goal]),
         "val_score": val.get(SCORE[task.goal]),
     }
+
+
+def _outline(spec: RunSpec) -> dict[str, int | None]:
+    """How many stages the network has along its path, in its encoder, and levels; None for a cascade's blocks."""
+    if spec.model == "cascade":
+        return dict.fromkeys(SETTINGS[-3:])
+    if spec.stage_map is None:
+        return {"stages": 2 * spec.depth + 2, "encoder_stages": spec.depth + 1, "levels": spec.depth + 1}
+    stages = spec.stage_map["stages"]
+    encoder, levels = sum(each["encoder"] for each in stages), len({each["level"] for each in stages})
+    return {"stages": len(stages), "encoder_stages": encoder, "levels": levels}
 
 
 def hd95_unit(test: Mapping[str, Any]) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from analysis.tables.arm_names import arm_name
@@ -12,7 +15,7 @@ def plan_table(suite: Suite) -> pd.DataFrame:
     """The grid of a suite, one row per task, arm, source and number of seeds, with its volumes."""
     frame = pd.DataFrame(
         {
-            "task": cell.task,
+            "task": _task({**suite.run, **cell.run}, cell.task),
             "volume": cell.volume or "all",
             "arm": arm_name(cell.strategy, cell.options),
             "source": (cell.source or "") + (f" (seed {cell.source_seed})" if cell.source_seed is not None else ""),
@@ -24,6 +27,11 @@ def plan_table(suite: Suite) -> pd.DataFrame:
         lambda each: ", ".join(map(str, each))
     )
     return per_arm.rename("volumes").reset_index()
+
+
+def _task(run: Mapping[str, Any], task: str) -> str:
+    """The task as `results.run_table` calls it: a network from elsewhere has tasks of its own."""
+    return f"{task}@{run['model']}" if run.get("stage_map") else task
 
 
 def largest_cells(table: pd.DataFrame) -> list[tuple[str, str]]:

@@ -57,11 +57,6 @@ class Progress:
         self.began = self.last = time.monotonic()
         self.guard = threading.Lock()
 
-    def plan(self, steps: Mapping[str, int]) -> None:
-        """Replace what has not begun by these runs, once they can be named."""
-        with self.guard:
-            self.steps = {run: self.steps[run] for run in self.done} | dict(steps)
-
     def __call__(self, event: dict[str, Any]) -> None:
         """Take a report of `lib.training.loop.train`."""
         with self.guard:

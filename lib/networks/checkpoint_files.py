@@ -205,6 +205,8 @@ def _network(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ..
             f"a {type(content).__name__}"
             if not isinstance(content, Mapping)
             else f"the keys {', '.join(map(str, content))}"
+            if content
+            else "an empty dictionary"
         )
         raise StudyError(f"{path} holds {kind} and no dictionary of named tensors; save it anew: {_ANEW}")
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lib.common.errors import StudyError
-from lib.networks.checkpoint_files import ENDINGS, INDEX, Checkpoint, common_prefix, read_checkpoint
-from lib.networks.weight_files import LEAST_SHARE, LoadedTensor, load_weights
+from lib.networks.checkpoint_files import ENDINGS, INDEX, Checkpoint, read_checkpoint
+from lib.networks.loading import LEAST_SHARE, LoadedTensor, load_weights, names_in_file, names_of_tensors
 
 TABLE = "series.csv"
 _BESIDE = ("optimizer", "scheduler", "scaler", "rng_state", "training_args", "random_states")  # of Hugging Face
@@ -212,42 +212,20 @@ def _named(file: Path, pattern: re.Pattern[str]) -> int | None:
     return int(found[-1]) if found else None
 
 
-def names_of_tensors(model: nn.Module) -> dict[str, str]:
-    """Every name in a network's state to the first name of that tensor: modules that two others hold have several."""
-    first: dict[tuple[int, torch.Size], str] = {}
-    state = model.state_dict()
-    return {
-        name: first.setdefault((value.data_ptr(), value.shape), name) if value.numel() else name
-        for name, value in state.items()
-    }
-
-
 def fit(model: nn.Module, weights: Mapping[str, Tensor]) -> list[LoadedTensor]:
     """Load weights into a network whose names may begin otherwise, and say of every tensor what became of it.
 
-    Of all beginnings that names of the file and of the network have, that pair is taken off and put on with which
-    most numbers fit; what does not fit stays as it was in the network and is in the result.
+    Which name is which, `lib.networks.loading.names_in_file` finds; what does not fit stays as it was in the network
+    and is in the result.
 
     Raises:
         StudyError: less than half of the network's numbers are in the file.
     """
     own = {name: value.shape for name, value in model.state_dict().items()}
-    first = names_of_tensors(model)
-    offs = {""} | {common_prefix([name]) for name in weights}
-    offs |= {each[: at + 1] for each in offs for at, letter in enumerate(each) if letter == "."}
-    ons = ["", common_prefix(list(own))]
-    ons += [ons[1][: at + 1] for at, letter in enumerate(ons[1]) if letter == "."]
-
-    def renamed(off: str, on: str) -> dict[str, Tensor]:
-        found = {on + name.removeprefix(off): value for name, value in weights.items() if name.startswith(off)}
-        known = {first[name]: value for name, value in found.items() if name in first}
-        return {**found, **{name: known[each] for name, each in first.items() if each in known and name not in found}}
-
-    def fitting(pair: tuple[str, str]) -> int:
-        return sum(value.numel() for name, value in renamed(*pair).items() if own.get(name) == value.shape)
-
-    off, on = max(((off, on) for off in sorted(offs, key=len) for on in ons), key=fitting)
-    share = fitting((off, on)) / max(1, sum(shape.numel() for shape in own.values()))
+    given = {name: weights[theirs] for name, theirs in names_in_file(model, weights).items()}
+    given |= {name: given[first] for name, first in names_of_tensors(model).items() if first in given}
+    fitting = sum(value.numel() for name, value in given.items() if own.get(name) == value.shape)
+    share = fitting / max(1, sum(shape.numel() for shape in own.values()))
     if share < LEAST_SHARE:
         raise StudyError(
             f"the weights do not fit the network ({share:.0%} of its numbers by name and shape): it has "
@@ -255,5 +233,4 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor]) -> list[LoadedTensor]:
             f"{next(iter(weights), 'nothing')} {tuple(next(iter(weights.values()), torch.empty(0)).shape)}; build the "
             "network that was trained"
         )
-    beside = {name: value for name, value in weights.items() if not name.startswith(off)}
-    return load_weights(model, {**beside, **renamed(off, on)}, allow_partial=True)
+    return load_weights(model, given, allow_partial=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from lib.common import paths
 from lib.common.errors import StudyError
-from lib.networks.foreign import NOTHING
+from lib.networks.foreign import argument
 from lib.networks.stage_map import OWN, Mapped, map_text
 from lib.networks.stage_proposal import propose
 from lib.networks.stages import parameters_by_stage
@@ -40,7 +39,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _card(options: argparse.Namespace) -> int:
-    arguments = dict(map(_argument, options.arguments))
+    arguments = dict(map(argument, options.arguments))
     found = propose(
         options.network,
         arguments,
@@ -62,14 +61,3 @@ def _card(options: argparse.Namespace) -> int:
         print(f"{stage.name:10} level {stage.level}  {side}  {number:>12,} parameters  {', '.join(stage.modules)}")
     print(f"{file}: look at it, correct it, and name it as model in a spec or a suite")
     return 0
-
-
-def _argument(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise StudyError(f"expected ARGUMENT=VALUE, got {text!r}")
-    try:
-        given = json.loads(value)
-        return name, NOTHING if given is None else given
-    except json.JSONDecodeError:
-        return name, value

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import json
+import re
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,12 @@ COLLECTIONS = {
     "timm": "timm",
     "smp": "segmentation_models_pytorch",
     "nnunet": "dynamic_network_architectures.architectures.unet",
+}
+INSTALLED_AS = {  # timm and segmentation-models-pytorch import torchvision, whatever network is asked for
+    "monai": "monai",
+    "timm": "timm torchvision",
+    "smp": "segmentation-models-pytorch torchvision pillow",
+    "nnunet": "dynamic-network-architectures",
 }
 IMPORTED = "import"  # the key of an argument that is an object to be imported: {import = "torch.nn:Conv2d"}
 NOTHING = {"null": True}  # stands for None, for which TOML has no word
@@ -38,11 +47,48 @@ def find_object(name: str) -> Any:
         raise StudyError(f"a network is named package.module:function, or {known}; got {name!r}")
     try:
         module = importlib.import_module(COLLECTIONS.get(place, place))
-    except ImportError as error:
-        raise StudyError(f"{name}: {COLLECTIONS.get(place, place)} cannot be imported here ({error})") from error
+    except Exception as error:  # whatever a module does when it is imported
+        remedy = "it must be installed, or lie in the folder that the command is run in"
+        if place in INSTALLED_AS:
+            remedy = f"pip install {INSTALLED_AS[place]}"
+            if "torchvision" in remedy:
+                remedy += f" (torchvision of the build that fits torch {torch.__version__})"
+        raise StudyError(
+            f"{name}: {COLLECTIONS.get(place, place)} cannot be imported here ({type(error).__name__}: "
+            f"{first_line(error)}); {remedy}"
+        ) from error
     if not hasattr(module, own):
-        raise StudyError(nearest(f"name in {place}", own, [each for each in vars(module) if not each.startswith("_")]))
+        known = [each for each in vars(module) if not each.startswith("_")]
+        raise StudyError(nearest(f"name in {place}", own, get_close_matches(own, known, n=8) or known[:8]))
     return getattr(module, own)
+
+
+def named(text: str) -> tuple[str, dict[str, Any]]:
+    """The name and the keyword arguments of a network in one line: `monai:BasicUNet spatial_dims=2 features=[8, 16]`.
+
+    Raises:
+        StudyError: what follows the name is no ARGUMENT=VALUE.
+    """
+    name, *words = re.split(r"\s+(?=[A-Za-z_]\w*\s*=)", text.strip())
+    if " " in name:
+        raise StudyError(f"after the name of a network only ARGUMENT=VALUE can stand, got {text!r}")
+    return name, dict(map(argument, words))
+
+
+def argument(text: str) -> tuple[str, Any]:
+    """A keyword argument from ARGUMENT=VALUE; VALUE as in JSON, or a plain word.
+
+    Raises:
+        StudyError: it is none.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip().isidentifier():
+        raise StudyError(f"expected ARGUMENT=VALUE, got {text!r}")
+    try:
+        given = json.loads(value)
+        return name.strip(), NOTHING if given is None else given
+    except json.JSONDecodeError:
+        return name.strip(), value
 
 
 def construct(name: str, arguments: Mapping[str, Any], seed: int) -> nn.Module:
@@ -84,6 +130,43 @@ def _imported(value: Any) -> Any:
 def first_line(error: BaseException) -> str:
     """The first line of what an error says."""
     return (str(error).splitlines() or [""])[0]
+
+
+def planned(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The network that nnU-Net (version 2) trained, and its arguments, from its plans; it gives one output.
+
+    Args:
+        folder: of results, `TRAINER__PLANS__CONFIGURATION`, in which plans.json and dataset.json lie.
+
+    Raises:
+        StudyError: it is no such folder, or its plans are of before they told the architecture.
+    """
+    try:
+        plans, data = (json.loads((folder / name).read_text()) for name in ("plans.json", "dataset.json"))
+        configuration = dict(plans["configurations"][folder.resolve().name.rpartition("__")[2]])
+        while "inherits_from" in configuration:
+            configuration = {**plans["configurations"][configuration.pop("inherits_from")], **configuration}
+        told = configuration["architecture"]
+        name, given = told["network_class_name"], dict(told["arch_kwargs"])
+        labels = data["labels"]
+        channels = data.get("channel_names") or data["modality"]
+    except (OSError, ValueError, KeyError) as error:
+        raise StudyError(
+            f"{folder} does not tell an nnU-Net ({type(error).__name__}: {first_line(error)}); give its folder of "
+            "results TRAINER__PLANS__CONFIGURATION, in which plans.json (with an architecture) and dataset.json lie"
+        ) from error
+    for key in told["_kw_requires_import"]:
+        given[key] = given[key] and {IMPORTED: _colon(given[key])}
+    regions = any(isinstance(each, list) and len(each) > 1 for each in labels.values())
+    outputs = len(set(labels) - ({"ignore", "background"} if regions else {"ignore"}))
+    return _colon(name), {
+        **given, "input_channels": len(channels), "num_classes": outputs, "deep_supervision": False,
+    }  # fmt: skip
+
+
+def _colon(name: str) -> str:
+    module, _, own = name.rpartition(".")
+    return f"{module}:{own}"
 
 
 def parameters_of(name: str) -> list[str]:

@@ -19,9 +19,11 @@ from lib.common import paths
 from lib.common.errors import StudyError
 from lib.common.seeding import generator
 from lib.data.tasks.images import data_digest, standardize
+from lib.data.tasks.task import get_task
 from lib.networks.stages import Staged
 from lib.runs.building import initial_network
 from lib.runs.foreign_start import check_frozen, fitted_file, foreign_report
+from lib.runs.outputs import masks_of, network_output
 from lib.runs.seal import check_file, check_result
 from lib.runs.spec import RunSpec, canonical, run_id, spec_from_dict
 from lib.runs.tensor_files import read_tensors, writing
@@ -186,10 +188,9 @@ class Run:
         Returns:
             uint8 (n, h, w), or (n, x, y, z), of 0 and 1, or of labels by number where the task names them.
         """
-        model, volumes = self.model(step), self.spec.dim == 3
-        logits = [model(part if volumes else standardize(part)) for part in images.split(1 if volumes else 64)]
-        masks = [each.argmax(1) if each.shape[1] > 1 else each[:, 0] > 0 for each in logits]
-        return torch.cat(masks).to(torch.uint8).numpy()
+        model, labels, volumes = self.model(step), get_task(self.spec.task).labels, self.spec.dim == 3
+        parts = [part if volumes else standardize(part) for part in images.split(1 if volumes else 64)]
+        return torch.cat([masks_of(network_output(model, part), labels) for part in parts]).numpy()
 
 
 def spec_text(spec: RunSpec) -> str:

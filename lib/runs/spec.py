@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 import math
@@ -55,7 +56,8 @@ class RunSpec:
         model: `unet`, or in a reconstruction task `cascade`; or the name or path of a stage map. blocks, shared: of the
             cascade. stage_map: what the map holds (see `lib.networks.stage_map`); left out, it is read from the file.
         weights: a file in the folder `weights` of the study's home that the strategy starts from in place of a source,
-            by its name; with its sha256 once the spec is made (see `lib.runs.foreign_start`).
+            by its name; with its sha256, and the names that a table tells, once the spec is made (see
+            `lib.runs.foreign_start.check_weights`).
         acceleration, sampling, coils: what is measured in a reconstruction task (see `lib.training.goals`).
         validation: at most so many validation images are looked at, the same ones for all runs of a fold; None for all.
         arithmetic: of the network, on every device: `float32` (true float32; no TF32 on GPUs), or `bfloat16` under
@@ -98,7 +100,7 @@ class RunSpec:
     flat: int | None = None
     foreground: float | None = None
     stage_map: Mapping[str, Any] | None = field(default=None, hash=False)
-    weights: Mapping[str, str] | None = field(default=None, hash=False)
+    weights: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         self._find_map()
@@ -208,7 +210,7 @@ class RunSpec:
                     f"{self.goal} task; leave {name} out"
                 )
 
-    @property
+    @functools.cached_property
     def goal(self) -> str:
         """`segmentation` or `reconstruction`: that of the task."""
         return get_task(self.task).goal
@@ -223,7 +225,7 @@ class RunSpec:
         mapped = None if self.stage_map is None else json.dumps(self.stage_map, sort_keys=True)
         return (*(getattr(self, name) for name in _SHAPE), mapped, self.outputs)
 
-    @property
+    @functools.cached_property
     def dim(self) -> int:
         """2, or 3 where images are volumes: that of the task."""
         return get_task(self.task).dim

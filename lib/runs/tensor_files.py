@@ -85,6 +85,20 @@ def read_with_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
+def read_kept(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """What a file keeps under a key, and its metadata; None where it is to be made: no file, a damaged or another one.
+
+    For what can be made again at any time (see `key` in the metadata of `write_tensors`).
+    """
+    if not path.is_file():
+        return None
+    try:
+        tensors, metadata = read_with_metadata(path)
+    except StudyError:
+        return None
+    return (tensors, metadata) if metadata.get("key") == key else None
+
+
 def _remedy(path: Path) -> str:
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     return f"delete the run's folder {folder} to train it again"

@@ -14,8 +14,8 @@ from lib.common.errors import StudyError, nearest
 from lib.common.registry import Registry
 from lib.common.seeding import generator
 from lib.networks.initial_weights import redraw_kernels
+from lib.networks.loading import LoadedTensor, load_weights
 from lib.networks.stages import Staged, check_stages, moving_entries
-from lib.networks.weight_files import LoadedTensor, load_weights
 from lib.strategies import adapters
 from lib.strategies.frozen_normalization import tracking_norms
 

@@ -5,6 +5,6 @@ Read `suite` (what a TOML file says), `engines` (where runs execute), then `plan
 
 from __future__ import annotations
 
-from lib.study.plan import finished_runs, load_suite, missing_runs, suites_dir, train_suite, tuning_runs
+from lib.study.plan import finished_runs, load_suite, missing_runs, runs_at_all_rates, suites_dir, train_suite
 
-__all__ = ["finished_runs", "load_suite", "missing_runs", "suites_dir", "train_suite", "tuning_runs"]
+__all__ = ["finished_runs", "load_suite", "missing_runs", "runs_at_all_rates", "suites_dir", "train_suite"]

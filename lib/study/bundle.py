@@ -8,6 +8,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,7 +54,7 @@ def part_of(suite: Suite, number: int, parts: int) -> Suite:
         return repr(computation(suite.spec(cell, cell.seeds[0], cell.rates[0])))
 
     ordered = sorted(suite.cells, key=alike)
-    sizes = [len(cell.rates) + len(cell.seeds) for cell in ordered]
+    sizes = [len(cell.rates) * len(cell.seeds) for cell in ordered]
     ends = [round(sum(sizes) * each / parts) for each in range(parts + 1)]
     middles = [sum(sizes[:place]) + sizes[place] / 2 for place in range(len(sizes))]
     chosen = [
@@ -65,7 +66,7 @@ def part_of(suite: Suite, number: int, parts: int) -> Suite:
 
 
 def write_bundle(suite: Suite, target: Path, *, number: int = 1, parts: int = 1) -> int:
-    """Write what trains a suite, or a part of it, elsewhere: code, images, finished sources and tuning runs, the suite.
+    """Write what trains a suite, or a part of it, elsewhere: code, images, the runs that are finished, the suite.
 
     Returns:
         Its size in bytes.
@@ -77,8 +78,7 @@ def write_bundle(suite: Suite, target: Path, *, number: int = 1, parts: int = 1)
         raise StudyError(f"{target} exists; name another file, or delete it")
     own = part_of(suite, number, parts)
     specs = own.source_specs()
-    for cell in own.cells:
-        specs += own.tuning_specs(cell) + [own.spec(cell, seed, cell.rates[0]) for seed in cell.seeds]
+    specs += [spec for cell in own.cells for seed in cell.seeds for spec in own.at_all_rates(cell, seed)]
     root = suite.name if parts == 1 else f"{suite.name}-{number}-of-{parts}"
     temporary = target.with_name(f".{target.name}.part")
     try:
@@ -108,6 +108,9 @@ def _members(suite: Suite, specs: list[RunSpec], number: int, parts: int) -> Ite
         yield f"{OWN}/{name}.toml", map_text(stage_map(maps[name])).encode(), 0o644
     for file in sorted({weights_file(spec.weights) for spec in with_sources if spec.weights is not None}):
         yield f"weights/{file.relative_to(paths.weights_dir()).as_posix()}", file.read_bytes(), 0o644
+    for source in tomllib.loads(suite.file.read_text()).get("sources", {}).values():  # the suite is read anew there
+        if "names" in source:
+            yield f"weights/{source['names']}", (paths.weights_dir() / source["names"]).read_bytes(), 0o644
     for name in sorted({spec.task for spec in with_sources}):
         task = get_task(name)
         if task.kind == "real" and task.goal == "segmentation" and (find_card(name).path / "card.toml").is_file():

@@ -144,7 +144,7 @@ class Forecast:
 def forecast(
     phases: Sequence[Sequence[Unit]], costs: Mapping[tuple[Any, ...], Cost], workers: Sequence[int]
 ) -> Forecast:
-    """Simulate a training: sources, tuning runs, other seeds, each phase a unit to every worker that is free.
+    """Simulate a training: sources, then everything else, each phase a unit to every worker that is free.
 
     Args:
         costs: by `kind`, of every kind that is there.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import as_completed, wait
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from lib.runs.run import Run, run_dir
 from lib.runs.spec import RunSpec, run_id
 from lib.study import dask_engine as dask_engine  # registers itself
 from lib.study.engines import ENGINES, LocalProcesses, cores
-from lib.study.suite import Suite, from_table, result_of
+from lib.study.suite import Cell, Suite, from_table
 from lib.training.together import stacks
 
 
@@ -65,18 +65,30 @@ def _extended(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def finished_runs(suite: Suite, goal: str | None = "segmentation") -> list[Run]:
-    """The finished runs of a goal (None: all) that results rest on: per cell and seed, at the chosen rate.
+    """The finished runs of a goal (None: all) that results rest on: per cell and seed, the one at the chosen rate.
+
+    A cell's seed counts once its runs at all rates are finished.
 
     Raises:
         StudyError: a run is damaged, or its data or source changed since.
     """
     cells = [cell for cell in suite.cells if goal in (None, get_task(cell.task).goal)]
-    return _done(spec for cell in cells for spec in suite.chosen(cell) or [])
+    chosen = [suite.chosen(cell, seed) for cell in cells for seed in cell.seeds]
+    return _done(spec for spec in chosen if spec is not None)
 
 
-def tuning_runs(suite: Suite) -> list[Run]:
-    """The finished runs among which learning rates were chosen."""
-    return _done(spec for cell in suite.cells for spec in suite.tuning_specs(cell))
+def runs_at_all_rates(suite: Suite, goal: str | None = "segmentation") -> list[Run]:
+    """All finished runs of a goal (None: all) but sources: per cell and seed at every rate, chosen or not.
+
+    Raises:
+        StudyError: a run is damaged, or its data or source changed since.
+    """
+    cells = [cell for cell in suite.cells if goal in (None, get_task(cell.task).goal)]
+    return _done(_of_cells(cells, suite))
+
+
+def _of_cells(cells: Iterable[Cell], suite: Suite) -> list[RunSpec]:
+    return [spec for cell in cells for seed in cell.seeds for spec in suite.at_all_rates(cell, seed)]
 
 
 def _done(specs: Iterable[RunSpec]) -> list[Run]:
@@ -88,33 +100,23 @@ def _done(specs: Iterable[RunSpec]) -> list[Run]:
 
 
 def missing_runs(suite: Suite) -> list[RunSpec]:
-    """Runs that can be named and are not finished: sources, tuning runs and, once a rate is known, the other seeds."""
-    specs = suite.source_specs()
-    for cell in suite.cells:
-        specs += suite.tuning_specs(cell) + (suite.chosen(cell) or [])
-    unique = {run_id(spec): spec for spec in specs}
-    check_current(Run(run_dir(spec)) for spec in unique.values() if (run_dir(spec) / "result.json").is_file())
-    return [spec for spec in unique.values() if result_of(spec) is None]
+    """The runs that are not finished: sources, and those of every cell and seed at every rate."""
+    return [spec for phase in phases(suite) for spec in phase]
 
 
 def phases(suite: Suite) -> list[list[RunSpec]]:
-    """What is missing, in the order in which it is trained: sources, tuning runs, the other seeds.
+    """What is missing, in the order in which it is trained: sources, everything else.
 
-    Runs that have no name until a rate is chosen stand here under that of the first.
+    Raises:
+        StudyError: a finished run is damaged, or its data or source changed since.
     """
-    tuning = [spec for cell in suite.cells for spec in suite.tuning_specs(cell)]
-    others = []
-    for cell in suite.cells:
-        chosen = suite.chosen(cell)
-        if chosen is None:
-            chosen = [suite.spec(cell, seed, cell.rates[0]) for seed in cell.seeds if seed != suite.tuning_seed]
-        others += chosen
-    found, known = [], set[str]()
-    for part in (suite.source_specs(), tuning, others):
-        unique = {run_id(spec): spec for spec in part if run_id(spec) not in known and result_of(spec) is None}
-        known |= unique.keys()
-        found.append(list(unique.values()))
-    return found
+    sources = {run_id(spec): spec for spec in suite.source_specs()}
+    others = {run_id(spec): spec for spec in _of_cells(suite.cells, suite)}
+    finished = {run.path.name for run in _done([*sources.values(), *others.values()])}
+    return [
+        [spec for name, spec in part.items() if name not in finished and name not in before]
+        for part, before in ((sources, {}), (others, sources))
+    ]
 
 
 def train_suite(
@@ -126,7 +128,7 @@ def train_suite(
     cluster: str | None = None,
     show: Callable[[str], None] = print_line,
 ) -> list[str]:
-    """Train what is missing of a suite: sources, then the tuning runs, then all seeds at the chosen rates.
+    """Train what is missing of a suite: sources, then every cell and seed at every rate.
 
     Safe to interrupt at any moment; called again, it goes on.
 
@@ -137,11 +139,11 @@ def train_suite(
         StudyError: the engine is unknown, or its options are wrong; or data are missing or too few, before anything
             is trained.
     """
-    first = missing_runs(suite)
-    ahead = [spec for phase in phases(suite) for spec in phase]
+    dealt = phases(suite)
+    ahead = [spec for phase in dealt for spec in phase]
     if not ahead:
         return []
-    for note in _check_data(first):
+    for note in _check_data(ahead):
         show(f"note: {note}")
     if engine != "here":
         draw_ahead(ahead, workers or cores(), show)
@@ -154,11 +156,10 @@ def train_suite(
     failures: list[str] = []
     with ENGINES[engine](device=device, report=progress, **options) as pool:
 
-        def run_all(specs: Iterable[RunSpec]) -> None:
-            unique = {run_id(spec): spec for spec in specs if result_of(spec) is None}
+        def run_all(specs: Sequence[RunSpec]) -> None:
             if pick_device(device).type == "cuda":  # two cores of a processor are full with one run each
-                wait([pool.submit_stack(stack) for stack in stacks(unique.values()) if len(stack) > 1])
-            for future in as_completed([pool.submit(spec) for spec in unique.values()]):
+                wait([pool.submit_stack(stack) for stack in stacks(specs) if len(stack) > 1])
+            for future in as_completed([pool.submit(spec) for spec in specs]):
                 error = future.exception()
                 if error is not None:
                     if not isinstance(error, StudyError):
@@ -166,10 +167,8 @@ def train_suite(
                     failures.append(str(error))
                     show(f"failed: {error}")
 
-        run_all(suite.source_specs())
-        run_all(spec for cell in suite.cells for spec in suite.tuning_specs(cell))
-        progress.plan({run_id(spec): spec.steps for spec in missing_runs(suite)})
-        run_all(spec for cell in suite.cells for spec in suite.chosen(cell) or [])
+        for phase in dealt:
+            run_all(phase)
     return failures
 
 

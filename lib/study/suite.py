@@ -19,9 +19,10 @@ from lib.strategies.strategy import STRATEGIES
 
 _KEYS = ("title", "seeds", "run", "tuning", "sources", "grid", "notebooks")
 _GRID_KEYS = ("tasks", "volumes", "strategies", "seeds", "rates", "source", "source_seed", "run")
-_SOURCE_KEYS = tuple(name for name in FIELDS if name not in ("source", "seed", "fold"))
+_SPEC_KEYS = tuple(name for name in FIELDS if name not in ("source", "seed", "fold"))
+_SOURCE_KEYS = (*_SPEC_KEYS, "names")
 _OF_CELLS = ("task", "strategy", "options", "volume", "lr", "weights")
-_RUN_KEYS = tuple(name for name in _SOURCE_KEYS if name not in _OF_CELLS)
+_RUN_KEYS = tuple(name for name in _SPEC_KEYS if name not in _OF_CELLS)
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,13 @@ class Suite:
 
     Every cell is trained for each of its seeds: those of its block, or the suite's `seeds`. Seed s uses fold s of its
     task (modulo the number of folds), so replicates differ in initialization, data order, choice of images and split
-    alike. The learning rate of a cell is the one of `rates` with the best validation score on the tuning seed: every
-    cell has the same budget.
+    alike.
+
+    They differ in the learning rate, too: every cell is trained at all of its rates for every seed, and the run that
+    counts for a seed is the one with the best validation score among its own. Choosing is then a part of what is
+    repeated, so that intervals over seeds contain it (Bouthillier et al. 2021, arXiv 2103.03098), and no image that a
+    seed is tested on takes part in its choice (Cawley and Talbot 2010, JMLR 11). Every cell has equally many rates. A
+    source is trained at the rate that its table states.
     """
 
     name: str
@@ -59,14 +65,22 @@ class Suite:
     file: Path
     seeds: tuple[int, ...]
     rates: tuple[float, ...]
-    tuning_seed: int
     run: Mapping[str, Any]
     sources: Mapping[str, Mapping[str, Any]]
     cells: tuple[Cell, ...]
     notebooks: Mapping[str, Mapping[str, Any]]
+    _known: dict[tuple[int, int, float], tuple[Cell, RunSpec]] = dataclasses.field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     def spec(self, cell: Cell, seed: int, rate: float) -> RunSpec:
-        """The run of a cell for a seed at a learning rate."""
+        """The run of a cell for a seed at a learning rate; made once, as to check a spec takes milliseconds."""
+        key = id(cell), seed, rate
+        if key not in self._known:
+            self._known[key] = cell, self._spec(cell, seed, rate)  # with the cell, whose id is its own while it lives
+        return self._known[key][1]
+
+    def _spec(self, cell: Cell, seed: int, rate: float) -> RunSpec:
         source = self._start(cell, seed)
         values = {**self.run, **cell.run, "task": cell.task, "volume": cell.volume, "strategy": cell.strategy}
         if cell.source is not None and source is None:
@@ -88,24 +102,22 @@ class Suite:
         starts = [self._start(cell, seed) for cell in self.cells for seed in cell.seeds]
         return list({run_id(start): start for start in starts if start is not None}.values())
 
-    def tuning_specs(self, cell: Cell) -> list[RunSpec]:
-        """The runs among which a cell's learning rate is chosen."""
-        return [self.spec(cell, self.tuning_seed, rate) for rate in cell.rates]
+    def at_all_rates(self, cell: Cell, seed: int) -> list[RunSpec]:
+        """The runs of a cell for a seed, one per rate in ascending order: one of them is chosen."""
+        return [self.spec(cell, seed, rate) for rate in cell.rates]
 
-    def rate(self, cell: Cell) -> float | None:
-        """The cell's learning rate; None until all of its tuning runs are finished. The lower one of equals."""
-        found = []
-        for spec in self.tuning_specs(cell):
+    def chosen(self, cell: Cell, seed: int) -> RunSpec | None:
+        """The run that counts for a seed: the best of all rates on the seed's own validation images.
+
+        The lower rate of equals, and one that diverged is the worst; None until the runs at all rates are finished.
+        """
+        specs, found = self.at_all_rates(cell, seed), []
+        for spec in specs:
             result = result_of(spec)
             if result is None:
                 return None
             found.append(result["val"][SCORE[spec.goal]] if result["status"] == "done" else -math.inf)
-        return cell.rates[found.index(max(found))]
-
-    def chosen(self, cell: Cell) -> list[RunSpec] | None:
-        """The cell's runs, one per seed at the chosen rate; None until the rate is known."""
-        rate = self.rate(cell)
-        return None if rate is None else [self.spec(cell, seed, rate) for seed in cell.seeds]
+        return specs[found.index(max(found))]
 
 
 def from_table(file: Path, table: dict[str, Any]) -> Suite:
@@ -119,7 +131,12 @@ def from_table(file: Path, table: dict[str, Any]) -> Suite:
         if key not in table:
             raise StudyError(f"the key {key!r} is missing")
     tuning, sources, run = table["tuning"], table.get("sources", {}), table.get("run", {})
-    check_keys("key of tuning", tuning, ("rates", "seed"))
+    if isinstance(tuning, Mapping) and "seed" in tuning:
+        raise StudyError(
+            f"every seed chooses its own learning rate, so tuning takes no seed: delete seed = {tuning['seed']!r} "
+            "under [tuning]"
+        )
+    check_keys("key of tuning", tuning, ("rates",))
     check_keys("field of a run", run, _RUN_KEYS)
     check_keys("source", sources, sources)
     notebooks = table.get("notebooks", {})
@@ -128,24 +145,27 @@ def from_table(file: Path, table: dict[str, Any]) -> Suite:
         check_keys(f"parameter of {name}", parameters, parameters)
     for source in sources.values():
         check_keys("field of a source", source, _SOURCE_KEYS)
-        if "task" not in source and set(source) != {"weights"}:
-            raise StudyError(f"every source needs a task, or weights alone, got {source}")
+        if "task" not in source and not {"weights"} <= set(source) <= {"weights", "names"}:
+            raise StudyError(f"every source needs a task, or weights alone (and names), got {source}")
+        if "names" in source and not isinstance(source.get("weights"), str):
+            raise StudyError(f"names of a source are a table beside its file of weights, got {source}")
     run, sources = _pinned(run), {name: _pinned(source) for name, source in sources.items()}
-    seeds, rates = table["seeds"], tuning.get("rates")
+    seeds: Any = table["seeds"]
+    rates: Any = tuning.get("rates")
     if not _numbers(seeds, int):
         raise StudyError(f"seeds must be a list of different whole numbers, at least one, got {seeds!r}")
-    if not _numbers(rates, (int, float)) or tuning.get("seed") not in seeds:
-        raise StudyError(f"tuning needs a list of different rates, and a seed among {seeds}; got {tuning}")
+    if not _numbers(rates, (int, float)):
+        raise StudyError(f"tuning needs a list of different rates, at least one; got {tuning}")
     if not isinstance(table["grid"], list):
         raise StudyError("the grid must be blocks, each under [[grid]]")
     if not isinstance(table.get("title", ""), str):
         raise StudyError(f"title must be a text, got {table['title']!r}")
-    cells = [cell for block in table["grid"] for cell in _cells(block, sources, tuple(seeds), tuning)]
+    cells = [cell for block in table["grid"] for cell in _cells(block, sources, tuple(seeds), rates)]
     if len({repr(dataclasses.replace(cell, seeds=())) for cell in cells}) < len(cells):
         raise StudyError("the grid holds a cell twice; merge its blocks")
     suite = Suite(
-        file.stem, table.get("title", file.stem), file, tuple(seeds), tuple(sorted(rates)), tuning["seed"], run,
-        sources, tuple(cells), notebooks,
+        file.stem, table.get("title", file.stem), file, tuple(seeds), tuple(sorted(rates)), run, sources,
+        tuple(cells), notebooks,
     )  # fmt: skip
     for name in (
         name for name, source in sources.items() if "task" in source
@@ -155,7 +175,7 @@ def from_table(file: Path, table: dict[str, Any]) -> Suite:
     for cell in cells:
         for seed in cell.seeds:
             suite.spec(cell, seed, cell.rates[0])
-        suite.tuning_specs(cell)
+        suite.at_all_rates(cell, cell.seeds[0])
     return suite
 
 
@@ -167,7 +187,8 @@ def _pinned(values: Mapping[str, Any]) -> dict[str, Any]:
         named = (found["model"], None) if known else resolve_map(found["model"], found.get("stage_map"), MODELS)
         found["model"], found["stage_map"] = named
     if "weights" in found:
-        found["weights"] = check_weights(found["weights"])
+        table = {"names": found.pop("names")} if "names" in found else {}
+        found["weights"] = check_weights({"file": found["weights"], **table} if table else found["weights"])
     return found
 
 
@@ -181,7 +202,7 @@ def _numbers(values: Any, kind: Any) -> bool:
 
 
 def _cells(
-    block: dict[str, Any], sources: Mapping[str, Any], seeds: tuple[int, ...], tuning: Mapping[str, Any]
+    block: dict[str, Any], sources: Mapping[str, Any], seeds: tuple[int, ...], of_suite: list[float]
 ) -> Iterable[Cell]:
     check_keys("key of a grid block", block, _GRID_KEYS)
     check_keys("field of a run", block.get("run", {}), _RUN_KEYS)
@@ -189,12 +210,9 @@ def _cells(
         if not isinstance(block.get(key), list) or not block[key]:
             raise StudyError(f"every grid block needs a list of {key}, at least one, got {block.get(key)!r}")
     own, start = block.get("seeds", list(seeds)), block.get("source_seed")
-    if not _numbers(own, int) or tuning["seed"] not in own:
-        raise StudyError(
-            f"seeds of a grid block must be different whole numbers, the tuning seed {tuning['seed']} among them; "
-            f"got {own!r}"
-        )
-    rates, count = block.get("rates", tuning["rates"]), len(tuning["rates"])
+    if not _numbers(own, int):
+        raise StudyError(f"seeds of a grid block must be different whole numbers, at least one; got {own!r}")
+    rates, count = block.get("rates", of_suite), len(of_suite)
     if not _numbers(rates, (int, float)) or len(rates) != count:
         raise StudyError(f"rates of a grid block must be {count} different numbers, as for every other; got {rates!r}")
     if "source_seed" in block and (not _numbers([start], int) or "source" not in block):

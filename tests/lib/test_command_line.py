@@ -34,7 +34,6 @@ batch = 4
 evaluations = 1
 [tuning]
 rates = [0.01]
-seed = 0
 [[grid]]
 tasks = ["blobs"]
 volumes = [6]
@@ -121,7 +120,7 @@ def test_a_suite_from_a_file(lib: Any, suite: Path):
 
 def test_runs_that_failed_are_exit_code_1(lib: Any, suite: Path):
     plan = load_suite(str(suite))
-    spec = plan.tuning_specs(plan.cells[0])[0]
+    spec = plan.at_all_rates(plan.cells[0], 0)[0]
     run_dir(spec).mkdir(parents=True)
     (run_dir(spec) / "spec.json").write_text("{}")  # not that of a run
     code, out, err = lib("train", str(suite), "--engine", "here")

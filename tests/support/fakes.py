@@ -87,7 +87,7 @@ def row(task: str, strategy: str, seed: int, dice: float | None, **changes: Any)
         "hd95": 5.0, "hd95_unit": "px", "misses": 0, "empty": 0, "images": 80, "peak_mb": 100.0, "device": "cpu",
         "data": "", "dim": 2, "flat": None, "foreground": None,
         "goal": "segmentation", "model": "unet", "arithmetic": "float32", "groups_known": True,
-        "score": dice, "val_score": dice,
+        "score": dice, "val_score": dice, "stages": 10, "encoder_stages": 5, "levels": 5,
     }  # fmt: skip
     values |= changes
     identity = [values[key] for key in ("task", "arm", "source", "volume_label", "seed", "fold", "lr")]

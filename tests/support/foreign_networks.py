@@ -85,6 +85,22 @@ NESTED_MAP = {
 }
 
 
+def two_first_layers(channels: int, classes: int, dim: int = 2) -> nn.Module:
+    """The same with a first stage of which two layers take the image, as residual blocks have them."""
+
+    class First(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.residual = nn.Conv2d(channels, 4, 3, padding=1), nn.Conv2d(channels, 4, 1)
+            self.more = nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.more(self.conv(x)) + self.residual(x)
+
+    network = nested(channels, classes, dim)
+    return nn.Sequential(First(), *list(network)[1:])  # type: ignore[call-overload]
+
+
 def classifier(channels: int, classes: int) -> nn.Module:
     """No network of stages that go down and up."""
     return nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1), nn.Conv2d(4, classes, 3, padding=1))
@@ -104,7 +120,7 @@ def two_outputs(channels: int, classes: int) -> nn.Module:
     return Two()
 
 
-def monai_maps() -> dict[str, dict]:
+def monai_maps(dim: int = 2) -> dict[str, dict]:
     """Small networks of MONAI, told by the command line's proposal."""
     from lib.networks.stage_proposal import propose
 
@@ -119,29 +135,37 @@ def monai_maps() -> dict[str, dict]:
         },
     }
     return {
-        name: propose(f"monai:{name}", given, inputs=1, outputs=1, dim=2, size=32).table()
+        name: propose(f"monai:{name}", given, inputs=1, outputs=1, dim=dim, size=32).table()
         for name, given in arguments.items()
     }
 
 
-def nnunet_maps() -> dict[str, dict]:
+def nnunet_maps(dim: int = 2) -> dict[str, dict]:
     """Small networks of nnU-Net, told by the command line's proposal; their decoder holds the encoder once more."""
     from lib.networks.stage_proposal import propose
 
     shared = {
         "n_stages": 3,
         "features_per_stage": [4, 8, 16],
-        "conv_op": {"import": "torch.nn:Conv2d"},
+        "conv_op": {"import": f"torch.nn:Conv{dim}d"},
         "kernel_sizes": 3,
         "strides": [1, 2, 2],
         "n_conv_per_stage_decoder": 1,
         "conv_bias": True,
-        "norm_op": {"import": "torch.nn:InstanceNorm2d"},
+        "norm_op": {"import": f"torch.nn:InstanceNorm{dim}d"},
         "norm_op_kwargs": {"affine": True},
         "nonlin": {"import": "torch.nn:LeakyReLU"},
     }
     own = {"PlainConvUNet": "n_conv_per_stage", "ResidualEncoderUNet": "n_blocks_per_stage"}
     return {
-        name: propose(f"nnunet:{name}", {**shared, blocks: 1}, inputs=1, outputs=1, dim=2, size=32).table()
+        name: propose(f"nnunet:{name}", {**shared, blocks: 1}, inputs=1, outputs=1, dim=dim, size=32).table()
         for name, blocks in own.items()
     }
+
+
+def smp_maps(dim: int = 2) -> dict[str, dict]:
+    """The Unet of segmentation-models with a ResNet encoder, told by the command line's proposal."""
+    from lib.networks.stage_proposal import propose
+
+    given = {"encoder_name": "resnet18", "encoder_weights": {"null": True}, "decoder_channels": [16, 8, 8, 8, 4]}
+    return {"SmpUnet": propose("smp:Unet", given, inputs=1, outputs=1, dim=dim, size=32).table()}

@@ -137,11 +137,12 @@ def _pairs(
     frame = pd.DataFrame({"first": [kinds[at] for at in a], "second": [kinds[at] for at in b]})
     base, knobs = plant(frame)
     of_fold = runs.groupby([pd.Series(kinds), "fold"]).ngroup().to_numpy(dtype=np.int64)
-    fold = runs.fold.to_numpy()
+    fold, across = runs.fold.to_numpy(), (frame["first"] != frame.second).to_numpy(dtype=np.int64)
     tuned = np.where(np.array(kinds) == "own", np.arange(len(runs)), NONE)
     noise = (
         Component(np.arange(len(pairs)), 0.02),
         Component(np.column_stack([a, b]), 0.02),
+        Component(2 * np.column_stack([a, b]) + across[:, None], 0.02),  # how near a run is to its own group, or others
         Component(np.column_stack([of_fold[a], of_fold[b]]), 0.01),
         Component(np.column_stack([fold[a], fold[b]]), 0.01),
     )

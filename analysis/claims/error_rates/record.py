@@ -36,7 +36,8 @@ BINS = (0.0, 0.5, 0.8, 0.9, 1.0)
 
 def measure_claim(claim: Claim, scene: Scene, seeds: int, count: int) -> dict[str, list[dict[str, Any]]]:
     """Tables `tests`, `replication` and `detectable` of one claim at one number of seeds."""
-    rng = np.random.default_rng([zlib.crc32(claim.id.encode()), seeds])
+    key = [zlib.crc32(claim.id.encode()), seeds]
+    rng = np.random.default_rng(key)
     built = scene.build(claim, seeds, scene.copies)
     study = shortened(built, rng)
     count = count if study is not built else max(20, count // SLOW)
@@ -47,7 +48,7 @@ def measure_claim(claim: Claim, scene: Scene, seeds: int, count: int) -> dict[st
         found["tests"].append(rates(claim, scene, study, situation, each, rng) | {"seeds": seeds})
     for situation in ("opposite", "line", "smallest", "twice"):
         found["replication"] += told(claim, scene, study, min(some, TOLD), rng, situation)
-    power = power_at_detectable(claim, scene, study, min(some, 4 * TOLD), rng)
+    power = power_at_detectable(claim, scene, study, min(some, 4 * TOLD), np.random.default_rng([*key, 1]))
     found["detectable"] += [power | {"seeds": seeds}] if power else []
     return {name: [row | {"seeds": seeds} for row in rows] for name, rows in found.items()}
 

@@ -9,17 +9,12 @@ import math
 import numpy as np
 import pandas as pd
 
-from analysis.claims.per_run_test import BOTH, SPATIAL, Measure, per_task
+from analysis.claims.filter_change.tables import median_cosine
+from analysis.claims.per_run_test import BOTH, Measure, per_task
 from analysis.claims.verdicts import TESTS, Claim, ClaimTest, Finding, Runs
 from analysis.filters.change import filter_change_of_run
 from analysis.tables.results import finished_rows
 from lib.runs.run import Run
-
-
-def median_cosine(run: Run) -> float:
-    """Median over the filters with kernels of the cosine between the start and the end of a run."""
-    table = filter_change_of_run(run, by="filter")
-    return float(table[table.kind.isin(SPATIAL)].cosine.median())
 
 
 def median_angle(run: Run) -> float:

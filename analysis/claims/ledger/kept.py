@@ -16,7 +16,7 @@ from analysis.claims.ledger.evaluate import evaluate
 from analysis.tables.results import evaluation_table, run_table
 from lib.common import paths
 from lib.runs.run import Run, locked
-from lib.study.plan import finished_runs, load_suite
+from lib.study.plan import finished_runs, load_suite, runs_at_all_rates
 
 ANALYSIS = Path(__file__).parents[2]
 
@@ -29,13 +29,16 @@ def suite_ledger(suite: str, ids: Iterable[str] | None = None) -> list[dict[str,
     Raises:
         StudyError: a run is damaged, or its data or source changed since.
     """
-    runs = finished_runs(load_suite(suite), goal=None)
+    read = load_suite(suite)
+    runs, chosen = runs_at_all_rates(read, goal=None), {run.path.name for run in finished_runs(read, goal=None)}
     folder = paths.home() / "ledgers"
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{_key(runs)}.json"
     with locked(folder, lambda: None):  # notebooks of one report ask at the same time
         if not target.is_file():
-            rows = evaluate(run_table(runs), evaluation_table(runs), runs=runs)
+            table = run_table(runs)
+            table["chosen"] = table.run_id.isin(chosen)
+            rows = evaluate(table, evaluation_table(runs), runs=runs)
             paths.write_atomic(target, json.dumps(rows, allow_nan=False))
         rows = json.loads(target.read_text())
     wanted = None if ids is None else set(ids)

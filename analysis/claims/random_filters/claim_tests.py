@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.claims.per_run_test import BOTH, SPATIAL, Measure, per_task
 from analysis.claims.verdicts import TESTS, Claim, ClaimTest, Finding, Runs
+from analysis.filters.kernels import geometry_of_run
 from analysis.filters.randomness.battery import battery
 from analysis.tables.results import finished_rows
 from lib.runs.run import Run
@@ -19,7 +20,7 @@ def classifier_auc(run: Run, step: int | None = None) -> float:
 
     0.5 is a guess. Layers with fewer than five filters have none and are left out.
     """
-    table = battery(run.weights(step), names=["classifier"], draws=19)
+    table = battery(run.weights(step), names=["classifier"], model=geometry_of_run(run), draws=19)
     table = table[table.kind.isin(SPATIAL) & table.statistic.notna()]
     return float(np.average(table.statistic, weights=table.filters)) if len(table) else math.nan
 

@@ -1,7 +1,7 @@
 """Which layers of a U-Net to tune (notebook 04, claims A1 to A9).
 
 Read `layer_sets` (tables), `claim_tests`, `tuning_speed` (with A4), `texture_or_shape` (with A8), `recommendation`,
-`take_home` (as a command), then `figures`.
+`agreement` (with trained runs), `take_home` (as a command), then `figures`.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from analysis.claims.which_layers.agreement import JUDGED, REFERENCES
+from analysis.claims.which_layers.layer_sets import CONDITION
 from analysis.figures.style import (
     ARM_STYLES,
     INTERVAL,
@@ -53,12 +55,10 @@ def layer_map(cells: pd.DataFrame, task: str, *, ax: Axes | None = None) -> Axes
     ax = axes(ax, width=9.5, height=2.2 + 0.36 * len(rows))
     for at, cell in enumerate(rows.itertuples()):
         mean_mark(ax, cell.mean, at, cell.low, cell.high, SIDES[cell.side], across=True)
-        rest = f"{int(cell.trainable):,} · {seeds_text(cell.seeds, cell.diverged)}"
-        ax.text(1.02, at, rest, transform=ax.get_yaxis_transform(), va="center", fontsize=11)
+        _beside(ax, at, f"{int(cell.trainable):,} · {seeds_text(cell.seeds, cell.diverged)}")
     for at in np.flatnonzero(np.diff(rows.volume.to_numpy(dtype=np.float64))):
         ax.axhline(at + 0.5, color=NOTE_COLOR, linewidth=1)
-    ax.text(1.02, -0.8, "parameters that move · seeds", transform=ax.get_yaxis_transform(), va="center", fontsize=11,
-            color=NOTE_COLOR)  # fmt: skip
+    _beside(ax, -0.8, "parameters that move · seeds", NOTE_COLOR)
     _legend(ax, rows.side)
     ax.set_yticks(range(len(rows)), rows.name.tolist())
     ax.set_ylim(len(rows) - 0.5, -1.0)
@@ -73,6 +73,11 @@ def _name(row: Any, rows: pd.DataFrame) -> str:
     several = rows.source.nunique() > 1
     volume = volume_text(str(row.volume_label), float(row.volume))
     return f"{row.label}, {volume_with_unit(rows, volume)}" + (f", from {row.source}" if several else "")
+
+
+def _beside(ax: Axes, at: float, text: str, color: str = "black") -> None:
+    """Words at the right of a row."""
+    ax.text(1.02, at, text, transform=ax.get_yaxis_transform(), va="center", fontsize=11, color=color)
 
 
 def _legend(ax: Axes, sides: pd.Series) -> None:
@@ -153,7 +158,7 @@ def advantage_forest(pairs: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         size = f", {row['matched']:,} parameters" if row["matched"] else ""
         origin = f", from {row['source']}" if several else ""
         names.append(f"{row['task']}{origin}, {volume}: {row['order']}, {row['count']} of {row['groups']}{size}")
-        ax.text(1.02, at, seeds_text(count, 0), transform=ax.get_yaxis_transform(), va="center", fontsize=11)
+        _beside(ax, at, seeds_text(count, 0))
     for order, color in (("path", "#009E73"), ("level", "#0072B2")):
         if any(row["order"] == order for row in rows):
             ax.plot([], [], marker="o", color=color, linestyle="none", label=ORDERS[order])
@@ -217,21 +222,19 @@ def speed_by_set(summary: pd.DataFrame, *, fraction: float = 0.95, ax: Axes | No
     rows = summary[np.isclose(summary.fraction.astype("float64"), fraction)]
     if not len(rows):
         return empty_axes(axes(ax), title, "no set of layers beside full fine-tuning")
-    ax = axes(ax, width=9.5, height=2.0 + 0.4 * len(rows))
+    ax = axes(ax, width=9.5 + 0.2 * max(0, rows.task.str.len().max() - 20), height=2.0 + 0.4 * len(rows))
     several = rows.source.nunique() > 1
     names = []
     for at, row in enumerate(rows.itertuples()):
         side = "deep" if any(word in row.label for word in ("last", "bottom")) else "shallow"
         mean_mark(ax, row.steps, at, row.low, row.high, SIDES[side], across=True)
         never = f" · {row.never} of {row.seeds} never" if row.never else ""
-        text = f"{row.seconds:.2f} · {row.step_cost:.2f} · {row.lost_dice:+.3f}{never}"
-        ax.text(1.02, at, text, transform=ax.get_yaxis_transform(), va="center", fontsize=11)
+        _beside(ax, at, f"{row.seconds:.2f} · {row.step_cost:.2f} · {row.lost_dice:+.3f}{never}")
         names.append(
             f"{row.task}, {volume_with_unit(rows, row.volume_label)}: {row.label}"
             + (f", from {row.source}" if several else "")
         )
-    ax.text(1.02, -0.85, "seconds · per step · Dice lost", transform=ax.get_yaxis_transform(), va="center",
-            fontsize=11, color=NOTE_COLOR)  # fmt: skip
+    _beside(ax, -0.85, "seconds · per step · Dice lost", NOTE_COLOR)
     ax.axvline(1, color="black", linewidth=1, zorder=1)
     ax.set_xscale("log")
     ax.set_xticks([0.1, 0.2, 0.5, 1, 2, 5, 10], ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
@@ -242,6 +245,31 @@ def speed_by_set(summary: pd.DataFrame, *, fraction: float = 0.95, ax: Axes | No
     ax.set_xlabel("steps, set / whole network (log scale)")
     note = "geometric mean and 95 % t interval of log ratios over seeds, some run out of the picture; runs that never "
     title_and_note(ax, title, note + "get there count with their budget; at the right: ratios, and test Dice lost")
+    return ax
+
+
+@study_style
+def agreement_forest(rows: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Rank correlation of signals with test Dice, mean over conditions; `rows` of `agreement.ranking_agreement`."""
+    title = "Would it have told which layers to tune?"
+    if not len(rows):
+        return empty_axes(axes(ax), title, "no condition with four trained sets of layers")
+    means = rows.groupby(["signal", *CONDITION]).rho.mean()
+    signals, count = [name for name in JUDGED if name in means], rows.groupby(CONDITION).ngroups
+    ax = axes(ax, width=9, height=1.9 + 0.45 * len(signals))
+    for at, signal in enumerate(signals):
+        mean, low, high, _, _ = mean_interval(values := means[signal].to_numpy(dtype=np.float64))
+        style = ARM_STYLES["full_finetuning" if signal in REFERENCES else "layer_subset"]
+        mean_mark(ax, mean, at, max(low, -1), min(high, 1), style, across=True)  # no correlation lies beyond
+        seed_points(ax, values, np.full(len(values), at), style.color, across=True)
+        lost = rows[rows.signal == signal][["lost", "lost_by_chance"]].mean()
+        _beside(ax, at, f"{lost.lost:.3f} · {lost.lost_by_chance:.3f}")
+    _beside(ax, -0.85, "Dice lost: first choice · any set", NOTE_COLOR)
+    ax.axvline(0, color="black", linewidth=1, zorder=1)
+    ax.set_yticks(range(len(signals)), signals)
+    ax.set(xlim=(-1.05, 1.05), ylim=(len(signals) - 0.5, -1.1), xlabel="rank correlation with test Dice after training")
+    note = f"dots: {count} conditions, means over seeds; mean and 95 % t interval over conditions"
+    title_and_note(ax, title, note + "; simulated data" * bool((rows.kind == "simulated").all()))
     return ax
 
 
@@ -262,14 +290,11 @@ def signal_agreement(
     for at, row in enumerate(table.itertuples()):
         ax.barh(at, row.gain / best, height=0.6, color=ARM_STYLES["layer_subset"].color, alpha=0.8 if at == 0 else 0.4)
         told = f" · Dice {known[row.set]:.3f}{' (best)' if row.set == top else ''}" if row.set in known.index else ""
-        ax.text(1.02, at, f"{row.gradient:.3f} · {row.shift:.2f}{told}", transform=ax.get_yaxis_transform(),
-                va="center", fontsize=11)  # fmt: skip
-    ax.text(1.02, -0.85, "gradient · shift" + (" · truth" if len(known) else ""), transform=ax.get_yaxis_transform(),
-            va="center", fontsize=11, color=NOTE_COLOR)  # fmt: skip
+        _beside(ax, at, f"{row.gradient:.3f} · {row.shift:.2f}{told}")
+    _beside(ax, -0.85, "gradient · shift" + (" · truth" if len(known) else ""), NOTE_COLOR)
     ax.axvline(0, color="black", linewidth=1)
     ax.set_yticks(range(len(table)), table["set"].tolist())
     ax.set_ylim(len(table) - 0.5, -1.1)
     ax.set_xlabel("gain of a first step on unseen target images, relative to the largest")
-    note = "before any training; no interval: one set of target images"
-    title_and_note(ax, title or "Which layers promise most", note)
+    title_and_note(ax, title or "Which layers promise most", "before any training; no interval: one set of images")
     return ax

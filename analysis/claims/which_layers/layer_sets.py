@@ -22,7 +22,7 @@ WHOLE = "full_finetuning"
 ULTRASOUND = "ultrasound"
 SET = ["order", "side", "count", "stages", "matched"]
 CONDITION = ["task", "volume_label", "source"]
-KEPT = [*PAIR, "run_id", "title", "kind", "modality", "source", "volume", "arm", "status", "dice", "trainable"]
+KEPT = [*PAIR, "run_id", "model", "title", "kind", "modality", "source", "volume", "arm", "status", "dice", "trainable"]
 
 
 def layer_sets(frame: pd.DataFrame) -> pd.DataFrame:
@@ -31,11 +31,12 @@ def layer_sets(frame: pd.DataFrame) -> pd.DataFrame:
     order: `path` or `level`; "" for single stages, and for the whole network. side: `shallow`, `deep`, `single` or
     `whole`. count: groups that move, `groups` of them in all. stages: of a single-stage set, joined by "+". matched:
     number of parameters that the set was cut down to, 0 if it is whole. label: the set in words, such as
-    "path: 2 first of 10". Networks told by a stage map are left out: the table does not know their layers.
+    "path: 2 first of 10". Cascades are left out.
     """
     rows = finished_rows(frame)
-    rows = rows[rows.depth.notna()]
-    found = [_set_of(row) for row in rows[["strategy", "options", "depth"]].itertuples(index=False)]
+    rows = rows[rows.stages.notna()]
+    about = ["strategy", "options", "stages", "encoder_stages", "levels"]
+    found = [_set_of(row) for row in rows[about].itertuples(index=False)]
     keep = np.array([each is not None for each in found], dtype=bool)
     described = pd.DataFrame([each for each in found if each], columns=[*SET, "groups", "label"])
     return pd.concat([rows[keep][KEPT].reset_index(drop=True), described], axis=1)
@@ -43,9 +44,12 @@ def layer_sets(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _set_of(row: Any) -> dict[str, Any] | None:
     """The set of layers of a run; None where it trained no set of its source's layers."""
-    depth = int(row.depth)
-    along = {"path": 2 * depth + 2, "level": depth + 1}
-    sides = {"encoder_only": ("shallow", depth + 1), "decoder_only": ("deep", depth + 1), "head_only": ("deep", 1)}
+    along, half = {"path": int(row.stages), "level": int(row.levels)}, int(row.encoder_stages)
+    sides = {
+        "encoder_only": ("shallow", half),
+        "decoder_only": ("deep", along["path"] - half),
+        "head_only": ("deep", 1),
+    }
     empty = {"order": "", "side": "whole", "count": 0, "stages": "", "matched": 0, "groups": 0, "label": "all layers"}
     if row.strategy == WHOLE:
         return empty
@@ -96,7 +100,8 @@ def advantages(frame: pd.DataFrame) -> pd.DataFrame:
 def layer_set_summary(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per set, task, volume and source: mean test Dice with its 95 % t interval over replicates.
 
-    Columns: CONDITION, SET, groups, label, title, kind, modality, volume, mean, low, high, seeds, diverged, trainable.
+    Columns: CONDITION, SET, groups, label, model, title, kind, modality, volume, mean, low, high, seeds, diverged,
+    trainable.
     """
     sets, rows = layer_sets(frame), []
     for key, own in sets.groupby([*CONDITION, *SET, "groups", "label"], sort=False):
@@ -105,13 +110,13 @@ def layer_set_summary(frame: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 **dict(zip([*CONDITION, *SET, "groups", "label"], key, strict=True)),
-                **{name: own[name].iloc[0] for name in ("title", "kind", "modality", "trainable")},
+                **{name: own[name].iloc[0] for name in ("model", "title", "kind", "modality", "trainable")},
                 "volume": float(own.volume.astype("float64").mean()),
                 **dict(zip(("mean", "low", "high", "seeds"), interval[:4], strict=True)),
                 "diverged": len(own) - len(done),
             }
         )
-    columns = [*CONDITION, *SET, "groups", "label", "title", "kind", "modality", "volume"]
+    columns = [*CONDITION, *SET, "groups", "label", "model", "title", "kind", "modality", "volume"]
     return pd.DataFrame(rows, columns=[*columns, "mean", "low", "high", "seeds", "diverged", "trainable"])
 
 

@@ -2,36 +2,37 @@
 
 Three cheap signals per set, each from one or a few passes over the images: how large its gradients are beside its
 weights, how far the two domains lie apart in its activations, and what a first step of it would gain on images that
-the step did not see. `ranking_agreement` holds the ranking against runs that were trained.
+the step did not see. `agreement` holds the ranking against runs that were trained, `set_costs` says what each costs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats as sps
 from torch import Tensor, nn
 
-from analysis.claims.verdicts import REPLICATE
-from analysis.claims.which_layers.layer_sets import CONDITION, layer_sets, set_label
-from analysis.statistics.intervals import mean_interval
+from analysis.claims.which_layers.layer_sets import WHOLE, set_label
 from lib.common.errors import StudyError
 from lib.data.tasks.images import images_at, load_data, standardize
 from lib.data.tasks.splits import split
 from lib.data.tasks.task import get_task
 from lib.networks.stages import Staged
-from lib.runs.run import Run, run_dir, start_model
+from lib.runs.outputs import network_output
+from lib.runs.run import Run, start_model
 from lib.runs.spec import RunSpec
 from lib.strategies.catalog import subset_stages
 from lib.strategies.strategy import check_options
-from lib.training.goals.segmentation import network_output, regions_table, segmentation_loss
+from lib.training.goals.segmentation import regions_table, segmentation_loss
+from lib.training.step_cost import step_costs
 
 SIGNALS = ("gain", "gradient", "shift")
+COSTS = ("step_ms", "step_ratio", "memory_mb", "memory_ratio")
+ALL = "all layers"  # beside which sets are measured
 HALVES = 4  # random halvings of the target images
 IMAGES = 40  # of either domain are looked at, at most
 WINDOWS = 8  # the same of volumes, whose windows hold many times the values of an image
@@ -69,7 +70,9 @@ def rank_layer_sets(
         half of the images falls, to first order, per unit of learning rate, when the set takes Adam's first step (the
         sign of its gradient) on the other half; a mean over random halvings. gradient: norm of the set's gradient /
         norm of its weights. shift: distance of the source's and the target's channel means in the set's activations,
-        in standard deviations, a mean over channels and stages. rank: 1 is the highest gain.
+        in standard deviations, a mean over channels and stages. combined: 1 for the set that is first in all signals, 0
+        for the last in all (share of the other sets with a lower value, a mean over signals; those with an equal one
+        count half). rank: 1 is the highest gain. A head that was not in the source moves with every set.
 
     Raises:
         StudyError: the source is a cascade, was trained on images and the task shows volumes or the other way round, an
@@ -80,7 +83,8 @@ def rank_layer_sets(
     model = _model(source, task, seed, fold)
     target = _images(task, source.spec.size, volume, seed, fold)
     from_source = _images(source.spec.task, source.spec.size, None, source.spec.seed, source.spec.fold)
-    return _ranked(model, task, target, _shifts(model, from_source[0], target[0]), seed, sets)
+    fresh = get_task(task).outputs != get_task(source.spec.task).outputs
+    return _ranked(model, task, target, _shifts(model, from_source[0], target[0]), seed, sets, fresh)
 
 
 def rank_of_start(start: RunSpec, sets: Mapping[str, Sequence[str]] | None = None) -> pd.DataFrame:
@@ -93,7 +97,34 @@ def rank_of_start(start: RunSpec, sets: Mapping[str, Sequence[str]] | None = Non
     model = start_model(start).eval()
     target = _images(start.task, start.size, start.volume, start.seed, start.fold)
     nothing = pd.Series(math.nan, index=model.stages, name="shift")
-    return _ranked(model, start.task, target, nothing, start.seed, sets)
+    return _ranked(model, start.task, target, nothing, start.seed, sets, fresh=True)
+
+
+def fine_tuning(source: Run, task: str, volume: int | None = 20, seed: int = 0, fold: int = 0) -> RunSpec:
+    """The run that would train the whole network of a source on a task."""
+    own = {"task": task, "volume": volume, "seed": seed, "fold": fold, "source": source.spec, "weights": None}
+    return source.spec.but(strategy=WHOLE, options={}, **own)
+
+
+def set_costs(start: RunSpec, table: pd.DataFrame, *, rounds: int = 8) -> pd.DataFrame:
+    """What a training step of each set of a ranking costs here, and of the whole network in the last row, ALL.
+
+    Columns: set, parameters (that move), COSTS: milliseconds a step, memory beside the weights in MB (see
+    `lib.training.step_cost`), and both as shares of the whole network's.
+
+    Args:
+        start: what would be trained on the whole; its task, image size and batch are those of the steps.
+        table: from `rank_layer_sets` or `rank_of_start`. rounds: steps that are timed of each.
+    """
+    sets = {row.set: row.stages.split() for row in table.itertuples()}  # type: ignore[union-attr]
+    specs = {name: start.but(strategy="layer_subset", options={"stages": stages}) for name, stages in sets.items()}
+    found = step_costs({**specs, ALL: start.but(strategy=WHOLE, options={})}, rounds=rounds)
+    _, seconds, megabytes = found[ALL]
+    rows = [
+        (name, cost.trainable, 1e3 * cost.seconds, cost.seconds / seconds, cost.megabytes, cost.megabytes / megabytes)
+        for name, cost in found.items()
+    ]
+    return pd.DataFrame(rows, columns=["set", "parameters", *COSTS])
 
 
 def _ranked(
@@ -103,12 +134,14 @@ def _ranked(
     shifts: pd.Series,
     seed: int,
     sets: Mapping[str, Sequence[str]] | None,
+    fresh: bool,
 ) -> pd.DataFrame:
     chosen = common_layer_sets(model) if sets is None else sets
     stages = _stages(model, *target, regions_table(get_task(task), torch.device("cpu")), seed).join(shifts)
     rows = []
     for name, members in chosen.items():
-        own = stages.loc[list(members)]
+        members = [*members, *(stage for stage in model.last if fresh and stage not in members)]
+        own = stages.loc[members]
         rows.append(
             {
                 "set": name,
@@ -120,7 +153,9 @@ def _ranked(
             }
         )
     table = pd.DataFrame(rows).sort_values("gain", ascending=False, ignore_index=True)
-    return table.assign(rank=np.arange(1, len(table) + 1))
+    known = [name for name in SIGNALS if table[name].notna().all()]
+    below = (table[known].rank() - 1) / max(1, len(table) - 1)
+    return table.assign(combined=below.mean(axis=1), rank=np.arange(1, len(table) + 1))
 
 
 def _model(source: Run, task: str, seed: int, fold: int) -> Staged:
@@ -133,8 +168,7 @@ def _model(source: Run, task: str, seed: int, fold: int) -> Staged:
         )
     model = source.model()
     if here.outputs != there.outputs:
-        tuned = {"strategy": "full_finetuning", "options": {}, "source": source.spec}
-        model = start_model(source.spec.but(task=task, seed=seed, fold=fold, **tuned)).eval()
+        model = start_model(fine_tuning(source, task, source.spec.volume, seed, fold)).eval()
     return model
 
 
@@ -205,93 +239,3 @@ def _shifts(model: Staged, source: Tensor, target: Tensor) -> pd.Series:
     for stage, ((mean, spread), (moved, other)) in ((stage, both) for stage, both in found.items() if both):
         shifts[stage] = float(((mean - moved).abs() / ((spread + other) / 2).sqrt().clamp_min(1e-6)).mean())
     return pd.Series(shifts, name="shift")
-
-
-def ranking_agreement(frame: pd.DataFrame, runs: Iterable[Run]) -> pd.DataFrame:
-    """Ranking before training against test Dice after it: one row per condition, replicate and signal.
-
-    Columns: CONDITION, REPLICATE, title, kind, signal, sets, rho (Spearman's rank correlation over the whole sets of
-    layers that were trained; conditions with fewer than four are left out), best (whether the signal's first choice
-    had the highest test Dice).
-
-    Args:
-        frame: from `results.run_table`. runs: the same runs.
-    """
-    by_id = {run.path.name: run for run in runs}
-    sets = layer_sets(frame)
-    sets = sets[(sets.matched == 0) & (sets.side != "whole") & (sets.status == "done")]
-    rows = []
-    for key, own in sets.groupby([*CONDITION, *REPLICATE]):
-        if len(own) < 4:
-            continue
-        table = _recommended(own, by_id).set_index("set")
-        truth = own.set_index("label").dice.astype("float64")
-        for signal in SIGNALS:
-            value = table[signal].reindex(truth.index)
-            rows.append(
-                {
-                    **dict(zip([*CONDITION, *REPLICATE], key, strict=True)),
-                    **{name: own[name].iloc[0] for name in ("title", "kind")},
-                    "signal": signal,
-                    "sets": len(own),
-                    "rho": float(sps.spearmanr(value, truth).statistic),
-                    "best": value.idxmax() == truth.idxmax(),
-                }
-            )
-    columns = [*CONDITION, *REPLICATE, "title", "kind", "signal", "sets", "rho", "best"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _recommended(own: pd.DataFrame, by_id: Mapping[str, Run]) -> pd.DataFrame:
-    """The recommendation for the runs of `layer_sets` of one condition and replicate."""
-    some = by_id[own.run_id.iloc[0]].spec
-    assert some.source is not None
-    source = Run(run_dir(some.source))
-    model = source.model()
-    members = {row.label: _members(model, row) for row in own.itertuples()}
-    return rank_layer_sets(source, some.task, volume=some.volume, seed=some.seed, fold=some.fold, sets=members)
-
-
-def _members(model: Staged, row: Any) -> list[str]:
-    """The stages of a row of `layer_sets`."""
-    stages = row.stages.split("+") if row.stages else None
-    order, side = (row.order, row.side) if row.order else ("path", "shallow")
-    options = {"order": order, "side": side, "count": max(1, int(row.count)), "stages": stages}
-    return subset_stages(model, check_options("layer_subset", options))
-
-
-def example_ranking(frame: pd.DataFrame, runs: Iterable[Run]) -> tuple[pd.DataFrame, pd.Series, str] | None:
-    """One recommendation to look at: that for the first seed of the condition with the most sets, the smallest first.
-
-    Returns:
-        The table of `rank_layer_sets`, test Dice by name of the set, the condition in words; None without such runs.
-    """
-    sets = layer_sets(frame)
-    sets = sets[(sets.matched == 0) & (sets.side != "whole") & (sets.status == "done")]
-    if not len(sets):
-        return None
-    sizes = sets.groupby([*CONDITION, *REPLICATE]).agg(number=("label", "size"), volume=("volume", "min")).reset_index()
-    first = sizes.sort_values(["number", "volume", "seed"], ascending=[False, True, True], kind="stable").iloc[0]
-    keys = [*CONDITION, *REPLICATE]
-    own = sets[(sets[keys] == first[keys]).all(axis=1)]
-    table = _recommended(own, {run.path.name: run for run in runs})
-    words = f"{first.task}, {first.volume_label} training images, from {first.source}, seed {first.seed}"
-    return table, own.set_index("label").dice.astype("float64"), words
-
-
-def ranking_agreement_summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per task and signal, and over all tasks: mean rank correlation with its 95 % t interval over replicates.
-
-    A replicate counts once, with its mean over volumes and sources. Columns: task, signal, rho, low, high, seeds,
-    conditions, best (share of cells in which the signal's first choice was the best).
-    """
-    found = []
-    for task in [*dict.fromkeys(rows.task), "all"]:
-        for signal in SIGNALS:
-            own = rows[(rows.signal == signal) & ((rows.task == task) | (task == "all"))]
-            if len(own):
-                interval = mean_interval(own.groupby(REPLICATE).rho.mean())
-                values = dict(zip(("rho", "low", "high", "seeds"), interval[:4], strict=True))
-                values |= {"conditions": len(own[CONDITION].drop_duplicates()), "best": own.best.mean()}
-                found.append({"task": task, "signal": signal, **values})
-    return pd.DataFrame(found, columns=["task", "signal", "rho", "low", "high", "seeds", "conditions", "best"])

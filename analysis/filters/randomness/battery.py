@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from analysis.filters.kernels import FilterLayer, geometry, read_layers
+from analysis.filters.kernels import FilterLayer, Geometry, geometry, read_layers
 from analysis.filters.randomness import layer_tests
 from analysis.filters.randomness.classifier_test import classifier
 from analysis.filters.randomness.laws import ANY, LAWS, OWN, check_law, undone
@@ -92,7 +92,7 @@ def battery(
     weights: Mapping[str, Tensor],
     *,
     names: Sequence[str] | None = None,
-    model: nn.Module | Mapping[str, tuple[bool, int]] | None = None,
+    model: nn.Module | Geometry | None = None,
     draws: int | None = 4999,
     seed: int = 0,
     law: str | Mapping[str, str] = "normal",
@@ -125,9 +125,9 @@ def battery(
     if isinstance(names, str) or (names is not None and not names):
         raise StudyError(f"names must be a list of tests, at least one, got {names!r}; known: {', '.join(TESTS)}")
     chosen = [name for name in (TESTS if names is None else names) if TESTS[name]]
-    shapes = geometry(model)
-    layers = read_layers(weights, shapes)
-    begun = read_layers(start, shapes) if start else {}
+    known = geometry(model)
+    layers = read_layers(weights, known)
+    begun = read_layers(start, known) if start else {}
     nulls = Nulls(draws or max(LEAST_DRAWS, DRAWS_PER_ROW * len(layers) * len(chosen) - 1), seed)
     rows = []
     for layer in layers.values():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import special
 from torch import Tensor
 
-from analysis.filters.kernels import FilterLayer, read_layers
+from analysis.filters.kernels import FilterLayer, Geometry, read_layers
 from lib.common.errors import StudyError, nearest
 from lib.common.registry import Registry
 
@@ -80,20 +80,20 @@ def check_law(law: str) -> str:
     return law
 
 
-def find_laws(weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[bool, int]] | None = None) -> pd.DataFrame:
+def find_laws(weights: Mapping[str, Tensor], known: Geometry | None = None) -> pd.DataFrame:
     """Which law the layers of an untrained network follow best, one row each.
 
     By likelihood. A layer of too few weights to tell takes the law of all layers of its kind together, or of all.
 
     Args:
         weights: of step 0.
-        shapes: see `analysis.filters.kernels.read_layers`.
+        known: see `analysis.filters.kernels.read_layers`.
 
     Returns:
         layer, kind, law, clear (whether its own weights tell) and a column per law: log-likelihood per weight.
     """
     rows = []
-    for layer in read_layers(weights, shapes).values():
+    for layer in read_layers(weights, known).values():
         values = layer.taps()[layer.kernels.any(axis=tuple(range(1, layer.kernels.ndim)))].ravel()
         if values.size:
             found = {name: law.likelihood(values) for name, law in LAWS.items()}

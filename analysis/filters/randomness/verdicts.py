@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 from torch import Tensor, nn
 
-from analysis.filters.kernels import geometry
+from analysis.filters.kernels import Geometry, geometry
 from analysis.filters.randomness.battery import battery
 from analysis.filters.randomness.laws import OWN, find_laws
 
@@ -17,7 +17,7 @@ ALPHA = 0.05
 def laws_at_start(
     start: Mapping[str, Tensor],
     *,
-    model: nn.Module | Mapping[str, tuple[bool, int]] | None = None,
+    model: nn.Module | Geometry | None = None,
     draws: int | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, str], pd.DataFrame]:

@@ -106,7 +106,9 @@ def forward(model: nn.Module, images: Tensor) -> None:
         model(images.to(first.device, first.dtype if images.is_floating_point() else images.dtype))
     except (RuntimeError, ValueError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [""])[0]
-        if isinstance(error, StudyError) or not re.search("size|shape|channels|dimension|expected|argument", reason):
+        if isinstance(error, StudyError) or not re.search(
+            "size|shape|channels|dimension|expected|argument|forward", reason
+        ):
             raise
         raise StudyError(f"the network does not take images of shape {tuple(images.shape)}: {reason}") from error
 

@@ -27,7 +27,7 @@ from lib.common.errors import StudyError
 from lib.common.progress import time_text
 from lib.data.tasks.task import get_task
 from lib.runs.run import Run
-from lib.runs.tensor_files import read_with_metadata, write_tensors
+from lib.runs.tensor_files import read_kept, write_tensors
 
 VERSION = 1  # of what the files hold; files of another version are not read
 
@@ -229,18 +229,17 @@ def represent(
     step = (run.steps() or [0])[-1] if step is None else step
     key = _key(run, step, layers, probe)
     file = run.path / "similarity" / f"step-{step:06d}-{key[:16]}.safetensors"
-    if cache and file.is_file():
-        return replace(_read(file, key, run.path.name, step), probe=probe.digest)
-    model = run.model(step).to(torch.device(device))
-    flat = get_task(run.spec.task).dim == 2
-    if flat and run.spec.norm in ("batch", "none"):  # as in training: others are slower with channels last
-        model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    given = probe.standardized if takes_pictures(run) else probe
-    found = represent_model(model, layers, given, run=run.path.name, step=step, budget_mb=budget_mb)
-    found = replace(found, probe=probe.digest)  # of the images as they were given
-    if cache:
-        _write(file, key, found)
-    return found
+
+    def make() -> Representations:
+        model = run.model(step).to(torch.device(device))
+        flat = get_task(run.spec.task).dim == 2
+        if flat and run.spec.norm in ("batch", "none"):  # as in training: others are slower with channels last
+            model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        given = probe.standardized if takes_pictures(run) else probe
+        return represent_model(model, layers, given, run=run.path.name, step=step, budget_mb=budget_mb)
+
+    found = kept(file, key, make, run=run.path.name, step=step) if cache else make()
+    return replace(found, probe=probe.digest)  # of the images as they were given
 
 
 def _key(run: Run, step: int, layers: Sequence[str] | None, probe: Probe) -> str:
@@ -250,25 +249,29 @@ def _key(run: Run, step: int, layers: Sequence[str] | None, probe: Probe) -> str
     return digest.hexdigest()
 
 
-def _write(file: Path, key: str, found: Representations) -> None:
-    kept = {f"features{at}": each for at, each in enumerate(found.features)}
-    kept |= {f"grams{at}": each for at, each in enumerate(found.grams)}
-    about = {"layers": [label.layer for label in found.labels], "per_image": found.per_image, "about": found.about}
-    file.parent.mkdir(exist_ok=True)
-    write_tensors(file, kept, {"key": key, "about": json.dumps(about)})
-
-
-def _read(file: Path, key: str, run: str, step: int) -> Representations:
-    tensors, metadata = read_with_metadata(file)
-    if metadata.get("key") != key:
-        raise StudyError(f"{file} does not hold what its name says; delete it, and it will be made again")
+def kept(file: Path, key: str, make: Callable[[], Representations], *, run: str, step: int) -> Representations:
+    """Representations that a file keeps under a key, told as of `run` and `step`; made and kept where it has none."""
+    stored = read_kept(file, key)
+    if stored is None:
+        found = make()
+        _write(file, key, found)
+        return found
+    tensors, metadata = stored
     about = json.loads(metadata["about"])
-    kept = {kind: [tensors[f"{kind}{at}"] for at in range(sum(name.startswith(kind) for name in tensors))]
-            for kind in ("features", "grams")}  # fmt: skip
+    lists = {kind: [tensors[f"{kind}{at}"] for at in range(sum(name.startswith(kind) for name in tensors))]
+             for kind in ("features", "grams")}  # fmt: skip
     labels = tuple(Label(run, step, layer) for layer in about["layers"])
     return Representations(
-        labels, tuple(kept["features"]), tuple(kept["grams"]), per_image=about["per_image"], about=about["about"]
+        labels, tuple(lists["features"]), tuple(lists["grams"]), per_image=about["per_image"], about=about["about"]
     )
+
+
+def _write(file: Path, key: str, found: Representations) -> None:
+    tensors = {f"features{at}": each for at, each in enumerate(found.features)}
+    tensors |= {f"grams{at}": each for at, each in enumerate(found.grams)}
+    about = {"layers": [label.layer for label in found.labels], "per_image": found.per_image, "about": found.about}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(file, tensors, {"key": key, "about": json.dumps(about)})
 
 
 def represent_all(

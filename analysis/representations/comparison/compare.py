@@ -31,7 +31,7 @@ from analysis.representations.measures.cka import unbiased
 from lib.common.device import memory_budget_mb
 from lib.common.errors import StudyError
 from lib.common.progress import QUIET_SECONDS, time_text
-from lib.runs.tensor_files import read_with_metadata, write_tensors
+from lib.runs.tensor_files import read_kept, write_tensors
 
 BUDGET_MB = 512.0
 VERSION = 1  # of kept maps; those of another version are made again
@@ -146,10 +146,9 @@ def _kept(sides: list[Representations], measure: str, seed: int, cache: Path, ma
             digest.update(f"{each.dtype}{tuple(each.shape)}".encode() + each.cpu().contiguous().numpy().tobytes())
     key = digest.hexdigest()
     file = cache / f"{measure}-{key[:16]}.safetensors"
-    if file.is_file():
-        tensors, metadata = read_with_metadata(file)
-        if metadata.get("key") != key:
-            raise StudyError(f"{file} does not hold what its name says; delete it, and it will be made again")
+    stored = read_kept(file, key)
+    if stored is not None:
+        tensors, metadata = stored
         a, b = sides[0], sides[-1]
         arrays = [tensors[name].numpy() for name in ("values", "chance")]
         notes = json.loads(metadata["notes"])

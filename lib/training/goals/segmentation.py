@@ -16,6 +16,7 @@ from lib.data.tasks.images import Data, standardize
 from lib.data.tasks.splits import Split
 from lib.data.tasks.task import Task, get_task
 from lib.networks.stages import Staged
+from lib.runs.outputs import masks_of, network_output
 from lib.runs.spec import RunSpec
 from lib.strategies.strategy import training_masks
 from lib.training.batches import Batches, StackedBatches
@@ -63,17 +64,6 @@ def regions_table(task: Task, device: torch.device) -> Tensor | None:
     labels = torch.arange(1 + len(task.labels)).tolist()
     rows = [[float(label in values) for label in labels] for values in task.regions.values()]
     return torch.tensor(rows, device=device)
-
-
-def network_output(model: Staged, inputs: Tensor) -> Tensor:
-    """Logits of a network as `segmentation_loss` takes them: without their axis where there is one output."""
-    logits = model(inputs).float()
-    return logits[:, 0] if logits.shape[1] == 1 else logits
-
-
-def masks_of(output: Tensor, labels: Sequence[str]) -> Tensor:
-    """The masks (n, h, w), or (n, x, y, z), that logits stand for: 0 and 1, or labels by number."""
-    return (output.argmax(1) if labels else output > 0).to(torch.uint8)
 
 
 def values_in(masks: Tensor, values: Sequence[int]) -> Tensor:

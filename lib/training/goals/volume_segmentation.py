@@ -14,12 +14,11 @@ from lib.data.tasks.splits import Split
 from lib.data.tasks.task import get_task
 from lib.data.tasks.volumes import VolumeData, windows_at
 from lib.networks.stages import Staged
+from lib.runs.outputs import masks_of, network_output
 from lib.runs.spec import RunSpec
 from lib.strategies.strategy import training_masks
 from lib.training.goals.segmentation import (
-    masks_of,
     mean_dice,
-    network_output,
     part_dice,
     regions_table,
     segmentation_loss,

@@ -16,6 +16,7 @@ from fakes import fake_run, reseal
 from torch import Tensor
 
 from analysis.claims.filter_change.claim_tests import median_angle
+from analysis.claims.filter_change.tables import change_table, cosine_by_rate
 from analysis.claims.ledger.evaluate import evaluate, load_claims
 from analysis.tables.results import evaluation_table, run_table
 from lib.common.seeding import generator
@@ -111,6 +112,18 @@ def test_k4_is_told_at_every_rate_and_the_rates_must_agree(tmp_path: Path) -> No
     assert at({0.003: 10, 0.01: 40}, "apart")["verdict"] == "inconclusive"
     assert at({0.003: 10, 0.01: 20}, "near")["verdict"] == "supported"
     assert at({0.003: 35, 0.01: 40}, "far")["verdict"] == "contradicted"
+def test_change_is_told_at_every_rate(tmp_path: Path) -> None:
+    """Filters turn by 10 degrees at one rate and by 40 at the other, in every seed."""
+    angles = {0.001: 10, 0.01: 40}
+    runs = [plant(tmp_path, "scratch", seed, turned(angles[lr]), lr=lr) for lr in angles for seed in range(3)]
+    table = cosine_by_rate(runs).set_index("lr")
+    for lr, angle in angles.items():
+        assert table.loc[lr, "mean"] == pytest.approx(math.cos(math.radians(angle)), abs=1e-3)
+        assert table.loc[lr, "low"] <= table.loc[lr, "mean"] <= table.loc[lr, "high"]
+    assert table.seeds.tolist() == [3, 3]
+    stages = change_table(runs)
+    assert stages.groupby("lr").angle_median.mean().to_dict() == pytest.approx(angles, abs=0.1)
+    assert cosine_by_rate([]).empty
 
 
 def test_k4_is_undecided_where_the_seeds_are(tmp_path: Path) -> None:

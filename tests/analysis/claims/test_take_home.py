@@ -54,7 +54,9 @@ def test_tables_hold_networks_from_elsewhere_and_say_where_they_started(study_ho
     assert frame.model.tolist() == ["odd", "odd"]
     assert frame.width.isna().all()
     assert set(frame.source) == {"", "mine.pt"}
-    assert len(layer_sets(frame)) == 0
+    assert frame[["stages", "encoder_stages", "levels"]].drop_duplicates().to_numpy().tolist() == [[6, 3, 3]]
+    (whole,) = layer_sets(frame).itertuples()
+    assert (whole.model, whole.task, whole.label) == ("odd", "blobs@odd", "all layers")
 
 
 @pytest.mark.parametrize("start", ["run", "file"])
@@ -71,11 +73,18 @@ def test_the_command_writes_names_that_divide_the_parameters(start: str, tmp_pat
     table = pd.read_csv(tmp_path / "out" / "ranking.csv")
     assert table["shift"].isna().all() == (start == "file")
     assert table.share.between(0, 1).all()
+    assert (table[["step_ms", "memory_mb"]] > 0).all(axis=None)
+    assert "a step" in told
+    assert "rank correlation with test Dice after training" in told
     sets = json.loads((tmp_path / "out" / "parameters.json").read_text())
     assert [each["set"] for each in sets] == list(table["set"])
     names = [name for name, _ in run.model().named_parameters()]
     sizes = {name: each.numel() for name, each in run.model().named_parameters()}
+    if start == "file":  # whose head served another task, and moves with every set
+        head = {name for name in names if run.model().stage_of(name) in run.model().last}
+        assert all(head <= set(each["train"]) for each in sets)
     for each, count in zip(sets, table.parameters, strict=True):
+        assert each["memory_mb"] > 0
         assert sorted(each["train"] + each["freeze"]) == sorted(names)
         assert sum(sizes[name] for name in each["train"]) == count
 

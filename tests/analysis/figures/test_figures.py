@@ -126,7 +126,7 @@ def test_figures_leave_the_settings_of_matplotlib_alone():
     [
         lambda ax: accuracy_by_volume(PAIR, "busi", ax=ax),
         lambda ax: learning_curves(CURVES, "busi", "20", ax=ax),
-        lambda ax: learning_rates(PAIR, seed=0, ax=ax),
+        lambda ax: learning_rates(PAIR.assign(chosen=True), ax=ax),
         lambda ax: strategy_scores(TABLE, "busi", "20", ax=ax),
         lambda ax: plateau_times(convergence.time_to_plateau(PAIR, CURVES), ax=ax),
         lambda ax: gain_forest(paired_gains.gain(PAIR), ax=ax),
@@ -187,7 +187,7 @@ def test_awkward_tables_can_be_drawn(awkward):
     for ax in (
         accuracy_by_volume(table, "busi"),
         learning_curves(curves, "busi", "20"),
-        learning_rates(table, seed=0),
+        learning_rates(table.assign(chosen=True)),
         strategy_scores(table, "busi", "20"),
         plateau_times(convergence.time_to_plateau(pair, curves)),
         gain_forest(gains),
@@ -208,7 +208,7 @@ def test_two_sources_are_told_apart():
     [
         lambda none: accuracy_by_volume(none, "busi"),
         lambda none: learning_curves(evaluations(none, None), "busi", "20"),
-        lambda none: learning_rates(none, seed=0),
+        lambda none: learning_rates(none.assign(chosen=True)),
         lambda none: strategy_scores(none, "busi", "20"),
         lambda none: plateau_times(convergence.time_to_plateau(none, evaluations(none, None))),
         lambda none: gain_forest(paired_gains.gain(none)),
@@ -244,20 +244,19 @@ def test_a_run_that_stopped_early_keeps_its_last_value():
     assert ax.lines[0].get_ydata()[-1] == pytest.approx((0.5 + 0.8 + 0.8) / 3)
 
 
-def test_rates_frame_the_best_of_each_cell_and_tell_diverged_runs():
-    own = PAIR[(PAIR.task == "busi") & (PAIR.volume_label == "20") & (PAIR.seed == 0)]
-    table = pd.concat(
-        [own.assign(lr=1e-4, val_score=0.5), own.assign(lr=1e-3, val_score=0.6), own.assign(lr=1e-2, val_score=0.55)]
-    )
-    table.loc[(table.strategy == "scratch") & (table.lr == 1e-2), "val_score"] = 0.9
-    table = pd.concat([table, own.assign(lr=1e-1, status="diverged", val_score=np.nan)])
-    table.loc[(table.strategy == "scratch") & (table.lr == 1e-1), ["status", "val_score"]] = ["done", 0.95]
-    ax = learning_rates(table, seed=0)
-    names = [label.get_text() for label in ax.get_yticklabels()]
-    framed = {round(patch.get_y()): round(patch.get_x() + 0.46) for patch in ax.patches if patch.get_linewidth() > 1.5}
-    assert {names[row].split(", ")[-1]: rate for row, rate in framed.items()} == {"scratch": 3, "full_finetuning": 1}
-    assert drawn(ax).count("diverged") == 1
-    assert "seed 0; framed: chosen" in drawn(ax)
+def test_rates_frame_the_choice_of_every_seed_and_tell_diverged_runs():
+    """Seeds 0 and 2 choose .001, seed 1 chooses .01, where one arm of seed 2 diverged."""
+    own = PAIR[(PAIR.task == "busi") & (PAIR.volume_label == "20")]
+    low, high = own.assign(lr=1e-3, chosen=own.seed != 1), own.assign(lr=1e-2, chosen=own.seed == 1)
+    gone = (high.strategy == "scratch") & (high.seed == 2)
+    high.loc[gone, ["status", "val_score"]] = ["diverged", np.nan]
+    ax = learning_rates(pd.concat([low, high]))
+    framed = [patch for patch in ax.patches if patch.get_linewidth() > 1.5]
+    places = sorted((round(patch.get_y()), round((patch.get_x() + 0.46) * 3 / 0.92)) for patch in framed)
+    second = round(1 * 3 / 0.92)  # where the column of the second rate begins, in strips
+    assert places == [(row, strip) for row in (0, 1) for strip in (0, 2, second + 1)]
+    assert len(ax.patches) == 2 * 2 * 3
+    assert drawn(ax).count("1 diverged") == 1
 
 
 def test_strategies_are_ranked_with_what_they_train():

@@ -14,7 +14,7 @@ from torch import nn
 
 from analysis.filters import other_tensors, scale_factors
 from analysis.filters.change import filter_change, filter_change_of_run, filter_change_over_training, random_angle
-from analysis.filters.kernels import geometry, read_layers
+from analysis.filters.kernels import Geometry, geometry, read_layers
 from analysis.filters.matching import _order_of_inputs, matched
 from analysis.statistics import random_matrices
 from lib.common.errors import StudyError
@@ -67,7 +67,7 @@ def test_a_filter_is_all_that_feeds_one_output_channel():
     layers = read_layers(model.state_dict(), geometry(model))
     assert "norm" not in layers
     checked = 0
-    for name, (transposed, groups) in geometry(model).items():
+    for name, (transposed, groups) in (geometry(model).shapes or {}).items():
         module, layer = getattr(model, name), layers[name]
         assert layer.kernels.shape == (module.out_channels, 4 // groups, *module.kernel_size[: layer.kernels.ndim - 2])
         pointwise = math.prod(module.kernel_size) == 1
@@ -112,7 +112,7 @@ def test_layers_of_our_own_networks_come_in_the_order_of_the_data():
     model = UNet(width=2, depth=2)
     state = model.state_dict()
     layers = read_layers(dict(sorted(state.items())))
-    assert list(layers) == list(read_layers(state)) == list(geometry(model))
+    assert list(layers) == list(read_layers(state)) == list(geometry(model).shapes or {})
     assert list(read_layers({"enc0.conv2.weight": torch.ones(2, 2, 3, 3), "a.weight": torch.ones(1, 1)}))[1] == "a"
 
 
@@ -374,7 +374,7 @@ def test_weights_that_are_none():
     with pytest.raises(StudyError, match="layer a holds no weights, NaN or infinity"):
         read_layers(bad)
     with pytest.raises(StudyError, match="4 input channels do not fall into 3 groups"):
-        read_layers(weights(a=(4, 3, 3, 3)), {"a": (True, 3)})
+        read_layers(weights(a=(4, 3, 3, 3)), Geometry({"a": (True, 3)}))
 
 
 # Matching
@@ -504,6 +504,6 @@ def test_a_layer_that_may_be_transposed_is_not_taken_for_a_convolution(name: str
     weights = {f"{name}.weight": torch.randn(8, 4, 2, 2), "conv.weight": torch.randn(4, 4, 3, 3)}
     with pytest.raises(StudyError, match=f"layer {name} may be a transposed convolution"):
         read_layers(weights)
-    shapes = {name: (True, 1), "conv": (False, 1)}
-    assert read_layers(weights, shapes)[name].filters == 4
+    known = Geometry({name: (True, 1), "conv": (False, 1)})
+    assert read_layers(weights, known)[name].filters == 4
     assert read_layers({"group.weight": torch.randn(3, 2, 3, 3)})["group"].filters == 3

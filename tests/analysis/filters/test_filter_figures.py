@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ from analysis.claims.random_filters.figures import (
     power_of_tests,
     spectra,
 )
-from analysis.filters.randomness import calibration
+from analysis.filters.randomness import calibration, pretrained_networks
 from analysis.filters.randomness.battery import TESTS, battery
 from analysis.filters.randomness.pretrained_networks import first_layers, pretrained_battery, wanted_weights
 from analysis.tables import recorded_measurements
@@ -260,21 +262,58 @@ def test_the_records_of_calibration_hold_what_the_notebook_says() -> None:
 # ---- weights from elsewhere ---------------------------------------------------------------------------------------
 
 
-def test_first_layers_from_elsewhere_are_read_and_rejected(study_home: Path) -> None:
+def resnet_stem(kernels: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Names as a ResNet's state has them."""
+    return {"conv1.weight": kernels.float(), "bn1.weight": torch.ones(64), "fc.weight": torch.zeros(2, 64)}
+
+
+def publish_as(monkeypatch: pytest.MonkeyPatch, file: Path) -> Path:
+    """The file under a published name that its content bears out; the study's own table says so from now on."""
+    name = f"resnet18-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth"
+    table = pretrained_networks._networks()
+    table["resnet18_imagenet"]["published"] = [name]
+    monkeypatch.setattr(pretrained_networks, "_networks", lambda: table)
+    return file.rename(file.with_name(name))
+
+
+def test_a_published_file_is_the_positive_control_under_its_title(
+    study_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert first_layers() == {}
     assert len(pretrained_battery()) == 0
     assert all(str(paths.weights_dir()) in line for line in wanted_weights())
     bank = calibration.planted("gabor", (64, 3, 7, 7), 0.95, np.random.default_rng(0)).kernels
     paths.weights_dir().mkdir(parents=True)
-    save_file({"conv1.weight": torch.from_numpy(bank)}, paths.weights_dir() / "resnet18_imagenet.safetensors")
-    torch.save(
-        {"features.0.weight": torch.randn(64, 3, 3, 3, generator=generator(0))},
-        paths.weights_dir() / "vgg16_imagenet.pth",
-    )
-    assert set(first_layers()) == {"ResNet-18, ImageNet", "VGG-16, ImageNet"}
-    least = pretrained_battery(draws=499).groupby("layer").p_holm.min()
-    assert least["ResNet-18, ImageNet"] < 0.001
-    assert least["VGG-16, ImageNet"] > 0.05  # drawn at random here
+    torch.save(resnet_stem(torch.from_numpy(bank)), paths.weights_dir() / "resnet18_imagenet.pth")
+    file = publish_as(monkeypatch, paths.weights_dir() / "resnet18_imagenet.pth")
+    assert set(first_layers()) == {"ResNet-18, ImageNet"}
+    assert pretrained_battery(draws=499).p_holm.min() < 0.001
+    content = bytearray(file.read_bytes())
+    file.write_bytes(content + b"\0")  # under the same name, another content
+    assert set(first_layers()) == {f"weights of {file.name}, not the published ones"}
+
+
+@pytest.mark.parametrize("name", ["resnet18-f37072fd.pth", "resnet18_imagenet.pth", "resnet18_imagenet.safetensors"])
+def test_an_untrained_network_of_the_right_name_is_not_shown_as_the_trained_one(study_home: Path, name: str) -> None:
+    paths.weights_dir().mkdir(parents=True)
+    torch.manual_seed(0)
+    stem = resnet_stem(torch.nn.Conv2d(3, 64, 7, 2, 3, bias=False).weight.detach())
+    (save_file if name.endswith("s") else torch.save)(stem, paths.weights_dir() / name)
+    table = pretrained_battery(draws=199)
+    assert set(table.layer) == {f"weights of {name}, not the published ones"}
+
+
+def test_a_first_layer_is_found_behind_a_prefix(study_home: Path) -> None:
+    paths.weights_dir().mkdir(parents=True)
+    kernels = torch.randn(64, 3, 3, 3, generator=generator(0))
+    torch.save({"state_dict": {"model.features.0.weight": kernels}}, paths.weights_dir() / "vgg16_imagenet.pth")
+    assert torch.equal(first_layers()["weights of vgg16_imagenet.pth, not the published ones"], kernels)
+
+
+def test_published_names_hold_the_beginning_of_a_checksum() -> None:
+    names = [name for entry in pretrained_networks._networks().values() for name in entry["published"]]
+    assert len(names) == 6
+    assert all(re.fullmatch(r"[a-z0-9]+-[0-9a-f]{8}\.pth", name) for name in names)
 
 
 def test_a_file_without_the_layer_is_refused(study_home: Path) -> None:

@@ -19,8 +19,8 @@ from analysis.filters.randomness.calibration import STRUCTURES, planted
 from analysis.filters.randomness.layer_tests import NotApplicable, Nulls
 from lib.common.errors import StudyError
 from lib.networks import gabor
+from lib.networks.checkpoint_files import read_checkpoint
 from lib.networks.unet import build
-from lib.networks.weight_files import read_weights
 
 ALL = list(TESTS)
 OF_KERNELS = ["classifier", "autocorrelation", "smoothness", "orientation", "variance_entropy"]
@@ -179,7 +179,7 @@ def test_the_battery_of_a_network():
 def test_weights_from_elsewhere_are_a_positive_control(tmp_path: Path):
     bank = planted("gabor", (32, 3, 7, 7), 0.95, np.random.default_rng(0))
     torch.save({"conv1.weight": torch.from_numpy(bank.kernels), "bn1.weight": torch.ones(32)}, tmp_path / "first.pt")
-    table = battery(read_weights(tmp_path / "first.pt"), names=["smoothness", "autocorrelation"])
+    table = battery(read_checkpoint(tmp_path / "first.pt").weights, names=["smoothness", "autocorrelation"])
     assert table.layer.tolist() == ["conv1", "conv1"]
     assert (table.p < 0.001).all()
 

@@ -2,109 +2,36 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import tiny
 import torch
 from PIL import Image
-from torch import Tensor, nn
-
-from analysis.__main__ import main
-from analysis.filters.change import filter_change_over_training
-from analysis.filters.randomness.battery import battery
-from analysis.probe import with_images
-from analysis.probe.networks import called_layers, choose_layers, load_network
-from analysis.probe.probe_images import read_images
-from analysis.probe.subjects import open_subjects
-from analysis.probe.weights_alone import moves, randomness, when_moved, with_stages
-from analysis.probe.with_images import activations_of, block, counterparts, dimensions, panels, similarities, to_ends
-from analysis.representations.capture.represent import represent_all
-from analysis.representations.comparison.compare import compare
-from analysis.representations.run_similarity import whole_map_probe
-from lib.common.errors import StudyError
-from lib.imaging.grids import Grid, write_grid
-from lib.training.loop import train
-
-CODE = """
-import torch
+from probed import LEAVES, RETRAINED, network, retrained, save_series
 from torch import nn
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 12, 3, padding=1), nn.ReLU())
-        self.down = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(12, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
-        self.deep = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1))
-        self.rise = nn.ConvTranspose2d(16, 12, 2, 2)
-        self.mix = nn.Conv2d(24, 8, 3, padding=1)
-        self.out = nn.Conv2d(8, 1, 1)
-
-    def forward(self, x):
-        a = self.stem(x)
-        return self.out(self.mix(torch.cat([a, self.rise(self.deep(self.down(a)))], 1)))
-
-def build():
-    return Net()
-
-def number():
-    return 3
-
-def broken():
-    raise RuntimeError("no weights here")
-"""
-LEAVES = ["stem.0", "down.1", "deep.0", "deep.2", "rise", "mix", "out"]
-RETRAINED = ("down.1", "deep.2", "mix")
-
-
-@pytest.fixture
-def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module `foreign_net` of the user's own in the current folder."""
-    (tmp_path / "foreign_net.py").write_text(CODE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.delitem(sys.modules, "foreign_net", raising=False)
-    return "foreign_net:build"
-
-
-def network(seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    return load_network("foreign_net:build", "")
-
-
-def retrained(state: dict[str, Tensor], share: float) -> dict[str, Tensor]:
-    """A share of the way from the start of three layers to smooth filters."""
-    new = dict(state)
-    for name in RETRAINED:
-        own = state[f"{name}.weight"]
-        ramp = torch.linspace(-1, 1, 3)
-        pattern = (ramp[:, None] + ramp[None]).expand_as(own) * torch.randn(
-            own.shape[0], own.shape[1], 1, 1, generator=torch.Generator().manual_seed(1)
-        )
-        new[f"{name}.weight"] = (1 - share) * own + share * own.norm() * pattern / pattern.norm()
-    return new
-
-
-def save_series(folder: Path, seed: int, steps: tuple[int, ...] = (0, 10, 200)) -> dict[str, Tensor]:
-    folder.mkdir()
-    state = {name: value.clone() for name, value in network(seed).state_dict().items()}
-    for step in steps:
-        weights = {f"model.{name}": value for name, value in retrained(state, 0.6 * step / 200).items()}
-        torch.save({"state_dict": weights, "global_step": step}, folder / f"step={step}.ckpt")
-    return state
+from analysis.__main__ import main
+from analysis.probe import with_images
+from analysis.probe.networks import called_layers, choose_layers
+from analysis.probe.probe_images import read_images
+from analysis.probe.subjects import open_subjects
+from analysis.probe.weights_alone import moves, randomness, when_moved
+from analysis.probe.with_images import activations_of, block, counterparts, dimensions, panels, similarities, to_ends
+from lib.common.errors import StudyError
+from lib.imaging.grids import Grid, write_grid
 
 
 def test_the_layers_that_were_retrained_are_named_and_no_others(code: str, tmp_path: Path):
     save_series(tmp_path / "a", 0)
     for given in ("", code):
-        (subject,) = open_subjects([str(tmp_path / "a")], given)
-        left = {"rise"} if not given else set()  # kernels of two taps: no tensor tells a transposed convolution
-        assert set(subject.not_read().layer) == left
+        (subject,) = open_subjects([str(tmp_path / "a")], [given] if given else [])
+        assert not len(subject.not_read())
         summary = when_moved(moves(subject)).set_index("layer")
-        assert set(summary.index) == set(LEAVES) - left
+        assert set(summary.index) == set(LEAVES)
+        assert summary.kind["rise"] == "transposed"  # without the network its bias tells it
+        assert any("2 layers are taken for plain" in line for line in subject.said) == (not given)
         assert set(summary.index[summary.moved]) == set(RETRAINED)
         assert set(summary.half[summary.moved]) == {"step 200"}
         assert (summary.angle[~summary.moved] == 0).all()
@@ -131,50 +58,17 @@ def test_without_step_0_a_verdict_needs_all_laws_and_a_trained_start_gives_none(
     assert all(last[name].startswith("no verdict: step 0 fails as well") for name in RETRAINED)
 
 
-@pytest.mark.usefixtures("blobs_as_data")
-def test_exported_checkpoints_of_the_study_s_own_runs_give_the_same_tables(tmp_path: Path):
-    run = train(tiny.spec(width=8, steps=8))
-    steps = run.steps()
-    assert len(steps) > 2
-    (tmp_path / "exported").mkdir()
-    for step in steps:
-        torch.save({"state_dict": run.weights(step), "step": step}, tmp_path / "exported" / f"{step}.pt")
-    (subject,) = open_subjects([str(tmp_path / "exported")])
-    own = filter_change_over_training(run)
-    found = moves(subject).rename(columns={"at": "step"})
-    pd.testing.assert_frame_equal(found[[*own.columns.drop("run_id")]], own.drop(columns="run_id"))
-    verdicts, table, _ = randomness(subject)
-    assert set(verdicts.laws) == {"normal"}
-    last = table[table.checkpoint == f"step {steps[-1]}"].reset_index(drop=True)
-    expected = battery(run.weights())
-    pd.testing.assert_frame_equal(last[list(expected.columns)], expected)
-
-    images = torch.rand(20, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    probe = whole_map_probe(images)
-    torch.save({"images": probe.standardized.images}, tmp_path / "images.pt")
-    module = tmp_path / "own_net.py"
-    module.write_text(
-        "from lib.networks.unet import UNet\n\ndef build():\n    return UNet(width=8, depth=1, norm='batch')\n"
-    )
-    (subject,) = open_subjects([str(tmp_path / "exported")], "own_net:build", str(tmp_path))
-    sys.path.remove(str(tmp_path))
-    kept, _ = activations_of([subject], str(tmp_path / "images.pt"), "enc?,dec?")
-    direct = represent_all([(run, step) for step in steps], ["enc0", "enc1", "dec0"], probe)
-    assert [label.layer for label in kept.labels] == [label.layer for label in direct.labels]
-    np.testing.assert_allclose(similarities(kept).values, compare(direct).values, atol=1e-5)
-
-
 def test_two_series_side_by_side_and_layers_chosen_along_the_path(code: str, tmp_path: Path):
     save_series(tmp_path / "a", 0)
     save_series(tmp_path / "b", 1, steps=(0, 200))
-    subjects = open_subjects([str(tmp_path / "a"), str(tmp_path / "b")], code)
+    subjects = open_subjects([str(tmp_path / "a"), str(tmp_path / "b")], [code])
     torch.save({"images": torch.randn(24, 1, 16, 16)}, tmp_path / "images.pt")
     kept, said = activations_of(subjects, str(tmp_path / "images.pt"))
     assert "7 layers chosen automatically" in said
     assert [label.layer for label in kept.labels][:7] == LEAVES
     found = similarities(kept)
     shown = panels(found, subjects)
-    assert len(shown) == 7
+    assert len(shown) == 8
     assert all(values.shape == (7, 7) for values in shown.values())
     assert np.allclose(np.diag(block(found, ("a", 0), ("a", 0))), 1)
     ends = to_ends(found, subjects[0])
@@ -185,7 +79,7 @@ def test_two_series_side_by_side_and_layers_chosen_along_the_path(code: str, tmp
     assert ends[(ends.layer == "down.1") & (ends["at"] == 0)].end.item() < 0.99
     spread = dimensions(kept, subjects)
     assert spread.dimension.between(1, 23).all()
-    assert list(counterparts(found, [subjects[0], subjects[0]]).counterpart) == LEAVES
+    assert list(counterparts(kept, [subjects[0], subjects[0]])[0].counterpart) == LEAVES * 2
 
 
 def test_memory_stays_within_the_bound_by_parting_layers_and_leaving_out_images(
@@ -193,7 +87,7 @@ def test_memory_stays_within_the_bound_by_parting_layers_and_leaving_out_images(
 ):
     save_series(tmp_path / "a", 0, steps=(0,))
     torch.save({"images": torch.randn(24, 1, 16, 16)}, tmp_path / "images.pt")
-    subjects = open_subjects([str(tmp_path / "a")], code)
+    subjects = open_subjects([str(tmp_path / "a")], [code])
     whole, _ = activations_of(subjects, str(tmp_path / "images.pt"))
     monkeypatch.setattr(with_images, "BUDGET_MB", 4 * 12 * 256 * 24 / 1e6)  # the largest layer alone
     parted, said = activations_of(subjects, str(tmp_path / "images.pt"))
@@ -262,15 +156,24 @@ def test_images_from_folders_and_files(tmp_path: Path):
     ("arguments", "message"),
     [
         (["nothing"], "no folder at nothing"),
-        (["a", "--network", "foreign_net"], "a network must be named package.module:function"),
-        (["a", "--network", "foreign_nett:build"], "foreign_nett could not be imported"),
+        (["a", "--network", "foreign_net"], "unknown model 'foreign_net'"),
+        (["a", "--network", "foreign_nett:build"], "foreign_nett cannot be imported here (ModuleNotFoundError"),
         (["a", "--network", "foreign_net:buidl"], "did you mean 'build'"),
-        (["a", "--network", "foreign_net:number"], "returned int; it must return a torch.nn.Module"),
-        (["a", "--network", "foreign_net:broken"], "failed (RuntimeError: no weights here)"),
+        (["a", "--network", "foreign_net:number"], "gives a int, which is no torch.nn.Module"),
+        (["a", "--network", "foreign_net:broken"], "cannot be made with {}: RuntimeError: no weights here"),
         (["other", "--network", "foreign_net:build"], "the weights do not fit the network"),
         (["a", "--images", "images.pt"], "images say something through a network only"),
         (["a", "--network", "foreign_net:build", "--images", "flat.pt"], "the network does not take images of shape"),
         (["a", "a", "a"], "give one folder of checkpoints, or two"),
+        (["cut"], "cut.ckpt"),
+        (["text"], "text.pt"),
+        (["none"], "none holds no checkpoints; they end in .pt"),
+        (["a", "--layers", "mix"], "--layers chooses among layers that are seen on images; give --images"),
+        (
+            ["a", "--network", "foreign_net:build", "--network", "foreign_net:build"],
+            "give one --network for all folders",
+        ),
+        (["a", "--network", "monai"], "unknown model 'monai'"),
     ],
 )
 def test_mistakes_are_told_in_one_line_before_anything_starts(
@@ -280,16 +183,15 @@ def test_mistakes_are_told_in_one_line_before_anything_starts(
     (tmp_path / "other").mkdir()
     torch.save({"x.weight": torch.randn(3, 3, 3, 3)}, tmp_path / "other" / "x.pt")
     torch.save({"images": torch.randn(20, 1, 3, 3, 3)}, tmp_path / "flat.pt")
+    for name in ("cut", "text", "none"):
+        (tmp_path / name).mkdir()
+    whole = (tmp_path / "a" / "step=0.ckpt").read_bytes()
+    (tmp_path / "cut" / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text" / "text.pt").write_text("no checkpoint")
     assert main(["probe", *arguments]) == 2
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
-
-
-def test_stages_are_the_first_parts_of_names_that_not_all_layers_share():
-    table = pd.DataFrame({"layer": ["model.a.conv", "model.b.0", "model.b.1"]})
-    assert list(with_stages(table).stage) == ["a", "b", "b"]
-    assert list(with_stages(pd.DataFrame({"layer": ["enc0.conv1", "head"]})).stage) == ["enc0", "head"]
 
 
 def test_layers_that_cannot_be_read_are_said_and_the_others_are(tmp_path: Path):
@@ -331,6 +233,6 @@ def test_the_command_writes_a_report_with_tables_beside(code: str, tmp_path: Pat
     assert tables == {"unread", "left_out", "moves", "when_moved", "verdicts", "battery", "similarities", "to_ends",
                       "dimensions", "counterparts"}  # fmt: skip
     figures = {path.stem for path in (out / "probe").glob("*.png")}
-    assert figures == {"moves", "verdicts", "layers", "to_ends", "dimensions"}
+    assert figures == {"moves", "verdicts", "layers", "to_ends", "dimensions", "counterparts"}
     summary = pd.read_csv(out / "probe" / "when_moved.csv")
     assert set(summary[summary.moved].layer) == set(RETRAINED)

@@ -48,6 +48,7 @@ FATES = {
         "print('step 1')\nprint('half\\rstep 2')",
         "import os, pathlib; print('folder', pathlib.Path.cwd().name); print('rate', rate, pathlib.Path(suite).name)",
         "print('threads', os.environ['OMP_NUM_THREADS'])",
+        "import of_my_own; print('module', of_my_own.__name__)",
         "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()",
         "from analysis.reports import publish; publish('line', plt.gca(), report)",
     ],
@@ -70,7 +71,7 @@ def write_notebook(path: Path, cells: list[str], parameters: str = PARAMETERS) -
 
 SUITE = """title = "A tiny suite"
 seeds = [0]
-tuning = {rates = [0.01], seed = 0}
+tuning = {rates = [0.01]}
 grid = [{tasks = ["sim_ultrasound"], volumes = [4], strategies = ["scratch"]}]
 """
 
@@ -106,6 +107,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
         patch.setattr(Reporter, "say", lambda self, text: printed.append(text))
         patch.setattr(engines, "cores", lambda: 8)
         patch.delenv("OMP_NUM_THREADS")
+        (home / "code").mkdir()
+        (home / "code" / "of_my_own.py").write_text("")
+        patch.setenv("PYTHONPATH", str(home / "code"))
         code = build_report(suite, names=["01_fine", "02_broken", "03_killed.ipynb"], jobs=2)
         build_report(suite, names=["04_slow"], timeout=1)  # apart, so that a busy machine stops no other
         yield Built(home / "reports" / "tiny", code, "\n".join(printed))
@@ -171,6 +175,10 @@ def test_parameters_arrive_and_are_shown(built: Built):
 
 def test_a_notebook_runs_in_its_own_folder(built: Built):
     assert "01_fine | folder notebooks" in built.printed
+
+
+def test_modules_are_found_where_pythonpath_says(built: Built):
+    assert "01_fine | module of_my_own" in built.printed
 
 
 def test_kernels_side_by_side_share_the_cores(built: Built):

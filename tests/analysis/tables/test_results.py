@@ -11,9 +11,13 @@ import pytest
 from fakes import ALL, climb, evaluations, fake_run, frame, grid, row
 
 from analysis.tables import convergence, paired_gains, run_row
+from analysis.tables.learning_rates import rate_table
 from analysis.tables.results import evaluation_table, finished_rows, run_table, summary, with_own_source
+from lib.common import paths
 from lib.common.errors import StudyError
 from lib.runs.spec import RunSpec
+from lib.study.plan import finished_runs
+from lib.study.suite import from_table
 
 SCRATCH = RunSpec(task="sim_ultrasound", volume=20)
 SOURCE = RunSpec(task="sim_natural", seed=1)
@@ -223,3 +227,24 @@ def test_tables_survive_the_way_through_json(tmp_path):
     table.to_csv(tmp_path / "results.csv", index=False)
     again = pd.read_csv(tmp_path / "results.csv")
     assert again.volume.tolist() == [20, ALL]
+
+
+def test_rates_tried_and_chosen_by_cell_and_seed(tmp_path, study_home):
+    """Seed 0 chooses the high rate, seed 1 the low one; seed 2 lacks a run and has chosen none."""
+    block = {"tasks": ["sim_ultrasound"], "volumes": [20], "strategies": ["scratch"]}
+    suite = from_table(tmp_path / "few.toml", {"seeds": [0, 1, 2], "tuning": {"rates": [0.001, 0.01]}, "grid": [block]})
+    planted = {(0, 0.001): 0.6, (0, 0.01): 0.7, (1, 0.001): 0.7, (1, 0.01): None, (2, 0.001): 0.9}
+    for (seed, rate), dice in planted.items():
+        status = "diverged" if dice is None else "done"
+        fake_run(paths.runs_dir(), suite.spec(suite.cells[0], seed, rate), dice=dice, status=status)
+    table = rate_table(suite)
+    assert {(run.seed, run.lr): run.chosen for run in table.itertuples()} == {
+        each: each in ((0, 0.01), (1, 0.001)) for each in planted
+    }
+    done = table[table.status == "done"].set_index(["seed", "lr"])
+    for name in ("val_score", "score"):
+        assert done[name].to_dict() == {each: dice for each, dice in planted.items() if dice is not None}
+    chosen = table[table.chosen]
+    assert set(finished_rows(chosen).run_id) == {run.path.name for run in finished_runs(suite)}
+    with pytest.raises(StudyError, match="which differ in lr"):
+        finished_rows(table)

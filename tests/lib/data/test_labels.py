@@ -24,9 +24,10 @@ from lib.data.cards import find_card
 from lib.data.prepared_folder import IGNORED, majority, read_prepared
 from lib.data.tasks.images import _area, first_images, load_task
 from lib.data.tasks.task import get_task
+from lib.runs.outputs import masks_of
 from lib.runs.run import Run, run_dir
 from lib.runs.spec import RunSpec
-from lib.training.goals.segmentation import masks_of, segmentation_loss
+from lib.training.goals.segmentation import segmentation_loss
 from lib.training.goals.segmentation_metrics import dice, hd95, scores_of, summarize
 from lib.training.loop import train
 from lib.training.together import computation, train_stack

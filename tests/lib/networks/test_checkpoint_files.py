@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -186,6 +187,9 @@ def test_no_code_in_a_file_runs(tmp_path: Path):
         (tmp_path / "evil.pt").write_bytes(pickle.dumps(content, protocol=2))
         with pytest.raises(StudyError, match=r"not run|could not be read"):
             read_checkpoint(tmp_path / "evil.pt")
+        torch.save(content, tmp_path / "evil.safetensors")
+        with pytest.raises(StudyError, match=r"evil.safetensors could not be read"):
+            read_checkpoint(tmp_path / "evil.safetensors")
     for call, given in ((eval, "1"), (getattr, ("a", "upper"))):
         torch.save({"a": Evil(call, *([given] if isinstance(given, str) else given))}, tmp_path / "evil.pt")
         with pytest.raises(StudyError, match="is not run"):
@@ -197,8 +201,6 @@ def test_a_pickled_network_is_refused_with_the_line_that_saves_it_anew(tmp_path:
     torch.save(network(), tmp_path / "whole.pt")
     with pytest.raises(StudyError, match=r"whole.pt holds .*save it anew: torch.save\(\{\"state_dict\": model"):
         read_checkpoint(tmp_path / "whole.pt")
-    from zipfile import ZipFile
-
     with ZipFile(tmp_path / "traced.pt", "w") as archive:  # as torch.jit.save writes them
         archive.writestr("traced/constants.pkl", b"")
     with pytest.raises(StudyError, match="is a traced or scripted network"):
@@ -209,6 +211,11 @@ def test_a_pickled_network_is_refused_with_the_line_that_saves_it_anew(tmp_path:
     ("content", "message"),
     [
         ([1, 2], "a.pt holds a list and no dictionary of named tensors"),
+        ([torch.zeros(1)], "a.pt holds a list and no dictionary of named tensors"),
+        (torch.zeros(1), "a.pt holds a Tensor and no dictionary of named tensors"),
+        ({0: torch.zeros(1)}, "a.pt holds the keys 0 and no dictionary of named tensors"),
+        ({}, "a.pt holds an empty dictionary and no dictionary of named tensors"),
+        ({"state_dict": {}}, "a.pt holds the keys state_dict and no dictionary of named tensors"),
         ({"epoch": 3, "loss": 0.5}, "a.pt holds the keys epoch, loss and no dictionary"),
         ({"a.weight": torch.full((2, 2), torch.nan)}, r"a.weight holds NaN or infinity in 4 of 4 places"),
         ({"a.weight": torch.zeros(2, 2, dtype=torch.int8)}, "a.weight is torch.int8; weights must be floating"),
@@ -222,14 +229,29 @@ def test_what_is_no_network_is_refused_in_one_line(content: Any, message: str, t
     assert "\n" not in str(refused.value)
 
 
-def test_damaged_and_missing_files_are_refused_in_one_line(tmp_path: Path):
-    with pytest.raises(StudyError, match="no checkpoint at"):
-        read_checkpoint(tmp_path / "a.pt")
-    torch.save(state(), tmp_path / "a.pt")
-    (tmp_path / "b.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:900])
-    (tmp_path / "c.safetensors").write_bytes(b"nothing")
-    for name in ("b.pt", "c.safetensors"):
-        with pytest.raises(StudyError, match=name) as refused:
+@pytest.mark.parametrize("name", ["gone.pt", "."])
+def test_a_missing_file_says_what_to_give(name: str, tmp_path: Path):
+    with pytest.raises(StudyError, match=r"no checkpoint at .*; give a file that ends in .pt, .pth"):
+        read_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+@pytest.mark.parametrize("keep", [0, 20, 900, 0.5])
+def test_a_damaged_file_is_refused_in_one_line(name: str, keep: float, tmp_path: Path):
+    (save_file if name.endswith("s") else torch.save)(state(), tmp_path / "whole")
+    content = (tmp_path / "whole").read_bytes()
+    (tmp_path / name).write_bytes(content[: int(keep * len(content)) if 0 < keep < 1 else int(keep)])
+    with pytest.raises(StudyError, match=name) as refused:
+        read_checkpoint(tmp_path / name)
+    assert "\n" not in str(refused.value)
+
+
+def test_other_files_of_that_ending_are_refused_in_one_line(tmp_path: Path):
+    with ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("hello.txt", "hello")
+    (tmp_path / "b.safetensors").write_bytes(b"nothing")
+    for name in ("a.pt", "b.safetensors"):
+        with pytest.raises(StudyError, match=f"{name} could not be read") as refused:
             read_checkpoint(tmp_path / name)
         assert "\n" not in str(refused.value)
 

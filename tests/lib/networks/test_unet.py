@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 import re
-import zipfile
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from lib.common.errors import StudyError
+from lib.networks.loading import load_weights, loading_table
 from lib.networks.stages import check_stages, parameters_by_stage, stage_of
 from lib.networks.unet import NORMS, UNet, build, pad_to_multiple
-from lib.networks.weight_files import load_weights, loading_table, read_weights
 
 
 def small(**changes) -> UNet:
@@ -267,108 +263,6 @@ def test_half_precision_weights_load_into_full_precision() -> None:
     load_weights(model, {name: value.half() for name, value in small(seed=1).state_dict().items()})
     assert model.head.weight.dtype == torch.float32
     torch.testing.assert_close(model.head.weight, small(seed=1).head.weight, rtol=1e-3, atol=1e-3)
-
-
-# ---- files of weights -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("wrapped", [False, True])
-@pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.ckpt"])
-def test_state_dicts_are_read_wrapped_or_not(tmp_path: Path, name: str, wrapped: bool) -> None:
-    state = small().state_dict()
-    torch.save({"state_dict": state, "epoch": 3} if wrapped else state, tmp_path / name)
-    found = read_weights(tmp_path / name)
-    assert found.keys() == state.keys()
-    assert all(torch.equal(found[key], state[key]) for key in state)
-
-
-def test_safetensors_are_read(tmp_path: Path) -> None:
-    save_file(small().state_dict(), tmp_path / "w.safetensors")
-    load_weights(model := small(seed=5), read_weights(tmp_path / "w.safetensors"))
-    assert same(model, small())
-
-
-class Code:
-    """A pickle that would run a command when it is read."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.mark),)
-
-
-@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
-def test_a_file_with_code_in_it_is_refused_and_not_run(tmp_path: Path, name: str) -> None:
-    torch.save({"head.weight": torch.zeros(1), "more": Code(tmp_path / "ran")}, tmp_path / name)
-    with pytest.raises(StudyError, match=rf"{name} (is damaged, or holds more than tensors|could not be read)"):
-        read_weights(tmp_path / name)
-    assert not (tmp_path / "ran").exists()
-
-
-def test_a_bare_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
-    (tmp_path / "w.pt").write_bytes(pickle.dumps(Code(tmp_path / "ran"), protocol=2))
-    with pytest.raises(StudyError, match=r"which may be code and is not run; save model.state_dict"):
-        read_weights(tmp_path / "w.pt")
-    assert not (tmp_path / "ran").exists()
-
-
-def test_a_whole_pickled_model_is_refused(tmp_path: Path) -> None:
-    torch.save(small(), tmp_path / "w.pt")
-    with pytest.raises(StudyError, match=r"save model.state_dict"):
-        read_weights(tmp_path / "w.pt")
-
-
-@pytest.mark.parametrize(
-    "content", [{}, {"a": 1}, {0: torch.zeros(1)}, [torch.zeros(1)], torch.zeros(1), {"state_dict": {}}]
-)
-def test_files_without_named_tensors_are_refused(tmp_path: Path, content: object) -> None:
-    torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(StudyError, match=r"w.pt holds no dictionary of tensors; save model.state_dict\(\)"):
-        read_weights(tmp_path / "w.pt")
-
-
-@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
-@pytest.mark.parametrize("keep", [0, 20, 0.5])
-def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, name: str, keep: float) -> None:
-    whole = tmp_path / f"whole-{name}"
-    if name == "w.pt":
-        torch.save(small().state_dict(), whole)
-    else:
-        save_file(small().state_dict(), whole)
-    content = whole.read_bytes()
-    (tmp_path / name).write_bytes(content[: int(keep * len(content)) if keep < 1 else int(keep)])
-    with pytest.raises(StudyError, match=name) as caught:
-        read_weights(tmp_path / name)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_zip_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
-        archive.writestr("hello.txt", "hello")
-    with pytest.raises(StudyError, match=r"w.pt"):
-        read_weights(tmp_path / "w.pt")
-
-
-@pytest.mark.parametrize("name", ["gone.pt", "."])
-def test_a_missing_file_says_what_to_give(tmp_path: Path, name: str) -> None:
-    with pytest.raises(StudyError, match=r"no weights at .*; give the path of a .safetensors, .pt or .pth file"):
-        read_weights(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda w: w.index_fill(0, torch.tensor([0]), torch.nan), "holds NaN or infinity in"),
-        (lambda w: (w * 100).to(torch.int8), "is torch.int8; weights must be floating"),
-        (lambda w: w.to(torch.complex64), "is torch.complex64"),
-    ],
-)
-def test_weights_that_no_network_has_are_refused(tmp_path: Path, spoil, message: str):
-    weights = small().state_dict()
-    torch.save({**weights, "enc0.conv1.weight": spoil(weights["enc0.conv1.weight"])}, tmp_path / "w.pt")
-    with pytest.raises(StudyError, match=f"enc0.conv1.weight {message}"):
-        read_weights(tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.net."])

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_networks import NESTED_MAP, ODD_MAP, monai_maps, nnunet_maps
+from contract import differing, marked, snapshot, two_steps
+from foreign_networks import NESTED_MAP, ODD_MAP, monai_maps, nnunet_maps, smp_maps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,13 +21,13 @@ from lib.common.seeding import generator
 from lib.networks.stage_map import Mapped, stage_map
 from lib.networks.stages import moving_in_part, parameters_by_stage
 from lib.strategies.adapters import FACTORS
-from lib.strategies.frozen_normalization import calibrate, set_training_mode
-from lib.strategies.partial_layers import hold_channels
-from lib.strategies.strategy import STATISTICS, STRATEGIES, freeze, load_start, trainable
+from lib.strategies.frozen_normalization import calibrate
+from lib.strategies.strategy import STRATEGIES, freeze, load_start, trainable
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MONAI, when it is imported
-MONAI, NNUNET = ["UNet", "BasicUNet", "DynUNet"], ["PlainConvUNet", "ResidualEncoderUNet"]
-NETWORKS = ["odd", "nested", *MONAI, *NNUNET]
+MONAI, NNUNET, SMP = ["UNet", "BasicUNet", "DynUNet"], ["PlainConvUNet", "ResidualEncoderUNet"], ["SmpUnet"]
+SPACE = " in 3-D"
+NETWORKS = ["odd", "nested", *MONAI, *NNUNET, *SMP, *(name + SPACE for name in ("nested", *MONAI, *NNUNET))]
 CASES: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in STRATEGIES if name not in ("transplant", "without_skips")),
     ("transplant", {"stages": "ends"}),
@@ -44,37 +45,31 @@ every_case = pytest.mark.parametrize(
 )
 
 
-known = functools.lru_cache(lambda maps: maps())
+known = functools.lru_cache(lambda maps, dim: maps(dim))
 
 
-def told(network: str) -> dict[str, Any]:
-    """The stage map of a network; skips the test where its package is not installed."""
-    if network in MONAI:
-        pytest.importorskip("monai")
-        return known(monai_maps)[network]
-    if network in NNUNET:
-        pytest.importorskip("dynamic_network_architectures")
-        return known(nnunet_maps)[network]
-    return {"odd": ODD_MAP, "nested": NESTED_MAP}[network]
+def told(network: str) -> tuple[dict[str, Any], int]:
+    """The stage map of a network, and its dimension; skips the test where its package is not installed."""
+    name, dim = network.removesuffix(SPACE), 3 if network.endswith(SPACE) else 2
+    for names, package, maps in (
+        (MONAI, "monai", monai_maps),
+        (NNUNET, "dynamic_network_architectures", nnunet_maps),
+        (SMP, "segmentation_models_pytorch", smp_maps),
+    ):
+        if name in names:
+            pytest.importorskip(package, exc_type=ImportError)
+            return known(maps, dim)[name], dim
+    return {"odd": ODD_MAP, "nested": NESTED_MAP}[name], dim
 
 
 def fresh(network: str, seed: int) -> Mapped:
     """A network whose statistics and biases are not those of a fresh one, so that a mix-up shows."""
-    table = told(network)
-    model, draw = stage_map(table).build(1, 1, 2, seed), generator(seed, 77)
+    table, dim = told(network)
+    model, draw = stage_map(table).build(1, 1, dim, seed), generator(seed, 77)
     for value in model.state_dict().values():
         if value.is_floating_point() and value.dim() == 1:
             value.copy_(torch.rand(value.shape, generator=draw) + 0.5)
     return model
-
-
-def snapshot(model: nn.Module) -> dict[str, Tensor]:
-    return {key: value.clone() for key, value in model.state_dict().items()}
-
-
-def differing(before: dict[str, Tensor], model: nn.Module) -> set[str]:
-    after = model.state_dict()
-    return {key for key, value in before.items() if not torch.equal(value, after[key])}
 
 
 def chosen(model: Mapped, options: dict[str, Any]) -> dict[str, Any]:
@@ -82,24 +77,10 @@ def chosen(model: Mapped, options: dict[str, Any]) -> dict[str, Any]:
     return {key: ends if value == "ends" else value for key, value in options.items()}
 
 
-def two_steps(model: Mapped) -> None:
-    x = torch.rand(4, 1, 32, 32, generator=generator(5))
-    moving = [each for each in model.parameters() if each.requires_grad]
-    optimizer, start = torch.optim.AdamW(moving, lr=1e-2, weight_decay=1e-2), snapshot(model)
-    for _ in range(2):
-        set_training_mode(model)
-        optimizer.zero_grad(set_to_none=True)
-        F.binary_cross_entropy_with_logits(model(x), (x > 0.5).float()).backward()
-        optimizer.step()
-        hold_channels(model, start)
-
-
-def marked(model: Mapped) -> set[str]:
-    names = {key for key, each in model.named_parameters() if each.requires_grad}
-    for key, module in model.named_modules():
-        if getattr(module, "running_mean", None) is not None and module.tracks:
-            names |= {f"{key}.{statistic}" for statistic in STATISTICS}
-    return names
+def images(network: str, seed: int) -> Tensor:
+    """Images of the network's dimension; one that halves them four times needs more than 16 voxels a side."""
+    side = 16 if network.endswith(SPACE) and not network.startswith("BasicUNet") else 32
+    return torch.rand(2, 1, *[side] * (3 if network.endswith(SPACE) else 2), generator=generator(seed))
 
 
 @every_network
@@ -131,16 +112,16 @@ def test_the_contract_holds(network: str, name: str, options: dict[str, Any]) ->
         assert torch.equal(before[key], given[key] if from_source else own[key]) != redrawn, key
 
     # the output at step 0 is that of the plain network
-    x = torch.rand(2, 1, 32, 32, generator=generator(9))
+    x = images(network, 9)
     with torch.no_grad():
         ours, theirs, plain = (each.eval()(x) for each in (model, source, new))
     assert torch.equal(ours, theirs) == (start == "source")
     assert torch.equal(ours, plain) == (start == "random")
 
     # exactly what is marked changes, of tensors that move in part that part alone
-    two_steps(model)
+    two_steps(model, images(network, 5))
     idle = {key for key, each in model.named_parameters() if each.requires_grad and each.grad is None}
-    assert not idle or network in NNUNET  # heads for deep supervision, which is off
+    assert not idle or network.removesuffix(SPACE) in NNUNET  # heads for deep supervision, which is off
     assert differing(before, model) == marked(model) - idle
     part, after = moving_in_part(model), model.state_dict()
     assert bool(part) == ("parameters" in options)
@@ -153,10 +134,10 @@ def test_the_contract_holds(network: str, name: str, options: dict[str, Any]) ->
     # its source is as it was, and it can be copied, pickled and trained on
     assert not differing(given, source)
     twin = copy.deepcopy(model)
-    if network != "ResidualEncoderUNet":  # its blocks hold functions without a name
+    if not network.startswith("ResidualEncoderUNet"):  # its blocks hold functions without a name
         twin = pickle.loads(pickle.dumps(twin))
-    two_steps(twin)
-    two_steps(model)
+    two_steps(twin, images(network, 5))
+    two_steps(model, images(network, 5))
     assert not differing(twin.state_dict(), model)
 
 
@@ -171,9 +152,9 @@ def test_what_needs_the_studys_own_network_is_refused(network: str) -> None:
 def test_a_source_with_factors_can_be_transferred_again(network: str, before: str) -> None:
     first, model = fresh(network, 1), fresh(network, 3)
     freeze(first, before, {}, generator(0))
-    two_steps(first)
+    two_steps(first, images(network, 5))
     load_start(model, "full_finetuning", {}, first.state_dict())
-    x = torch.rand(2, 1, 32, 32, generator=generator(9))
+    x = images(network, 9)
     torch.testing.assert_close(model.eval()(x), first.eval()(x))
 
 

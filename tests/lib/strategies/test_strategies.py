@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from contract import differing, marked, snapshot, two_steps
+from torch import Tensor
 from torch.nn import functional as F
 
 from lib.common.errors import StudyError
@@ -29,7 +30,6 @@ from lib.networks.stages import layer_groups, moving_in_part, parameters_by_stag
 from lib.networks.unet import UNet, build
 from lib.strategies.adapters import FACTORS
 from lib.strategies.frozen_normalization import set_training_mode
-from lib.strategies.partial_layers import hold_channels
 from lib.strategies.strategy import (
     STATISTICS,
     STRATEGIES,
@@ -87,38 +87,8 @@ def started(name: str, options: Mapping[str, Any], norm: str, **changes: Any) ->
     return source, fresh, model
 
 
-def snapshot(model: nn.Module) -> dict[str, Tensor]:
-    return {key: value.clone() for key, value in model.state_dict().items()}
-
-
-def differing(before: Mapping[str, Tensor], model: nn.Module) -> set[str]:
-    after = model.state_dict()
-    return {key for key, value in before.items() if not torch.equal(value, after[key])}
-
-
 def batch(dim: int = 2) -> Tensor:
     return torch.rand(4, 1, *[16 if dim == 2 else 8] * dim, generator=generator(5))
-
-
-def two_steps(model: UNet, x: Tensor) -> None:
-    parameters = [each for each in model.parameters() if each.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=1e-2, fused=True)
-    start = snapshot(model)
-    for _ in range(2):
-        set_training_mode(model)
-        optimizer.zero_grad(set_to_none=True)
-        F.binary_cross_entropy_with_logits(model(x), (x > 0.5).float()).backward()
-        optimizer.step()
-        hold_channels(model, start)
-
-
-def marked(model: UNet) -> set[str]:
-    """What the model itself says may move: parameters with gradients, and statistics of tracking normalizations."""
-    names = {key for key, each in model.named_parameters() if each.requires_grad}
-    for key, module in model.named_modules():
-        if getattr(module, "running_mean", None) is not None and module.tracks:
-            names |= {f"{key}.{statistic}" for statistic in STATISTICS}
-    return names
 
 
 # ---- the contract -----------------------------------------------------------------------------------------------

@@ -41,7 +41,6 @@ batch = 4
 evaluations = 2
 [tuning]
 rates = [0.01, 0.001]
-seed = 0
 [sources.first]
 task = "blobs"
 lr = 0.01
@@ -113,7 +112,7 @@ def test_trained_elsewhere_and_merged_it_is_what_is_trained_here(bundle: Path, s
 
 def small(bundle: Path, suite: Suite) -> Run:
     """A run that was trained in the bundle."""
-    spec = suite.tuning_specs(suite.cells[0])[0]
+    spec = suite.at_all_rates(suite.cells[0], 0)[0]
     home = os.environ["STUDY_HOME"]
     os.environ["STUDY_HOME"] = str(bundle)
     try:
@@ -145,7 +144,7 @@ def test_runs_of_other_data_are_refused(bundle: Path, suite: Suite) -> None:
 def test_runs_from_another_source_are_refused(bundle: Path, suite: Suite) -> None:
     run = small(bundle, suite)
     result = json.loads((run.path / "result.json").read_text())
-    files, spec = result.pop("files"), suite.tuning_specs(suite.cells[2])[0]
+    files, spec = result.pop("files"), suite.at_all_rates(suite.cells[2], 0)[0]
     del result["seal"]
     other = bundle / "runs" / run_dir(spec).name
     shutil.copytree(run.path, other)
@@ -219,7 +218,7 @@ def test_the_commands(bundle: Path, suite: Suite, tmp_path: Path, capsys: pytest
     assert "1 runs taken, 1 were here, 0 refused" in capsys.readouterr().out
     assert main(["train", str(suite.file), "--part", "two", "--device", "cpu"]) == 2
     assert main(["train", str(suite.file), "--part", "1/2", "--device", "cpu", "--engine", "here"]) == 0
-    assert 0 < len(missing_runs(suite)) < 10
+    assert 0 < len(missing_runs(suite)) < 18
 
 
 def test_a_carried_task_is_the_task(suite: Suite) -> None:

@@ -313,16 +313,3 @@ def test_the_time_left_is_never_negative(now: list[float]):
     assert not any("-" in line for line in lines)
     assert "[4/4 runs] b done" in lines[-1]
     assert "0 s left" in lines[-1]
-
-
-def test_a_plan_that_becomes_known_replaces_the_guess(now: list[float]):
-    lines: list[str] = []
-    progress = Progress({"a": 100, "guess": 100}, lines.append)
-    now[0] = 1010
-    progress(evaluation("a", 0))
-    progress(done("a"))
-    progress.plan({"b": 300})
-    now[0] = 1020
-    progress(done("b", steps=300))
-    assert "[1/2 runs]" in lines[-2]
-    assert lines[-1].startswith("[2/2 runs] b done")

@@ -25,7 +25,6 @@ batch = 4
 evaluations = 4
 [tuning]
 rates = [0.01, 0.001]
-seed = 0
 [sources.first]
 task = "blobs"
 lr = 0.01
@@ -62,15 +61,15 @@ def test_whoever_is_free_takes_the_next_unit(lengths: list[float], workers: int,
 def test_planted_costs_add_up(file: Path) -> None:
     suite = load_suite(str(file))
     dealt = [[[spec] for spec in phase] for phase in phases(suite)]
-    assert [len(phase) for phase in dealt] == [2, 4, 2]
+    assert [len(phase) for phase in dealt] == [2, 8]
     cost = Cost(a_step=1.0, an_evaluation=10.0, beside=100.0, first_checkpoint=1000.0, later_checkpoint=10.0)
     found = forecast(dealt, {kind(unit): cost for phase in dealt for unit in phase}, [1, 2, 100])
     long, short = 100 + 40 + 50, 100 + 20 + 50  # seconds of a run: four evaluations and that of step 0
-    assert found.seconds == {1: 5 * long + 3 * short, 2: long + (long + short) + long, 100: 3 * long}
-    assert found.least == 3 * long
-    assert (found.runs, found.sources, found.units) == (8, 2, 8)
-    assert found.steps == 5 * 40 + 3 * 20
-    assert found.bytes == 5 * (1000 + 4 * 10) + 3 * (1000 + 10)  # steps 0, 1, 4, 16 and 40; or the ends
+    assert found.seconds == {1: 6 * long + 4 * short, 2: long + 2 * long + 2 * short, 100: 2 * long}
+    assert found.least == 2 * long
+    assert (found.runs, found.sources, found.units) == (10, 2, 10)
+    assert found.steps == 6 * 40 + 4 * 20
+    assert found.bytes == 6 * (1000 + 4 * 10) + 4 * (1000 + 10)  # steps 0, 1, 4, 16 and 40; or the ends
 
 
 def test_a_stack_costs_its_longest_run_once() -> None:
@@ -111,7 +110,7 @@ def test_the_command(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(file), "--device", "cpu", "--workers", "1"]) == 0
     said = capsys.readouterr().out
     assert "0 runs of few are finished" in said
-    assert "missing   8 runs, 2 of them sources, 260 steps, 8 units" in said
+    assert "missing   10 runs, 2 of them sources, 320 steps, 10 units" in said
     assert "on 16 workers" in said
     assert train_suite(load_suite(str(file)), engine="here", device="cpu", show=lambda line: None) == []
     assert main(["plan", str(file), "--device", "cpu"]) == 0

@@ -14,12 +14,22 @@ import torch
 
 from lib.common.errors import StudyError
 from lib.data.tasks.images import load_task
+from lib.data.tasks.splits import split
 from lib.data.tasks.task import TASKS
 from lib.runs.listing import list_runs
 from lib.runs.run import open_run, run_dir
 from lib.runs.spec import RunSpec, run_id
 from lib.study import engines, plan
-from lib.study.plan import draw_ahead, finished_runs, load_suite, missing_runs, suites_dir, train_suite, tuning_runs
+from lib.study.plan import (
+    draw_ahead,
+    finished_runs,
+    load_suite,
+    missing_runs,
+    phases,
+    runs_at_all_rates,
+    suites_dir,
+    train_suite,
+)
 from lib.study.suite import Suite
 
 SUITE = """
@@ -37,7 +47,6 @@ checkpoints = "ends"
 
 [tuning]
 rates = [0.01, 0.001]
-seed = 0
 
 [sources.first]
 task = "blobs"
@@ -81,7 +90,7 @@ def suite(tmp_path: Path) -> Suite:
 
 
 def test_a_suite_says_what_it_trains(suite: Suite):
-    assert (suite.name, suite.title, suite.seeds, suite.tuning_seed) == ("disks", "Disks", (0, 1), 0)
+    assert (suite.name, suite.title, suite.seeds) == ("disks", "Disks", (0, 1))
     assert suite.rates == (0.001, 0.01)  # ascending, so that of equals the lower is taken
     assert [(cell.strategy, cell.volume, cell.source) for cell in suite.cells] == [
         ("scratch", 6, None),
@@ -113,11 +122,11 @@ def test_a_block_may_have_seeds_of_its_own(tmp_path: Path):
     block = BLOCK + 'strategies = ["encoder_only"]\nseeds = [2, 0, 4]\n'
     suite = suite_of(tmp_path, ("\n[[grid]]", block + "\n[[grid]]"))
     assert [cell.seeds for cell in suite.cells[:2]] == [(2, 0, 4), (0, 1)]
-    planted(suite, {0.001: 0.5, 0.01: 0.6}, slice(1))
-    chosen = suite.chosen(suite.cells[0])
-    assert chosen is not None
-    assert [(spec.seed, spec.fold) for spec in chosen] == [(2, 2), (0, 0), (4, 4)]
-    assert [spec.source.seed for spec in chosen if spec.source] == [2, 0, 4]
+    own = [suite.at_all_rates(suite.cells[0], seed) for seed in suite.cells[0].seeds]
+    assert [[(spec.seed, spec.fold, spec.lr) for spec in specs] for specs in own] == [
+        [(seed, seed, rate) for rate in (0.001, 0.01)] for seed in (2, 0, 4)
+    ]
+    assert [spec.source.seed for specs in own for spec in specs if spec.source] == [2, 2, 0, 0, 4, 4]
     assert {spec.seed for spec in suite.source_specs()} == {0, 1, 2, 4}  # the block's, and those of the others
 
 
@@ -137,12 +146,10 @@ def test_a_run_that_two_cells_share_is_trained_and_counted_once(tmp_path: Path):
     block = BLOCK + 'strategies = ["full_finetuning"]\nsource_seed = 0\nrun = { steps = 3, evaluations = 1 }\n'
     suite = suite_of(tmp_path, ("\n[[grid]]", block + "\n[[grid]]"))
     shared, varied = (cell for cell in suite.cells if cell.strategy == "full_finetuning")
-    assert suite.tuning_specs(shared) == suite.tuning_specs(varied)
+    assert suite.at_all_rates(shared, 0) == suite.at_all_rates(varied, 0)
     planted(suite, {0.001: 0.5, 0.01: 0.6})
-    ids = [run.path.name for run in tuning_runs(suite)]
-    assert len(set(ids)) == len(ids) == 8
-    for cell in suite.cells:
-        tiny.plant(suite.spec(cell, 1, 0.01), dice=0.5)
+    ids = [run.path.name for run in runs_at_all_rates(suite)]
+    assert len(set(ids)) == len(ids) == 2 * (2 * 5 - 1)
     ids = [run.path.name for run in finished_runs(suite)]
     assert len(set(ids)) == len(ids) == 2 * 5 - 1
 
@@ -170,7 +177,7 @@ MISTAKES = [
     ("seeds = [0, 1]", "seeds = 3", "seeds must be a list of different whole numbers, at least one, got 3"),
     ("seeds = [0, 1]", 'seeds = [0, "1"]', "seeds must be a list of different whole numbers"),
     ("seeds = [0, 1]", "seeds = [0, -1]", "seed must be a whole number of at least 0, got -1"),
-    ("seeds = [0, 1]", "seeds = [1, 2]", r"tuning needs a list of different rates, and a seed among \[1, 2\]"),
+    ("[0.01, 0.001]", "[0.01]\nseed = 3", r"every seed chooses its own .*: delete seed = 3 under \[tuning\]"),
     ("rates = [0.01, 0.001]", "rates = []", "tuning needs a list of different rates"),
     ("rates = [0.01, 0.001]", "rates = 0.01", "tuning needs a list of different rates"),
     ("rates = [0.01, 0.001]", "rates = [0.01, 0.01]", "tuning needs a list of different rates"),
@@ -184,7 +191,7 @@ MISTAKES = [
     ("title =", "notebooks = 3\ntitle =", r"expected a table \(notebook = value\), got 3"),
     ("title =", "notebooks = {a = 3}\ntitle =", r"expected a table \(parameter of a = value\), got 3"),
     ("rates =", "raets =", "unknown key of tuning 'raets'; did you mean 'rates'"),
-    ("[tuning]\nrates = [0.01, 0.001]\nseed = 0", "[other]", "unknown key of a suite 'other'"),
+    ("[tuning]\nrates = [0.01, 0.001]", "[other]", "unknown key of a suite 'other'"),
     ("steps = 4", "stpes = 4", "unknown field of a run 'stpes'; did you mean 'steps'"),
     ("steps = 4", "steps = 0", "steps must be a whole number of at least 1, got 0"),
     ("steps = 4", "lr = 4", "unknown field of a run 'lr'"),
@@ -212,7 +219,8 @@ MISTAKES = [
     ("granularity", "granularty", "unknown option of scale_shift 'granularty'; did you mean 'granularity'"),
     ("title = ", "title ", "Expected '=' after a key"),
     ('source = "first"', 'source = "first"\nseeds = 3', "seeds of a grid block must be different whole.*; got 3"),
-    ('source = "first"', 'source = "first"\nseeds = [1, 2]', r"the tuning seed 0 among them; got \[1, 2\]"),
+    ('source = "first"', 'source = "first"\nseeds = []', r"seeds of a grid block .*, at least one; got \[\]"),
+    ('source = "first"', 'source = "first"\nrates = [0.1]', r"rates of a grid block must be 2 .*; got \[0\.1\]"),
     ('source = "first"', 'source = "first"\nsource_seed = "0"', "source_seed must be a whole number"),
     ('source = "first"', 'source = "first"\nsource_seed = -1', "seed must be a whole number of at least 0, got -1"),
     ('tasks = ["blobs"]', 'tasks = ["blobs"]\nsource_seed = 0', "in a grid block that has a source"),
@@ -238,10 +246,11 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path):
 
 
 def planted(suite: Suite, dices: dict[float, float | None], cells: slice = slice(None)) -> None:
-    """Finished tuning runs with these validation Dice values by rate, for some cells."""
+    """Finished runs of all seeds with these validation Dice values by rate, for some cells."""
     for cell in suite.cells[cells]:
-        for rate, dice in dices.items():
-            tiny.plant(suite.spec(cell, suite.tuning_seed, rate), dice=dice)
+        for seed in cell.seeds:
+            for rate, dice in dices.items():
+                tiny.plant(suite.spec(cell, seed, rate), dice=dice)
 
 
 @pytest.mark.parametrize(
@@ -258,14 +267,54 @@ def planted(suite: Suite, dices: dict[float, float | None], cells: slice = slice
 )
 def test_the_rate_is_the_best_on_validation(dices: dict[float, float | None], best: float | None, suite: Suite):
     cell = suite.cells[0]
-    assert suite.rate(cell) is None
+    assert suite.chosen(cell, 0) is None
     planted(suite, dices, slice(1))
-    assert suite.rate(cell) == best
-    chosen = suite.chosen(cell)
-    if best is None:
-        assert chosen is None
-    else:
-        assert chosen == [suite.spec(cell, seed, best) for seed in (0, 1)]
+    for seed in (0, 1):
+        assert suite.chosen(cell, seed) == (None if best is None else suite.spec(cell, seed, best))
+
+
+def test_every_seed_chooses_its_own_rate(tmp_path: Path):
+    """Three seeds that want different rates; one whose runs are not all there does not count, and is missing."""
+    suite = suite_of(tmp_path, ("seeds = [0, 1]", "seeds = [0, 1, 2]"))
+    cell = suite.cells[0]
+    for seed, dices in enumerate([(0.7, 0.6), (0.6, 0.7), (0.99,)]):
+        for rate, dice in zip(suite.rates, dices, strict=False):
+            tiny.plant(suite.spec(cell, seed, rate), dice=dice)
+    assert [(run.spec.seed, run.spec.lr) for run in finished_runs(suite)] == [(0, 0.001), (1, 0.01)]
+    tried = [(run.spec.seed, run.spec.lr) for run in runs_at_all_rates(suite)]
+    assert tried == [(0, 0.001), (0, 0.01), (1, 0.001), (1, 0.01), (2, 0.001)]
+    of_cell = [
+        spec for spec in missing_runs(suite) if spec.strategy == "scratch" and spec.volume == 6 and spec.steps == 4
+    ]
+    assert of_cell == [suite.spec(cell, 2, 0.01)]
+    tiny.plant(of_cell[0], dice=0.1)
+    assert [(run.spec.seed, run.spec.lr) for run in finished_runs(suite)] == [(0, 0.001), (1, 0.01), (2, 0.001)]
+    assert finished_runs(suite, goal="reconstruction") == runs_at_all_rates(suite, goal="reconstruction") == []
+
+
+def test_no_image_of_a_seeds_test_takes_part_in_its_choice(tmp_path: Path):
+    """What decides between the rates of a seed is its own validation fold, the same for all of them."""
+    suite = suite_of(tmp_path, ("seeds = [0, 1]", "seeds = [0, 1, 2, 3, 4, 5, 6]"))
+    data = load_task("blobs", 16)
+    for cell in suite.cells:
+        for seed in cell.seeds:
+            parts = [
+                split(spec.task, data.groups, fold=spec.fold, volume=spec.volume, seed=spec.seed, folds=data.folds)
+                for each in suite.at_all_rates(cell, seed)
+                for spec in ([each] if each.source is None else [each, each.source])
+            ]
+            looked_at = {image for part in parts for image in (*part.train, *part.val)}
+            assert looked_at
+            assert not looked_at & set(parts[0].test)
+            assert all(set(part.test) == set(parts[0].test) and set(part.val) == set(parts[0].val) for part in parts)
+
+
+def test_with_one_rate_nothing_is_chosen(tmp_path: Path):
+    suite = suite_of(tmp_path, ("rates = [0.01, 0.001]", "rates = [0.01]"))
+    assert [len(phase) for phase in phases(suite)] == [2, 8]
+    planted(suite, {0.01: 0.5})
+    assert names([run.spec for run in finished_runs(suite)]) == names([run.spec for run in runs_at_all_rates(suite)])
+    assert len(finished_runs(suite)) == 8
 
 
 def names(specs: list[Any]) -> set[str]:
@@ -275,30 +324,26 @@ def names(specs: list[Any]) -> set[str]:
 def test_what_is_missing_and_finished_at_every_phase(suite: Suite):
     sources = suite.source_specs()
     assert [(spec.seed, spec.steps) for spec in sources] == [(0, 2), (1, 2)]
-    tuning = [spec for cell in suite.cells for spec in suite.tuning_specs(cell)]
-    assert len(names(tuning)) == 8
-    assert names(missing_runs(suite)) == names(sources) | names(tuning)
-    assert finished_runs(suite) == tuning_runs(suite) == []
+    others = [spec for cell in suite.cells for seed in (0, 1) for spec in suite.at_all_rates(cell, seed)]
+    assert len(names(others)) == 16
+    assert phases(suite) == [sources, others]
+    assert missing_runs(suite) == [*sources, *others]
+    assert finished_runs(suite) == runs_at_all_rates(suite) == []
 
     for spec in sources:
         tiny.plant(spec, dice=0.5)
-    assert names(missing_runs(suite)) == names(tuning)
+    assert phases(suite) == [[], others]
     assert finished_runs(suite) == []
 
-    planted(suite, {0.001: 0.5, 0.01: 0.6}, slice(1))  # one cell knows its rate
-    other = suite.spec(suite.cells[0], 1, 0.01)
-    assert names(missing_runs(suite)) == names(tuning[2:]) | {run_id(other)}
-    assert [run.spec for run in finished_runs(suite)] == [suite.spec(suite.cells[0], 0, 0.01)]
-    assert len(tuning_runs(suite)) == 2
+    planted(suite, {0.001: 0.5, 0.01: 0.6}, slice(1))
+    assert missing_runs(suite) == others[4:]
+    assert [run.spec for run in finished_runs(suite)] == [suite.spec(suite.cells[0], seed, 0.01) for seed in (0, 1)]
+    assert len(runs_at_all_rates(suite)) == 4
 
     planted(suite, {0.001: 0.5, 0.01: 0.6})
-    others = [suite.spec(cell, 1, 0.01) for cell in suite.cells]
-    assert names(missing_runs(suite)) == names(others)
-    for spec in others:
-        tiny.plant(spec, dice=0.5)
     assert missing_runs(suite) == []
     assert [run.spec for run in finished_runs(suite)] == [suite.spec(c, s, 0.01) for c in suite.cells for s in (0, 1)]
-    assert len(tuning_runs(suite)) == 8
+    assert [run.spec for run in runs_at_all_rates(suite)] == others
 
 
 def test_a_source_that_no_cell_uses_is_not_trained(tmp_path: Path):
@@ -319,9 +364,9 @@ def test_a_suite_is_trained_whole_and_once(suite: Suite, monkeypatch: pytest.Mon
     assert train_suite(suite, engine="here", show=lines.append) == []
     assert missing_runs(suite) == []
     assert len(finished_runs(suite)) == 8
-    assert len(list_runs()) == 2 + 8 + 4  # sources, tuning runs, the other seed
+    assert len(list_runs()) == 2 + 16  # sources; four cells, two seeds, two rates
     counts = [line.split("]")[0] for line in lines if " done (" in line]
-    assert counts == [f"[{count}/14 runs" for count in range(1, 15)]
+    assert counts == [f"[{count}/18 runs" for count in range(1, 19)]
     assert all("so far, " in line and " left" in line for line in lines)
     assert not any("-" in line.split("(")[1] for line in lines)
     order = [line.split("] ")[1].split()[0] for line in lines if " done (" in line]
@@ -343,10 +388,10 @@ def test_a_run_that_fails_costs_no_other(suite: Suite):
     (folder / "thesis.txt").write_text("years of work")
     lines: list[str] = []
     failures = train_suite(suite, engine="here", show=lines.append)
-    assert len(failures) == 3  # the source, and the two runs that start from it
+    assert len(failures) == 5  # the source, and the runs of two cells at two rates that start from it
     assert all("thesis.txt" in failure for failure in failures)
     assert [line for line in lines if line.startswith("failed: ")] == [f"failed: {each}" for each in failures]
-    assert names(missing_runs(suite)) == {run_id(source)} | names([suite.chosen(c)[1] for c in suite.cells[2:]])
+    assert missing_runs(suite) == [source, *(spec for cell in suite.cells[2:] for spec in suite.at_all_rates(cell, 1))]
     assert len(finished_runs(suite)) == 6
     shutil.rmtree(folder)
     assert train_suite(suite, engine="here", show=lines.append) == []
@@ -361,15 +406,12 @@ def test_diverged_runs_are_results_and_not_failures(tmp_path: Path):
 
 
 def test_what_was_trained_elsewhere_is_taken_over(suite: Suite):
-    planted(suite, {0.001: 0.5, 0.01: 0.6})
     lines: list[str] = []
     for source in suite.source_specs():
         tiny.plant(source, dice=0.5)
-    for cell in suite.cells[2:]:
-        for spec in [suite.spec(cell, 1, 0.01), *suite.tuning_specs(cell)]:
-            tiny.plant(spec, dice=0.6 if spec.lr == 0.01 else 0.5)
+    planted(suite, {0.001: 0.5, 0.01: 0.6}, slice(1, None))
     assert train_suite(suite, engine="here", show=lines.append) == []
-    assert len([line for line in lines if " done (" in line]) == 2  # two cells from scratch
+    assert len([line for line in lines if " done (" in line]) == 4  # the cell that was not there, from scratch
     assert missing_runs(suite) == []
 
 

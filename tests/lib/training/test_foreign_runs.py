@@ -13,12 +13,13 @@ import pytest
 import tiny
 import torch
 from foreign_networks import NESTED_MAP, ODD_MAP, monai_maps, nnunet_maps
+from torch.nn import functional as F
 
 from lib.common import paths
 from lib.common.errors import StudyError
+from lib.networks.checkpoint_files import Checkpoint, read_checkpoint
 from lib.networks.stage_map import map_text, stage_map
 from lib.networks.unet import UNet
-from lib.networks.weight_files import read_weights
 from lib.runs.foreign_start import check_weights, fitted, recolored
 from lib.runs.run import Run, run_dir, start_model
 from lib.runs.spec import RunSpec, run_id, spec_from_dict
@@ -215,7 +216,6 @@ batch = 4
 evaluations = 1
 [tuning]
 rates = [0.01]
-seed = 0
 [sources.first]
 task = "blobs"
 lr = 0.01
@@ -254,12 +254,12 @@ def test_a_suite_trains_a_network_from_elsewhere_from_runs_and_files(
     monkeypatch.setenv("PYTHONPATH", str(Path(foreign_networks.__file__).parent))  # of the workers
     (tmp_path / "mine.toml").write_text(SUITE.replace("MODEL", "odd"))
     suite = load_suite(str(tmp_path / "mine.toml"))
-    cells = {(cell.source, cell.strategy): suite.tuning_specs(cell)[0] for cell in suite.cells}
+    cells = {(cell.source, cell.strategy): suite.at_all_rates(cell, 0)[0] for cell in suite.cells}
     assert cells[None, "scratch"].stage_map is None
     assert cells["file", "decoder_only"].weights["file"] == "mine.pt"
     assert len(suite.source_specs()) == 1
     write_map("odd", NESTED_MAP)  # a suite that is loaded stays as it is
-    assert [suite.tuning_specs(cell)[0] for cell in suite.cells] == list(cells.values())
+    assert [suite.at_all_rates(cell, 0)[0] for cell in suite.cells] == list(cells.values())
     write_map("odd", ODD_MAP)
     assert not train_suite(suite, engine="local", device="cpu", workers=1)
     size = write_bundle(suite, tmp_path / "bundle.tar.gz")
@@ -304,6 +304,7 @@ def test_a_run_starts_from_a_file_and_says_what_was_loaded() -> None:
     assert not torch.equal(start["levels.weight"], end["levels.weight"])  # a head that nobody trained moves
     assert torch.equal(start["up1.weight"], end["up1.weight"])
     found = json.loads((run.path / "provenance.json").read_text())["weights"]
+    assert (found["renamed"], found["said"]) == ({}, [])
     assert found["tensors"]["missing"] == ["levels.weight", "levels.bias"]
     assert found["counts"] == {"loaded": len(given) - 2, "missing": 2}
     assert found["sha256"] == run.spec.weights["sha256"]
@@ -315,23 +316,49 @@ def test_prefixes_are_found_on_either_side() -> None:
     wrapped = {f"module.{name}": value for name, value in state.items()}
     inside = {name.removeprefix("encoder."): value for name, value in state.items() if name.startswith("encoder.")}
     for given, names in ((wrapped, list(state)), (inside, [name for name in state if name.startswith("encoder.")])):
-        whole, rows = fitted(model, given)
+        whole, rows = fitted(model, Checkpoint(given, None, None, "", ()))
         assert {row.name for row in rows if row.status == "loaded"} == set(names)
         assert all(torch.equal(whole[name], state[name]) for name in names)
 
 
-@pytest.mark.parametrize(("channels", "word"), [(1, "summed"), (2, "repeated"), (4, "repeated"), (6, "repeated")])
-def test_a_first_layer_for_colors_fits_other_channels_by_the_rule(channels: int, word: str) -> None:
-    colored = stage_map(ODD_MAP).build(3, 1, 2, 7).state_dict()
-    whole, rows = fitted(stage_map(ODD_MAP).build(channels, 1, 2, 0), colored)
-    assert [row.status for row in rows if row.name == "stages.weight"] == [word]
+@pytest.mark.parametrize(
+    ("trained", "channels", "word"),
+    [
+        (3, 1, "summed"),
+        (3, 2, "repeated"),
+        (3, 4, "repeated"),
+        (3, 6, "repeated"),
+        (1, 3, "repeated"),
+        (1, 4, "repeated"),
+    ],
+)
+def test_a_first_layer_fits_other_channels_by_the_rule(trained: int, channels: int, word: str) -> None:
+    state = stage_map(ODD_MAP).build(trained, 1, 2, 7).state_dict()
+    whole, rows = fitted(stage_map(ODD_MAP).build(channels, 1, 2, 0), Checkpoint(state, None, None, "", ()))
+    assert {row.name: row.status for row in rows if row.status != "loaded"} == {"stages.weight": word}
     gray = torch.rand(2, 1, 8, 8)
-    made = torch.nn.functional.conv2d(gray.expand(-1, channels, -1, -1), whole["stages.weight"])
-    rgb = torch.nn.functional.conv2d(gray.expand(-1, 3, -1, -1), colored["stages.weight"])
-    if channels in (1, 6):
-        torch.testing.assert_close(made, rgb)
-    kernel = torch.eye(3)[:, :, None, None]
-    assert recolored(kernel, 2)[1][0, :, 0, 0].tolist() == [1.5, 0]
+    made = F.conv2d(gray.expand(-1, channels, -1, -1), whole["stages.weight"])
+    before = F.conv2d(gray.expand(-1, trained, -1, -1), state["stages.weight"])
+    if channels % trained == 0 or channels == 1:  # equal channels give the same sum
+        torch.testing.assert_close(made, before)
+
+
+def test_the_rule_for_channels_by_hand() -> None:
+    kernel = torch.tensor([1.0, 2.0, 4.0])[None, :, None, None]
+    assert recolored(kernel, 1)[1].flatten().tolist() == [7]
+    assert recolored(kernel, 2)[1].flatten().tolist() == [1.5, 3]
+    assert recolored(kernel, 4)[1].flatten().tolist() == [0.75, 1.5, 3, 0.75]
+    assert recolored(kernel[:, :1], 4)[1].flatten().tolist() == [0.25] * 4
+
+
+def test_every_layer_that_takes_the_image_is_made_to_fit_and_no_other(study_home: Path) -> None:
+    table = {**NESTED_MAP, "network": "foreign_networks:two_first_layers"}
+    state = stage_map(table).build(3, 1, 2, 1).state_dict()
+    state["3.weight"] = torch.rand(1, 3, 1, 1)  # a mismatch of another layer is none of images
+    rows = fitted(stage_map(table).build(1, 1, 2, 0), Checkpoint(state, None, None, "", ()))[1]
+    assert {row.name: row.status for row in rows if row.status != "loaded"} == {
+        "0.conv.weight": "summed", "0.residual.weight": "summed", "3.weight": "mismatched"
+    }  # fmt: skip
 
 
 def test_a_file_that_fits_nowhere_is_an_error(study_home: Path) -> None:
@@ -356,7 +383,8 @@ def test_the_file_is_part_of_the_spec() -> None:
     file = save_weights()
     one = spec(strategy="full_finetuning", weights="mine.pt")
     assert spec_from_dict(one.to_dict()) == one
-    torch.save({name: value + 1 for name, value in read_weights(file).items() if value.is_floating_point()}, file)
+    weights = read_checkpoint(file).weights
+    torch.save({name: value + 1 for name, value in weights.items() if value.is_floating_point()}, file)
     assert run_id(spec(strategy="full_finetuning", weights="mine.pt")) != run_id(one)
     with pytest.raises(StudyError, match="is not the file that the spec was made with"):
         start_model(one)
@@ -370,7 +398,11 @@ def test_the_file_is_part_of_the_spec() -> None:
     ("given", "message"),
     [
         ("mien.pt", "unknown file of weights 'mien.pt'; did you mean 'mine.pt'.*copy yours there"),
-        ({"file": "mine.pt"}, "weights need file and sha256"),
+        ({"sha256": "0"}, "weights need the name of a file, got {'sha256': '0'}"),
+        ({"file": "mine.pt", "names": 3}, "names of weights are a table of names in the file to names .*, got 3"),
+        ({"file": "mine.pt", "names": {"a": ""}}, "names of weights are a table of names in the file"),
+        ({"file": "mine.pt", "names": "../a.csv"}, "are named from there, got '../a.csv'"),
+        ({"file": "mine.pt", "names": "a.csv"}, r"no table of names at .*a.csv \(No such file"),
         ({"fil": "mine.pt"}, "unknown key of weights 'fil'; did you mean 'file'"),
         ({"file": "../mine.pt", "sha256": "0"}, "are named from there, got '../mine.pt'"),
         (3, "expected a table"),

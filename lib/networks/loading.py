@@ -1,71 +1,72 @@
-"""Weights from files: read without running code, loaded by name, and what loaded told tensor by tensor."""
+"""Named tensors into a network: which name there is which here, loaded, and what loaded told tensor by tensor."""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from lib.common.errors import StudyError
+from lib.networks.checkpoint_files import common_prefix
 
 LEAST_SHARE = 0.5  # of a model's numbers: with fewer loaded it is nearly as it was drawn
 
 
 @dataclass(frozen=True)
 class LoadedTensor:
-    """What happened to one weight: `status` is `loaded`, `missing`, `unexpected` or `mismatched`."""
+    """What happened to one weight: `status` is `loaded`, `missing`, `unexpected` or `mismatched`.
+
+    Args:
+        file_name: what the file calls it, where that was asked for.
+    """
 
     name: str
     status: str
     model_shape: tuple[int, ...] | None
     file_shape: tuple[int, ...] | None
+    file_name: str | None = None
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a PyTorch state dict read without running any code in it.
+def names_of_tensors(model: nn.Module) -> dict[str, str]:
+    """Every name in a network's state to the first name of that tensor: modules that two others hold have several."""
+    first: dict[tuple[int, torch.Size], str] = {}
+    state = model.state_dict()
+    return {
+        name: first.setdefault((value.data_ptr(), value.shape), name) if value.numel() else name
+        for name, value in state.items()
+    }
 
-    Raises:
-        StudyError: no such file, or it holds something other than named tensors.
+
+def names_in_file(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """Name in a network to name in a file whose names may begin otherwise, for every tensor of the file.
+
+    Of all beginnings that names of the two have, that pair is taken off and put on under which most numbers fit by name
+    and shape. A tensor that the network holds under several names has the first of them.
     """
-    if not path.is_file():
-        raise StudyError(f"no weights at {path}; give the path of a .safetensors, .pt or .pth file")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+    own = {name: value.shape for name, value in model.state_dict().items()}
+    first, shared = names_of_tensors(model), common_prefix(list(own))
+    offs, ons = (["", *sorted(_beginnings(names), key=len)] for names in (weights, own))
+    pairs = [(off, on) for off in offs for on in ons if not off or shared.startswith(on)]
 
-            return _sound(load_file(path), path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise StudyError(
-            f"{path} is damaged, or holds more than tensors, which may be code and is not run; "
-            "save model.state_dict() and nothing else, best as .safetensors"
-        ) from error
-    except StudyError:
-        raise
-    except Exception as error:
-        raise StudyError(f"{path} could not be read as weights ({type(error).__name__}: {error})") from error
-    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
-        found = found["state_dict"]  # the wrapping that many training frameworks add
-    named = isinstance(found, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items())
-    if not named or not found:
-        raise StudyError(f"{path} holds no dictionary of tensors; save model.state_dict() and nothing else")
-    return _sound(found, path)
+    def fitting(pair: tuple[str, str]) -> int:
+        off, on = pair
+        inside = ((on + name[len(off) :], value) for name, value in weights.items() if name.startswith(off))
+        return sum(value.numel() for name, value in inside if own.get(name) == value.shape)
+
+    off, on = max(pairs, key=fitting)  # the plain names, where others fit no better
+    found: dict[str, str] = {}
+    for name in sorted(weights, key=lambda name: not name.startswith(off)):  # those beside yield to those within
+        here = on + name[len(off) :] if name.startswith(off) else name
+        found.setdefault(first.get(here, here), name)
+    return found
 
 
-def _sound(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The weights, if a network of real, finite numbers can have them."""
-    for name, tensor in weights.items():
-        counts = not tensor.is_floating_point() and not tensor.is_quantized and tensor.ndim < 2  # as of batches seen
-        if tensor.is_complex() or not (tensor.is_floating_point() or counts):
-            raise StudyError(f"{path}: {name} is {tensor.dtype}; weights must be floating, so save them unquantized")
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            bad = int((~tensor.isfinite()).sum())
-            raise StudyError(f"{path}: {name} holds NaN or infinity in {bad} of {tensor.numel()} places: it diverged")
-    return weights
+def _beginnings(names: Iterable[str]) -> set[str]:
+    """What names begin with, up to a dot and but for the module that holds the tensor."""
+    parts = [name.split(".")[:-1] for name in names]
+    return {".".join(each[:length]) + "." for each in parts for length in range(1, len(each))}
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, allow_partial: bool = False) -> list[LoadedTensor]:
