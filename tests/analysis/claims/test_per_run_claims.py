@@ -112,6 +112,8 @@ def test_k4_is_told_at_every_rate_and_the_rates_must_agree(tmp_path: Path) -> No
     assert at({0.003: 10, 0.01: 40}, "apart")["verdict"] == "inconclusive"
     assert at({0.003: 10, 0.01: 20}, "near")["verdict"] == "supported"
     assert at({0.003: 35, 0.01: 40}, "far")["verdict"] == "contradicted"
+
+
 def test_change_is_told_at_every_rate(tmp_path: Path) -> None:
     """Filters turn by 10 degrees at one rate and by 40 at the other, in every seed."""
     angles = {0.001: 10, 0.01: 40}
