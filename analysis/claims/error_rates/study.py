@@ -100,13 +100,14 @@ def rows(
                 "task": task, "title": task, "kind": "real", "modality": "ultrasound", "goal": "segmentation",
                 "options": "{}", "source": "", "scenario": "", "volume": ALL if volume is None else volume,
                 "volume_label": "all" if volume is None else str(volume), "seed": seed, "fold": seed % FOLDS,
-                "lr": 1e-3, "budget": 400, "batch": 16, "depth": 4, "status": "done", "groups_known": True,
+                "lr": 1e-3, "budget": 400, "batch": 16, "model": "unet", "stages": 10, "encoder_stages": 5, "levels": 5,
+                "status": "done", "groups_known": True,
                 "trainable": 1000, "arm": arm["strategy"], **arm, **same,
             }
         )  # fmt: skip
     frame = pd.DataFrame(found).reindex(columns=[*IDENTITY, *SETTINGS, *OUTCOMES])
     frame["run_id"] = [f"run{at}" for at in range(len(frame))]
-    frame = frame.astype(dict.fromkeys(("volume", "seed", "fold", "budget", "batch", "depth"), "int64"))
+    frame = frame.astype(dict.fromkeys(("volume", "seed", "fold", "budget", "batch", "stages"), "int64"))
     texts = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
     return frame.astype(dict.fromkeys(texts, "object")).copy()  # texts together in one block: several times faster
 

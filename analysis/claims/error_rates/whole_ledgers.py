@@ -75,7 +75,7 @@ def mixed(
         studies = [_differences(seeds, cells, one_rate, rng)[:, :ROWS] * sd + truth for _ in range(2)]
         for pooled in (True, False):
             if pooled and len(told) < TOLD * ROWS:
-                told += _told(claim, *studies, alpha)
+                told += _told(claim, studies[0], studies[1], alpha)
             judged = [judge(_ledger(claim, values, pooled), alpha) for values in studies]
             for bh in (True, False):
                 words = [_signs(each.sides, each.adjusted if bh else each.p, alpha) for each in judged]
