@@ -105,6 +105,14 @@ def _parser() -> argparse.ArgumentParser:
     agreement = commands.add_parser("agreement", help="hold such recommendations against a suite's trained runs")
     agreement.set_defaults(command=_agreement)
     agreement.add_argument("suite", metavar="SUITE")
+
+    errors = commands.add_parser(
+        "errors", help="measure how often the ledger is wrong, on planted tables; half an hour"
+    )
+    errors.set_defaults(command=_errors)
+    errors.add_argument("--replications", type=_positive, default=1000, metavar="N", help="studies (default 1000)")
+    errors.add_argument("--claims", default="", metavar="K1,...", help="only these, without whole ledgers")
+    errors.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/error_rates")
     return parser
 
 
@@ -180,7 +188,7 @@ def _record(arguments: argparse.Namespace) -> int:
 
 
 def _choices(arguments: argparse.Namespace) -> int:
-    from analysis.claims.choices.specifications import agreeing_choices
+    from analysis.claims.ledger.choices.specifications import agreeing_choices
     from analysis.reports.build import write_choices
 
     target, table = write_choices(arguments.suite)
@@ -190,6 +198,12 @@ def _choices(arguments: argparse.Namespace) -> int:
         print(f"     {row['hangs on']}\n" * (row["hangs on"] != ""), end="")
     print(f"written to {target}", file=sys.stderr)
     return 0
+
+
+def _errors(arguments: argparse.Namespace) -> int:
+    from analysis.claims.error_rates.record import errors
+
+    return errors(arguments)
 
 
 def _recommend(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ so under the alternatives to the study's choices. Where is K6? Its row in the le
 
 from __future__ import annotations
 
-from analysis.claims.choices.specifications import agreeing_choices, suite_choices, with_agreement
+from analysis.claims.ledger.choices.specifications import agreeing_choices, suite_choices, with_agreement
 from analysis.claims.ledger.evaluate import evaluate, load_claims, write_claims_file
 from analysis.claims.ledger.kept import suite_ledger
 from analysis.claims.ledger.table import verdict_table

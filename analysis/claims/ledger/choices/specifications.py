@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.claims.choices.alternatives import Case, Choice, alternatives
 from analysis.claims.evidence import leaves
+from analysis.claims.ledger.choices.alternatives import Case, Choice, alternatives
 from analysis.claims.ledger.decide import decide
 from analysis.claims.ledger.evaluate import find, load_claims
 from analysis.claims.ledger.kept import kept
