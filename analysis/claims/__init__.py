@@ -9,6 +9,16 @@ from __future__ import annotations
 
 from analysis.claims.ledger.evaluate import evaluate, load_claims, write_claims_file
 from analysis.claims.ledger.kept import suite_ledger
+from analysis.claims.ledger.spent import looks_taken, rows_ended, seeds_spent
 from analysis.claims.ledger.table import verdict_table
 
-__all__ = ["evaluate", "load_claims", "suite_ledger", "verdict_table", "write_claims_file"]
+__all__ = [
+    "evaluate",
+    "load_claims",
+    "looks_taken",
+    "rows_ended",
+    "seeds_spent",
+    "suite_ledger",
+    "verdict_table",
+    "write_claims_file",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from analysis.claims import (  # noqa: F401  they register their tests
 )
 from analysis.claims.ledger.decide import decide
 from analysis.claims.verdicts import TESTS, Claim, Finding, Threshold, sentences
+from analysis.statistics.looks import level_at_looks
 from analysis.tables.results import computed_on, with_own_source
 from lib.common.errors import StudyError, check_keys
 from lib.common.paths import write_atomic
@@ -57,6 +58,8 @@ def evaluate(
     evaluations: pd.DataFrame,
     claims: Iterable[Claim] | None = None,
     runs: Iterable[Run] = (),
+    looks: Sequence[int] = (),
+    ahead: int | None = None,
 ) -> list[dict[str, Any]]:
     """The verdicts: one dictionary per claim and task, ready for JSON.
 
@@ -64,6 +67,10 @@ def evaluate(
         frame, evaluations: of the runs of one suite, from `results.run_table` and `results.evaluation_table`.
         claims: default: all of claims.toml.
         runs: those of the table, for claims about weights, which are not tested without them.
+        looks: numbers of seeds at which the ledger of a study that grows is looked at: p-values and intervals are
+            corrected for looking (`statistics.looks`).
+        ahead: as how many independent replicates its seeds count at the cap; rows then say in `decided_ahead` how
+            probable a decision is there.
 
     Returns:
         What `decide` says of a row, and notebook and figure (what shows it, by its published name) and test (the
@@ -77,7 +84,9 @@ def evaluate(
         table = _of_goal(table if test.shared_source else with_own_source(table), test.goal)
         found = test.run(claim, table, _of_goal(evaluations, test.goal), by_id)
         findings += [replace(each, note=_and_limits(each, table)) for each in found]
-    rows = decide(findings, claims[0].value("alpha") if claims else 0.05)
+    alpha = claims[0].value("alpha") if claims else 0.05
+    looking = alpha / level_at_looks(looks, alpha) if looks else 1.0
+    rows = decide(findings, alpha, looking, ahead)
     return [row | _shown_by(finding.claim) for row, finding in zip(rows, findings, strict=True)]
 
 

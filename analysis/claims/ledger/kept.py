@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from analysis.claims.ledger.evaluate import evaluate
+from analysis.statistics.looks import looks_until, replicates_at
 from analysis.tables.results import evaluation_table, run_table
 from lib.common import paths
+from lib.data.tasks.task import get_task
 from lib.runs.run import Run, locked
 from lib.study.plan import finished_runs, load_suite, runs_at_all_rates
+from lib.study.suite import Suite
 
 ANALYSIS = Path(__file__).parents[2]
 
@@ -24,7 +27,8 @@ ANALYSIS = Path(__file__).parents[2]
 def suite_ledger(suite: str, ids: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """The ledger of a suite, or its rows on some claims.
 
-    Kept in the study's home under what it depends on: the results of the runs and the files of `analysis`.
+    Kept in the study's home under what it depends on: the results of the runs and the files of `analysis`. Of a suite
+    with `until`, it is corrected for all looks that its file plans.
 
     Raises:
         StudyError: a run is damaged, or its data or source changed since.
@@ -33,20 +37,32 @@ def suite_ledger(suite: str, ids: Iterable[str] | None = None) -> list[dict[str,
     runs, chosen = runs_at_all_rates(read, goal=None), {run.path.name for run in finished_runs(read, goal=None)}
     folder = paths.home() / "ledgers"
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{_key(runs)}.json"
+    looks = planned_looks(read)
+    target = folder / f"{_key(runs, looks)}.json"
     with locked(folder, lambda: None):  # notebooks of one report ask at the same time
         if not target.is_file():
             table = run_table(runs)
             table["chosen"] = table.run_id.isin(chosen)
-            rows = evaluate(table, evaluation_table(runs), runs=runs)
+            rows = evaluate(table, evaluation_table(runs), runs=runs, looks=looks, ahead=_ahead(read))
             paths.write_atomic(target, json.dumps(rows, allow_nan=False))
         rows = json.loads(target.read_text())
     wanted = None if ids is None else set(ids)
     return [row for row in rows if wanted is None or row["id"] in wanted]
 
 
-def _key(runs: Iterable[Run]) -> str:
-    digest = hashlib.sha256()
+def planned_looks(suite: Suite) -> tuple[int, ...]:
+    """The numbers of seeds at which a suite is looked at, fixed by its file; none where its seeds are fixed."""
+    return () if suite.until is None else looks_until(len(suite.seeds), suite.until.seeds)
+
+
+def _ahead(suite: Suite) -> int | None:
+    """As how many independent replicates the seeds of a suite count at its cap."""
+    folds = min(get_task(cell.task).folds for cell in suite.cells)
+    return None if suite.until is None else replicates_at(suite.until.seeds, folds)
+
+
+def _key(runs: Iterable[Run], looks: Sequence[int]) -> str:
+    digest = hashlib.sha256(repr(looks).encode())
     code = [*sorted(ANALYSIS.rglob("*.py")), *sorted(ANALYSIS.rglob("*.toml"))]
     for file in [*(run.path / "result.json" for run in runs), *code]:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
