@@ -1,4 +1,4 @@
-"""Command line: `python -m analysis report | table | claims | seeds | grow | probe | recommend | agreement`."""
+"""Command line of the analysis: `python -m analysis COMMAND`; `--help` lists the commands."""
 
 from __future__ import annotations
 
@@ -67,6 +67,14 @@ def _parser() -> argparse.ArgumentParser:
     grow.set_defaults(command=_grow)
     grow.add_argument("suite", metavar="SUITE")
     add_engine_options(grow)
+
+    record = commands.add_parser("record", help="write results/SUITE, the record of a finished suite, and the README")
+    record.set_defaults(command=_record)
+    record.add_argument("suite", nargs="?", metavar="SUITE", help="default: only the tables of the README, anew")
+
+    choices = commands.add_parser("choices", help="write choices.csv: does a verdict hang on the study's own choices?")
+    choices.set_defaults(command=_choices)
+    choices.add_argument("suite", metavar="SUITE")
 
     probe = commands.add_parser("probe", help="look at checkpoints of any network: a report on one folder, or on two")
     probe.set_defaults(command=_probe)
@@ -168,8 +176,8 @@ def _claims(arguments: argparse.Namespace) -> int:
     target, ledger = write_claims(arguments.suite)
     for claim in ledger:
         row = claim_row(claim)
-        line = f", holds {row['holds']}" if row["holds"] else ""
-        print("{id:4} {task:24} {said:22} {effect} {interval}{line} {unit}, {seeds} seeds".format(**row, line=line))
+        row["holds"] = f", holds {row['holds']}" if row["holds"] else ""
+        print("{id:4} {task:24} {said:22} {effect} {interval}{holds} {unit}, {seeds} seeds".format(**row))
         print(f"     {row['statement']}")
     print(f"written to {target}", file=sys.stderr)
     return 0
@@ -190,6 +198,27 @@ def _grow(arguments: argparse.Namespace) -> int:
     failures = grow(arguments.suite, **options)
     print(f"suite {arguments.suite}: {f'{len(failures)} runs failed' if failures else 'complete'}")
     return 1 if failures else 0
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    from analysis.reports.record import write_record, write_summary
+
+    written = write_record(arguments.suite) if arguments.suite else write_summary()
+    print(f"written to {written}", file=sys.stderr)
+    return 0
+
+
+def _choices(arguments: argparse.Namespace) -> int:
+    from analysis.claims.choices.specifications import agreeing_choices
+    from analysis.reports.build import write_choices
+
+    target, table = write_choices(arguments.suite)
+    for row in agreeing_choices(table).to_dict("records"):
+        print("{claim:4} {task:24} {verdict:13} {same} of {choices} choices agree".format(**row), end="")
+        print(f", {row['opposite']} say the opposite" * (row["opposite"] > 0))
+        print(f"     {row['hangs on']}\n" * (row["hangs on"] != ""), end="")
+    print(f"written to {target}", file=sys.stderr)
+    return 0
 
 
 def _recommend(arguments: argparse.Namespace) -> int:

@@ -32,7 +32,10 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Claim:
-    """A published claim in checkable words, with its test; one entry of claims.toml."""
+    """A published claim in checkable words, with its test; one entry of claims.toml.
+
+    measure: of similarity, where the test compares representations; that of `run_similarity` where it says none.
+    """
 
     id: str
     paper: str
@@ -43,6 +46,7 @@ class Claim:
     figure: str
     thresholds: Mapping[str, Threshold]
     compare: tuple[str, ...] = ()
+    measure: str = ""
 
     def value(self, name: str) -> float:
         """The threshold of that name."""

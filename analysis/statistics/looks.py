@@ -26,6 +26,11 @@ def replicates_at(seeds: int, folds: int) -> int:
     return seeds if seeds <= folds else round(folds / (OF_FOLD + (1 - OF_FOLD) * folds / seeds))
 
 
+def looking_factor(looks: Sequence[int], alpha: float) -> float:
+    """What p-values are multiplied by where a study is looked at so often; 1 where it is looked at once."""
+    return alpha / level_at_looks(looks, alpha) if looks else 1.0
+
+
 def level_at_looks(looks: Sequence[int], alpha: float) -> float:
     """The two-sided level to decide at in every look, so that all looks together decide `alpha` of true nulls.
 

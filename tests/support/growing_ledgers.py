@@ -13,7 +13,7 @@ from analysis.claims.ledger.decide import decide
 from analysis.claims.ledger.growth import row_state
 from analysis.claims.means import mean
 from analysis.claims.verdicts import Claim, Finding
-from analysis.statistics.looks import level_at_looks, replicates_at
+from analysis.statistics.looks import looking_factor, replicates_at
 
 ALPHA, FOLDS = 0.05, 5
 ROWS, ARMS = 43, 5  # rows of a ledger; arms of a task, of which one is what the others are set against
@@ -64,7 +64,7 @@ def fixed(runs: Runs, seeds: int) -> tuple[list[dict[str, Any]], float]:
 def until(runs: Runs, looks: Sequence[int], replication: float = 0.9) -> tuple[list[dict[str, Any]], float]:
     """The last ledger of a study that grows where rows are open, and seeds a cell on average."""
     counts = np.full((TASKS, ARMS), looks[0])
-    looking, ahead = ALPHA / level_at_looks(looks, ALPHA), replicates_at(looks[-1], FOLDS)
+    looking, ahead = looking_factor(looks, ALPHA), replicates_at(looks[-1], FOLDS)
     for at in [*looks[1:], None]:
         rows = decide(runs.findings(counts), ALPHA, looking=looking, ahead=ahead)
         still = [row for row, each in enumerate(rows) if row_state(each, replication) == "open"]

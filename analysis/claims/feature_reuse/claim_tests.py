@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.claims import evidence
@@ -26,7 +27,7 @@ from analysis.claims.verdicts import (
     sentences,
     target_tasks,
 )
-from analysis.representations.run_similarity import LayerMaps, comparable_runs, layer_maps_of_runs
+from analysis.representations.run_similarity import MEASURE, LayerMaps, comparable_runs, layer_maps_of_runs
 from analysis.tables.results import with_own_source
 
 Judge = Callable[[Claim, str, LayerMaps, tuple[str, ...]], Finding]
@@ -50,9 +51,13 @@ def _per_task(claim: Claim, frame: pd.DataFrame, runs: Runs, judge: Judge, *, le
             reason = f"{len(seeds)} seeds with the checkpoints of {' and '.join(claim.compare)}, {needed}"
             findings.append(Finding(claim, task, sentences(reason, data_kind(there)), seeds=len(seeds)))
             continue
-        maps = layer_maps_of_runs(frame, runs, task, arms=claim.compare)
+        maps = layer_maps_of_runs(frame, runs, task, arms=claim.compare, measure=claim.measure or MEASURE)
         assert maps is not None
         volume = f"{there.volume_label.iloc[0]} training images"
+        if np.isnan(maps.values).any():
+            reason = f"no value of {maps.measure} for some layers: too few images for it, or all alike"
+            findings.append(Finding(claim, task, sentences(reason, data_kind(there)), seeds=len(seeds)))
+            continue
         about = (f"similarity: {maps.measure}, {maps.about}; {volume}", data_kind(there))
         findings.append(judge(claim, task, maps, about))
     return findings or [Finding(claim, "all", "No finished run")]

@@ -20,8 +20,8 @@ from analysis.claims import (  # noqa: F401  they register their tests
     which_layers,
 )
 from analysis.claims.ledger.decide import decide
-from analysis.claims.verdicts import TESTS, Claim, Finding, Threshold, sentences
-from analysis.statistics.looks import level_at_looks
+from analysis.claims.verdicts import TESTS, Claim, Finding, Runs, Threshold, sentences
+from analysis.statistics.looks import looking_factor
 from analysis.tables.results import computed_on, with_own_source
 from lib.common.errors import StudyError, check_keys
 from lib.common.paths import write_atomic
@@ -77,17 +77,20 @@ def evaluate(
         function that found it).
     """
     claims = load_claims() if claims is None else list(claims)
-    by_id, findings = {run.path.name: run for run in runs}, []
-    for claim in claims:
-        test = TESTS[claim.test]
-        table = frame if test.every_rate or "chosen" not in frame else frame[frame.chosen]
-        table = _of_goal(table if test.shared_source else with_own_source(table), test.goal)
-        found = test.run(claim, table, _of_goal(evaluations, test.goal), by_id)
-        findings += [replace(each, note=_and_limits(each, table)) for each in found]
+    by_id = {run.path.name: run for run in runs}
+    findings = [each for claim in claims for each in find(claim, frame, evaluations, by_id)]
     alpha = claims[0].value("alpha") if claims else 0.05
-    looking = alpha / level_at_looks(looks, alpha) if looks else 1.0
-    rows = decide(findings, alpha, looking, ahead)
+    rows = decide(findings, alpha, looking_factor(looks, alpha), ahead)
     return [row | _shown_by(finding.claim) for row, finding in zip(rows, findings, strict=True)]
+
+
+def find(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[Finding]:
+    """What the test of a claim finds in the runs of a suite: its rows of the ledger, not yet decided."""
+    test = TESTS[claim.test]
+    table = frame if test.every_rate or "chosen" not in frame else frame[frame.chosen]
+    table = _of_goal(table if test.shared_source else with_own_source(table), test.goal)
+    found = test.run(claim, table, _of_goal(evaluations, test.goal), runs)
+    return [replace(each, note=_and_limits(each, table)) for each in found]
 
 
 def _shown_by(claim: Claim) -> dict[str, str]:

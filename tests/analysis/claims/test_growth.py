@@ -16,6 +16,7 @@ from growing_ledgers import ALPHA, Runs, Truth, signs, until
 from levels import at_most
 
 from analysis.__main__ import main
+from analysis.claims.choices import specifications
 from analysis.claims.ledger import evaluate as evaluate_module
 from analysis.claims.ledger import growth
 from analysis.claims.ledger.evaluate import load_claims
@@ -85,6 +86,7 @@ TRUTHS: Truths = {EASY: far, OPEN: near, NULL: on_the_line}
 def one_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate_module, "load_claims", lambda: [FASTER])
     monkeypatch.setattr(growth, "load_claims", lambda: [FASTER])
+    monkeypatch.setattr(specifications, "load_claims", lambda: [FASTER])
 
 
 @pytest.fixture
@@ -229,6 +231,11 @@ def test_words_are_corrected_for_looking(suite: str, tmp_path: Path):
         assert row["p"] == pytest.approx(min(1.0, factor * single["p"]), abs=1e-12)
         assert 1 - row["level"] == pytest.approx((1 - single["level"]) / factor)
         assert row["interval"][0] < single["interval"][0] < single["interval"][1] < row["interval"][1]
+    chosen = specifications.suite_choices(suite)
+    own = chosen[chosen.choice == specifications.OWN].set_index("task")
+    assert len(chosen) > len(own) == 3
+    for row in often:
+        assert own.adjusted[row["task"]] == pytest.approx(row["adjusted"])
     assert json.dumps(once)  # no key that a fixed suite did not have
     assert "decided_ahead" not in once[0]
     ends = rows_ended(str(fixed), once)

@@ -18,6 +18,7 @@ from torch import Tensor
 from analysis.claims.filter_change.claim_tests import median_angle
 from analysis.claims.filter_change.tables import change_table, cosine_by_rate
 from analysis.claims.ledger.evaluate import evaluate, load_claims
+from analysis.claims.per_run_test import once_per_run
 from analysis.tables.results import evaluation_table, run_table
 from lib.common.seeding import generator
 from lib.networks.gabor import gabor_atoms
@@ -112,6 +113,8 @@ def test_k4_is_told_at_every_rate_and_the_rates_must_agree(tmp_path: Path) -> No
     assert at({0.003: 10, 0.01: 40}, "apart")["verdict"] == "inconclusive"
     assert at({0.003: 10, 0.01: 20}, "near")["verdict"] == "supported"
     assert at({0.003: 35, 0.01: 40}, "far")["verdict"] == "contradicted"
+
+
 def test_change_is_told_at_every_rate(tmp_path: Path) -> None:
     """Filters turn by 10 degrees at one rate and by 40 at the other, in every seed."""
     angles = {0.001: 10, 0.01: 40}
@@ -238,3 +241,23 @@ def test_l7_does_not_mistake_a_small_change_for_a_linear_one(tmp_path: Path) -> 
 def test_the_median_angle_is_that_of_the_cosine(tmp_path: Path) -> None:
     run = plant(tmp_path, "scratch", 0, turned(33))
     assert median_angle(run) == pytest.approx(33, abs=0.1)
+
+
+def test_a_run_is_measured_once_for_as_long_as_it_stays_what_it_is(study_home: Path):
+    run = plant(study_home / "runs", "scratch", 0, turned(10))
+    asked = []
+
+    @once_per_run
+    def size(run: Run, step: int | None = None) -> float:
+        asked.append(step)
+        return sum(float(value.norm()) for value in run.weights(step).values() if value.dim() == 4)
+
+    first = size(run)
+    assert size(run) == size(Run(run.path)) == first
+    assert asked == [None]
+    assert size(run, 0) != first
+    assert asked == [None, 0]
+    weights = run.weights()
+    write_tensors(run.checkpoint(run.spec.steps), {name: 3 * value for name, value in weights.items()}, {})
+    reseal(run.path)
+    assert size(run) == pytest.approx(3 * first)

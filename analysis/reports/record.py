@@ -1,0 +1,157 @@
+"""The record: what a suite found, small enough to be kept in the repository, and the table of it in the README."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.claims.ledger.evaluate import load_claims, write_claims_file
+from analysis.claims.ledger.kept import suite_ledger
+from analysis.claims.verdicts import VERDICTS
+from analysis.tables.results import label_table, run_table
+from lib.common import paths, provenance
+from lib.common.errors import StudyError
+from lib.runs.run import Run
+from lib.study.plan import finished_runs, load_suite, missing_runs, runs_at_all_rates
+from lib.study.suite import Suite
+
+BEGIN, END = "<!-- record: python -m analysis record -->", "<!-- end of record -->"
+OFTEN = 12  # letters of a digest that stand in a record
+
+
+def records_folder() -> Path:
+    """Where records lie: `results/` of the repository."""
+    return paths.REPOSITORY / "results"
+
+
+def write_record(name: str) -> Path:
+    """Write the record of a finished suite to `results/SUITE/`, and the table in the README anew.
+
+    runs.csv: every run at every rate, `chosen` where its seed chose it. labels.csv: test scores by label, where there
+    are several. claims.json: the ledger. provenance.json: commit, suite file, and what the runs were computed with and
+    on.
+
+    Raises:
+        StudyError: runs of the suite are missing.
+    """
+    suite = load_suite(name)
+    missing = missing_runs(suite)
+    if missing:
+        raise StudyError(f"{len(missing)} runs of {suite.name} are missing: python -m lib train {name}")
+    runs = runs_at_all_rates(suite, goal=None)
+    chosen = finished_runs(suite, goal=None)
+    table = run_table(runs)
+    table["chosen"] = table.run_id.isin({run.path.name for run in chosen})
+    folder = records_folder() / suite.name
+    paths.write_atomic(folder / "runs.csv", table.to_csv(index=False, float_format="%.6g"))
+    labels = label_table(chosen)
+    if len(labels) and labels.groupby("task").label.nunique().max() > 1:
+        paths.write_atomic(folder / "labels.csv", labels.to_csv(index=False, float_format="%.6g"))
+    write_claims_file(folder / "claims.json", suite_ledger(name))
+    about = json.dumps(_provenance(suite, runs, table), indent=1) + "\n"
+    paths.write_atomic(folder / "provenance.json", about)
+    write_summary()
+    return folder
+
+
+def _provenance(suite: Suite, runs: Sequence[Run], table: pd.DataFrame) -> dict[str, Any]:
+    stamps = [json.loads((run.path / "provenance.json").read_text()) for run in runs]
+    data = table[["task", "kind", "size", "data"]].drop_duplicates()
+    return {
+        "suite": suite.name,
+        "title": suite.title,
+        "suite_sha256": hashlib.sha256(suite.file.read_bytes()).hexdigest(),
+        **({"looks": [dataclasses.asdict(look) for look in suite.looks]} if suite.looks else {}),
+        "recorded": date.today().isoformat(),
+        "commit": provenance.commit(),
+        "runs": len(table),
+        "chosen": int(table.chosen.sum()),
+        "seconds": round(float(table.seconds.sum())),
+        "commits_of_runs": dict(Counter(stamp["commit"] for stamp in stamps)),
+        "devices": dict(Counter(stamp["device"] for stamp in stamps)),
+        "arithmetic": dict(Counter(table.arithmetic)),
+        "versions": [json.loads(each) for each in dict.fromkeys(json.dumps(stamp["versions"]) for stamp in stamps)],
+        "data": [
+            {"task": row.task, "kind": row.kind, "size": int(row.size_), "sha256": _short(row.data)}
+            for row in data.rename(columns={"size": "size_"}).itertuples()
+        ],
+    }
+
+
+def _short(digest: Any) -> str | None:
+    """A digest in few letters; None for what is drawn from a seed and has none."""
+    return digest[:OFTEN] if isinstance(digest, str) and digest else None
+
+
+def records() -> list[tuple[Mapping[str, Any], list[dict[str, Any]]]]:
+    """What is recorded: provenance and ledger of every suite, simulated data first."""
+    found = []
+    for file in sorted(records_folder().glob("*/provenance.json")):
+        ledger = json.loads((file.parent / "claims.json").read_text())
+        found.append((json.loads(file.read_text()), ledger))
+    return sorted(found, key=lambda each: (_kinds(each[0]) != "simulated", each[0]["suite"]))
+
+
+def _kinds(about: Mapping[str, Any]) -> str:
+    return " and ".join(sorted({entry["kind"] for entry in about["data"]}))
+
+
+def summary_text() -> str:
+    """The tables of the README: what was recorded, and the verdicts per claim and record, as Markdown.
+
+    A cell counts the rows of a claim (one per task, or one for all) by their word; rows that were not tested are left
+    out, and so are claims that no record tests.
+    """
+    found = records()
+    lines = ["| record | data | runs | seeds | decided rows | of these fragile |", "|---|---|---|---|---|---|"]
+    for about, ledger in found:
+        decided = [row for row in ledger if row["verdict"] in ("supported", "contradicted")]
+        seeds = sorted({row["seeds"] for row in ledger if row["verdict"] != "not tested"})
+        lines.append(
+            f"| `{about['suite']}` | {_kinds(about)} | {about['runs']:,} | {_range(seeds)} | {len(decided)} of "
+            f"{sum(row['verdict'] != 'not tested' for row in ledger)} | {sum(row['fragile'] for row in decided)} |"
+        )
+    lines += ["", "| claim | " + " | ".join(f"`{about['suite']}`" for about, _ in found) + " |"]
+    lines += ["|---" * (len(found) + 1) + "|"]
+    for claim in load_claims():
+        cells = [_words([row for row in ledger if row["id"] == claim.id]) for _, ledger in found]
+        if any(cells):
+            lines.append(f"| {claim.id} | " + " | ".join(each or "–" for each in cells) + " |")
+    return "\n".join(lines)
+
+
+def _range(seeds: Sequence[int]) -> str:
+    return "–".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))) if seeds else "–"
+
+
+def _words(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The words of a claim's rows with how often each comes, such as "supported 2, one fragile"."""
+    told = []
+    for word in VERDICTS[:3]:
+        own = [row for row in rows if row["verdict"] == word]
+        fragile = sum(row["fragile"] for row in own)
+        told += [f"{word} {len(own)}" + (f" ({fragile} fragile)" if fragile else "")] if own else []
+    return ", ".join(told)
+
+
+def write_summary() -> Path:
+    """Put the tables of the records into the README, between their marks.
+
+    Raises:
+        StudyError: the README has no such marks.
+    """
+    file = paths.REPOSITORY / "README.md"
+    before, begin, rest = file.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise StudyError(f"{file} has no place for the record; it stands between {BEGIN} and {END}")
+    paths.write_atomic(file, f"{before}{BEGIN}\n{summary_text()}\n{END}{after}")
+    return file

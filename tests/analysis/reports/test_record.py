@@ -1,0 +1,75 @@
+"""The record that the repository carries: complete, small, and what the README says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.reports import record
+from lib.common import paths
+from lib.common.errors import StudyError
+
+FOLDERS = sorted(file.parent for file in record.records_folder().glob("*/provenance.json"))
+
+
+def test_the_readme_says_what_the_records_say():
+    text = (paths.REPOSITORY / "README.md").read_text()
+    told = text.partition(record.BEGIN)[2].partition(record.END)[0].strip()
+    assert told == record.summary_text().strip(), "python -m analysis record"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=[folder.name for folder in FOLDERS])
+def test_a_record_is_whole(folder: Path):
+    about = json.loads((folder / "provenance.json").read_text())
+    runs = pd.read_csv(folder / "runs.csv")
+    ledger = json.loads((folder / "claims.json").read_text())
+    assert (about["runs"], about["chosen"]) == (len(runs), int(runs.chosen.sum()))
+    assert about["suite"] == folder.name
+    assert sum(about["commits_of_runs"].values()) == len(runs)
+    assert {entry["task"] for entry in about["data"]} == set(runs.task)
+    real = runs[runs.kind == "real"]
+    assert all(entry["sha256"] for entry in about["data"] if entry["kind"] == "real") or not len(real)
+    seeds = runs[runs.chosen].seed.nunique()
+    for row in ledger:
+        assert row["seeds"] <= seeds
+        low, high = row["interval"]
+        if row["verdict"] in ("supported", "contradicted") and low is not None:
+            beyond = low > row["line"] if row["side"] == "above" else high < row["line"]
+            assert beyond == (row["verdict"] == "supported")
+
+
+def test_records_stay_small():
+    files = [file for file in record.records_folder().rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 5_000_000
+
+
+def test_a_claim_is_counted_by_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def row(name: str, word: str, *, fragile: bool = False, seeds: int = 3) -> dict[str, object]:
+        return {"id": name, "verdict": word, "fragile": fragile, "seeds": seeds}
+
+    planted = tmp_path / "results" / "planted"
+    planted.mkdir(parents=True)
+    rows = [row("K1", "supported"), row("K1", "supported", fragile=True), row("K1", "contradicted", seeds=5),
+            row("K2", "not tested", seeds=0)]  # fmt: skip
+    (planted / "claims.json").write_text(json.dumps(rows))
+    about = {"suite": "planted", "runs": 1234, "data": [{"kind": "real"}]}
+    (planted / "provenance.json").write_text(json.dumps(about))
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
+    lines = record.summary_text().splitlines()
+    assert lines[2] == "| `planted` | real | 1,234 | 3–5 | 3 of 3 | 1 |"
+    assert lines[-1] == "| K1 | supported 2 (1 fragile), contradicted 1 |"
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n")
+    with pytest.raises(StudyError, match="no place for the record"):
+        record.write_summary()
+    readme.write_text(f"before\n{record.BEGIN}\nold\n{record.END}\nafter\n")
+    record.write_summary()
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith(f"{record.END}\nafter\n")
+    assert "old" not in text
+    shutil.rmtree(planted)
