@@ -25,6 +25,7 @@ from analysis.claims.ledger.kept import planned_looks, suite_ledger
 from analysis.claims.ledger.spent import looks_taken, rows_ended, seeds_spent
 from analysis.claims.verdicts import TESTS
 from analysis.statistics.looks import level_at_looks, looks_until, replicates_at
+from analysis.tables.recorded_measurements import read_record
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.runs.spec import RunSpec
@@ -323,6 +324,16 @@ def test_replicates_count_less_on_shared_folds():
     assert more == sorted(more)
     assert 5 < more[0] < 8
     assert more[-1] == 10  # what is left is the folds' half
+
+
+def test_the_record_of_planted_ledgers_holds_its_errors_and_caps():
+    table = read_record("seeds_until")
+    assert set(table.effects) == {0.0, 0.6}
+    assert len(table) == 12
+    until = table[table.design.str.startswith("until")]
+    assert (until.seeds < until.design.str.extract(r"until (\d+)", expand=False).astype(float)).all()
+    for row in until[until.effects == 0].itertuples():
+        assert at_most(row.any_false * row.ledgers, row.ledgers, ALPHA)
 
 
 @pytest.mark.slow
