@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -26,7 +27,8 @@ def replicates_at(seeds: int, folds: int) -> int:
     return seeds if seeds <= folds else round(folds / (OF_FOLD + (1 - OF_FOLD) * folds / seeds))
 
 
-def looking_factor(looks: Sequence[int], alpha: float) -> float:
+@functools.cache  # it takes a second
+def looking_factor(looks: tuple[int, ...], alpha: float) -> float:
     """What p-values are multiplied by where a study is looked at so often; 1 where it is looked at once."""
     return alpha / level_at_looks(looks, alpha) if looks else 1.0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -62,13 +61,10 @@ def fixed(runs: Runs, seeds: int) -> tuple[list[dict[str, Any]], float]:
     return decide(runs.findings(np.full((TASKS, ARMS), seeds)), ALPHA), float(seeds)
 
 
-_factor = functools.cache(looking_factor)
-
-
 def until(runs: Runs, looks: Sequence[int], replication: float = 0.9) -> tuple[list[dict[str, Any]], float]:
     """The last ledger of a study that grows where rows are open, and seeds a cell on average."""
     counts = np.full((TASKS, ARMS), looks[0])
-    looking, ahead = _factor(tuple(looks), ALPHA), replicates_at(looks[-1], FOLDS)
+    looking, ahead = looking_factor(tuple(looks), ALPHA), replicates_at(looks[-1], FOLDS)
     for at in [*looks[1:], None]:
         rows = decide(runs.findings(counts), ALPHA, looking=looking, ahead=ahead)
         still = [row for row, each in enumerate(rows) if row_state(each, replication) == "open"]

@@ -29,7 +29,7 @@ def specifications(
     evaluations: pd.DataFrame,
     claims: Iterable[Claim] | None = None,
     runs: Iterable[Run] = (),
-    looks: Sequence[int] = (),
+    looks: tuple[int, ...] = (),
 ) -> pd.DataFrame:
     """Every tested row of a ledger under every choice; arguments as of `ledger.evaluate.evaluate`.
 
@@ -44,15 +44,13 @@ def specifications(
     claims = load_claims() if claims is None else list(claims)
     by_id = {run.path.name: run for run in runs}
     own = {claim.id: find(claim, frame, evaluations, by_id) for claim in claims}
-    alpha = claims[0].value("alpha") if claims else 0.05
-    looking = looking_factor(looks, alpha)
-    base = _ledger(claims, own, alpha, looking)
+    base = _ledger(claims, own, looks)
     tested = {key for key, row in base.items() if row["verdict"] != "not tested"}
     found = [_row(*key, OWN, "", "as the study does it", base[key], "same") for key in base if key in tested]
     claims_tested = [claim for claim in claims if any(claim.id == name for name, _ in tested)]
     for choice in alternatives(claims_tested, frame):
         changed, reasons = _under(choice, claims_tested, own, frame, evaluations, by_id)
-        ledger = _ledger(claims, own | changed, alpha, looking) if changed else {}
+        ledger = _ledger(claims, own | changed, looks) if changed else {}
         for key in (key for key in base if key in tested and key[0] in changed.keys() | reasons.keys()):
             reason = reasons[key[0]] if key[0] in reasons else _not_computed(choice, key, own, changed, ledger)
             row = None if reason else ledger[key]
@@ -108,9 +106,10 @@ def with_agreement(ledger: Sequence[dict[str, Any]], table: pd.DataFrame) -> lis
     return [row | {"agreement": shares.get((row["id"], row["task"]))} for row in ledger]
 
 
-def _ledger(claims: Sequence[Claim], found: dict[str, list[Finding]], alpha: float, looking: float) -> Rows:
+def _ledger(claims: Sequence[Claim], found: dict[str, list[Finding]], looks: tuple[int, ...]) -> Rows:
     findings = [each for claim in claims for each in found[claim.id]]
-    return {(row["id"], row["task"]): row for row in decide(findings, alpha, looking)}
+    alpha = findings[0].claim.value("alpha") if findings else 0.05
+    return {(row["id"], row["task"]): row for row in decide(findings, alpha, looking_factor(looks, alpha))}
 
 
 def _under(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def evaluate(
     evaluations: pd.DataFrame,
     claims: Iterable[Claim] | None = None,
     runs: Iterable[Run] = (),
-    looks: Sequence[int] = (),
+    looks: tuple[int, ...] = (),
     ahead: int | None = None,
 ) -> list[dict[str, Any]]:
     """The verdicts: one dictionary per claim and task, ready for JSON.
