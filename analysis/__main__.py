@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lib.common import paths
-from lib.common.command_line import run_command
+from lib.common.command_line import add_engine_options, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,6 +56,17 @@ def _parser() -> argparse.ArgumentParser:
     claims = commands.add_parser("claims", help="write claims.json, the claims ledger, and print it")
     claims.set_defaults(command=_claims)
     claims.add_argument("suite", metavar="SUITE")
+
+    seeds = commands.add_parser(
+        "seeds", help="look at a suite with `until`: which rows need more seeds, and which cells"
+    )
+    seeds.set_defaults(command=_seeds)
+    seeds.add_argument("suite", metavar="SUITE")
+
+    grow = commands.add_parser("grow", help="train a suite with `until` and look at it, in turn, to its end")
+    grow.set_defaults(command=_grow)
+    grow.add_argument("suite", metavar="SUITE")
+    add_engine_options(grow)
 
     record = commands.add_parser("record", help="write results/SUITE, the record of a finished suite, and the README")
     record.set_defaults(command=_record)
@@ -177,6 +189,23 @@ def _claims(arguments: argparse.Namespace) -> int:
         print(f"     {row['statement']}")
     print(f"written to {target}", file=sys.stderr)
     return 0
+
+
+def _seeds(arguments: argparse.Namespace) -> int:
+    from analysis.claims.ledger.growth import look
+
+    look(arguments.suite)
+    return 0
+
+
+def _grow(arguments: argparse.Namespace) -> int:
+    from analysis.claims.ledger.growth import grow
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends the workers too, like Ctrl-C
+    options = {name: getattr(arguments, name) for name in ("device", "engine", "workers", "cluster")}
+    failures = grow(arguments.suite, **options)
+    print(f"suite {arguments.suite}: {f'{len(failures)} runs failed' if failures else 'complete'}")
+    return 1 if failures else 0
 
 
 def _record(arguments: argparse.Namespace) -> int:
