@@ -125,6 +125,15 @@ def _parser() -> argparse.ArgumentParser:
     errors.add_argument("--replications", type=_positive, default=1000, metavar="N", help="studies (default 1000)")
     errors.add_argument("--claims", default="", metavar="K1,...", help="only these, without whole ledgers")
     errors.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/error_rates")
+
+    classroom = commands.add_parser("classroom", help="one archive for a class: exercises, code, the runs of a suite")
+    classroom.set_defaults(command=_classroom)
+    classroom.add_argument("suite", metavar="SUITE")
+    classroom.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="default: this one")
+
+    tally = commands.add_parser("tally", help="who solved what: the files that a class handed in, as two tables")
+    tally.set_defaults(command=_tally)
+    tally.add_argument("folder", type=Path, metavar="FOLDER")
     return parser
 
 
@@ -249,6 +258,25 @@ def _agreement(arguments: argparse.Namespace) -> int:
     for table in (ranking_agreement_summary(rows), agreement_over_conditions(rows)):
         print(table.to_string(index=False, float_format="{:.2f}".format), end="\n\n")
     print(f"written to {target}", file=sys.stderr)
+    return 0
+
+
+def _classroom(arguments: argparse.Namespace) -> int:
+    from analysis.teaching.classroom import write_classroom
+
+    target, size = write_classroom(arguments.suite, arguments.out)
+    print(f"{target}: {size / 1e6:.1f} MB; unpack it on a laptop and read START.txt")
+    return 0
+
+
+def _tally(arguments: argparse.Namespace) -> int:
+    from analysis.teaching.hand_in import tally
+
+    for name, table in zip(("tally", "questions"), tally(arguments.folder), strict=True):
+        target = arguments.folder / f"{name}.csv"
+        table.to_csv(target, index=False)
+        print(table.to_string(index=False, na_rep="", float_format="{:.1f}".format), end="\n\n")
+        print(f"written to {target}", file=sys.stderr)
     return 0
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analysis.claims.choices import specifications
 from fakes import climb, fake_run
 from growing_ledgers import ALPHA, Runs, Truth, signs, until
 from levels import at_most
@@ -19,6 +18,7 @@ from levels import at_most
 from analysis.__main__ import main
 from analysis.claims.ledger import evaluate as evaluate_module
 from analysis.claims.ledger import growth
+from analysis.claims.ledger.choices import specifications
 from analysis.claims.ledger.evaluate import load_claims
 from analysis.claims.ledger.growth import look, next_look, reads, row_name, row_state
 from analysis.claims.ledger.kept import planned_looks, suite_ledger
