@@ -9,11 +9,11 @@ READY := .venv/.ready
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test lab lint lock audit clean
+.PHONY: help setup report test lab classroom lint lock audit clean
 
 help:
 	@echo "make TARGET [SUITE=class] [JOBS=2] [PYTHON=python3.11]"
-	@sed -n 's/^\([a-z]*\):.*## /  \1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 11
+	@sed -n 's/^\([a-z]*\):.*## /  \1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
 
 setup: $(READY)  ## make .venv with the locked versions (the other targets do this on first use)
 
@@ -25,6 +25,10 @@ test: $(READY)  ## everything a change must pass, without the slow, GPU and benc
 
 lab: $(READY)  ## open JupyterLab on notebooks/, for this machine alone and with its token
 	$(BIN)/jupyter lab --notebook-dir=notebooks --ServerApp.ip=127.0.0.1 --ServerApp.allow_remote_access=False
+
+classroom: $(READY)  ## one archive for a class: exercises, code and the runs of SUITE, which are trained first
+	$(BIN)/python -m lib train $(SUITE)
+	$(BIN)/python -m analysis classroom $(SUITE)
 
 lint: $(READY)  ## style and types: ruff on everything, pyright on lib and analysis
 	$(BIN)/ruff check .

@@ -1,16 +1,17 @@
-"""Command line of the analysis: `python -m analysis report | table | claims | probe | recommend | agreement`."""
+"""Command line of the analysis: `python -m analysis COMMAND`; `--help` lists the commands."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lib.common import paths
-from lib.common.command_line import run_command
+from lib.common.command_line import add_engine_options, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,9 +57,24 @@ def _parser() -> argparse.ArgumentParser:
     claims.set_defaults(command=_claims)
     claims.add_argument("suite", metavar="SUITE")
 
+    seeds = commands.add_parser(
+        "seeds", help="look at a suite with `until`: which rows need more seeds, and which cells"
+    )
+    seeds.set_defaults(command=_seeds)
+    seeds.add_argument("suite", metavar="SUITE")
+
+    grow = commands.add_parser("grow", help="train a suite with `until` and look at it, in turn, to its end")
+    grow.set_defaults(command=_grow)
+    grow.add_argument("suite", metavar="SUITE")
+    add_engine_options(grow)
+
     record = commands.add_parser("record", help="write results/SUITE, the record of a finished suite, and the README")
     record.set_defaults(command=_record)
     record.add_argument("suite", nargs="?", metavar="SUITE", help="default: only the tables of the README, anew")
+
+    choices = commands.add_parser("choices", help="write choices.csv: does a verdict hang on the study's own choices?")
+    choices.set_defaults(command=_choices)
+    choices.add_argument("suite", metavar="SUITE")
 
     probe = commands.add_parser("probe", help="look at checkpoints of any network: a report on one folder, or on two")
     probe.set_defaults(command=_probe)
@@ -101,6 +117,23 @@ def _parser() -> argparse.ArgumentParser:
     agreement = commands.add_parser("agreement", help="hold such recommendations against a suite's trained runs")
     agreement.set_defaults(command=_agreement)
     agreement.add_argument("suite", metavar="SUITE")
+
+    errors = commands.add_parser(
+        "errors", help="measure how often the ledger is wrong, on planted tables; half an hour"
+    )
+    errors.set_defaults(command=_errors)
+    errors.add_argument("--replications", type=_positive, default=1000, metavar="N", help="studies (default 1000)")
+    errors.add_argument("--claims", default="", metavar="K1,...", help="only these, without whole ledgers")
+    errors.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/error_rates")
+
+    classroom = commands.add_parser("classroom", help="one archive for a class: exercises, code, the runs of a suite")
+    classroom.set_defaults(command=_classroom)
+    classroom.add_argument("suite", metavar="SUITE")
+    classroom.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="default: this one")
+
+    tally = commands.add_parser("tally", help="who solved what: the files that a class handed in, as two tables")
+    tally.set_defaults(command=_tally)
+    tally.add_argument("folder", type=Path, metavar="FOLDER")
     return parser
 
 
@@ -160,11 +193,28 @@ def _claims(arguments: argparse.Namespace) -> int:
     target, ledger = write_claims(arguments.suite)
     for claim in ledger:
         row = claim_row(claim)
-        line = f", holds {row['holds']}" if row["holds"] else ""
-        print("{id:4} {task:24} {said:22} {effect} {interval}{line} {unit}, {seeds} seeds".format(**row, line=line))
+        row["holds"] = f", holds {row['holds']}" if row["holds"] else ""
+        print("{id:4} {task:24} {said:22} {effect} {interval}{holds} {unit}, {seeds} seeds".format(**row))
         print(f"     {row['statement']}")
     print(f"written to {target}", file=sys.stderr)
     return 0
+
+
+def _seeds(arguments: argparse.Namespace) -> int:
+    from analysis.claims.ledger.growth import look
+
+    look(arguments.suite)
+    return 0
+
+
+def _grow(arguments: argparse.Namespace) -> int:
+    from analysis.claims.ledger.growth import grow
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends the workers too, like Ctrl-C
+    options = {name: getattr(arguments, name) for name in ("device", "engine", "workers", "cluster")}
+    failures = grow(arguments.suite, **options)
+    print(f"suite {arguments.suite}: {f'{len(failures)} runs failed' if failures else 'complete'}")
+    return 1 if failures else 0
 
 
 def _record(arguments: argparse.Namespace) -> int:
@@ -173,6 +223,25 @@ def _record(arguments: argparse.Namespace) -> int:
     written = write_record(arguments.suite) if arguments.suite else write_summary()
     print(f"written to {written}", file=sys.stderr)
     return 0
+
+
+def _choices(arguments: argparse.Namespace) -> int:
+    from analysis.claims.ledger.choices.specifications import agreeing_choices
+    from analysis.reports.build import write_choices
+
+    target, table = write_choices(arguments.suite)
+    for row in agreeing_choices(table).to_dict("records"):
+        print("{claim:4} {task:24} {verdict:13} {same} of {choices} choices agree".format(**row), end="")
+        print(f", {row['opposite']} say the opposite" * (row["opposite"] > 0))
+        print(f"     {row['hangs on']}\n" * (row["hangs on"] != ""), end="")
+    print(f"written to {target}", file=sys.stderr)
+    return 0
+
+
+def _errors(arguments: argparse.Namespace) -> int:
+    from analysis.claims.error_rates.record import errors
+
+    return errors(arguments)
 
 
 def _recommend(arguments: argparse.Namespace) -> int:
@@ -189,6 +258,25 @@ def _agreement(arguments: argparse.Namespace) -> int:
     for table in (ranking_agreement_summary(rows), agreement_over_conditions(rows)):
         print(table.to_string(index=False, float_format="{:.2f}".format), end="\n\n")
     print(f"written to {target}", file=sys.stderr)
+    return 0
+
+
+def _classroom(arguments: argparse.Namespace) -> int:
+    from analysis.teaching.classroom import write_classroom
+
+    target, size = write_classroom(arguments.suite, arguments.out)
+    print(f"{target}: {size / 1e6:.1f} MB; unpack it on a laptop and read START.txt")
+    return 0
+
+
+def _tally(arguments: argparse.Namespace) -> int:
+    from analysis.teaching.hand_in import tally
+
+    for name, table in zip(("tally", "questions"), tally(arguments.folder), strict=True):
+        target = arguments.folder / f"{name}.csv"
+        table.to_csv(target, index=False)
+        print(table.to_string(index=False, na_rep="", float_format="{:.1f}".format), end="\n\n")
+        print(f"written to {target}", file=sys.stderr)
     return 0
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from lib.common import paths
-from lib.common.command_line import run_command
+from lib.common.command_line import add_engine_options, run_command
 from lib.common.device import DEVICES, bfloat16_is_fast, device_name, pick_device
 from lib.common.errors import StudyError
+from lib.common.outside import read_json
 from lib.common.progress import Progress, time_text
 from lib.common.provenance import stamp
 from lib.data import cli as data_cli
@@ -67,10 +68,7 @@ def _add_train(commands: Any) -> None:
         "alone, interrupted ones go on. Exit code 1 if a run could not be trained.",
     )
     parser.add_argument("target", nargs="+", metavar="SUITE | FILE | FIELD=VALUE")
-    parser.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or cuda:N (default: auto)")
-    parser.add_argument("--engine", default="local", help=f"{', '.join(engines.ENGINES)} (default: local)")
-    parser.add_argument("--workers", type=int, help="worker processes (default: one per core, or one on a GPU)")
-    parser.add_argument("--cluster", help="of the engine dask: local, an address, or a TOML file of a batch system")
+    add_engine_options(parser)
     parser.add_argument("--part", metavar="K/N", help="only the K-th of N parts of a suite")
     parser.set_defaults(run=_train)
 
@@ -194,13 +192,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _one_spec(target: list[str]) -> RunSpec:
     if target[0].endswith(".json"):
-        file = Path(target[0])
-        if not file.is_file():
-            raise StudyError(f"no file {file}")
-        try:
-            return spec_from_dict(json.loads(file.read_text()))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise StudyError(f"{file} is not valid JSON: {error}") from error
+        return spec_from_dict(read_json(Path(target[0])))
     values: dict[str, Any] = {}
     for each in target:
         name, separator, value = each.partition("=")

@@ -10,12 +10,19 @@ import pytest
 from analysis.__main__ import main
 from analysis.reports.execution import execute
 from analysis.reports.parameters import Job, check_parameters, declared
+from analysis.teaching.hand_in import tally
 from lib.study.plan import load_suite
 
 VERDICTS = {"supported", "contradicted", "inconclusive", "not tested"}
 FIELDS = {"id", "paper", "statement", "task", "verdict", "effect", "interval", "unit", "seeds", "detectable"}
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = [path for folder in (FOLDER, FOLDER / "teaching") for path in sorted(folder.glob("*.ipynb"))]
+
+
+def text_of(path: Path) -> str:
+    """What an executed notebook has printed."""
+    outputs = [out for cell in nbformat.read(path, as_version=4).cells for out in cell.get("outputs", [])]
+    return "".join(out.get("text", "") for out in outputs)
 
 
 @pytest.mark.notebook
@@ -53,8 +60,18 @@ def test_the_smoke_suite_from_nothing_to_the_gallery(study_home: Path, capfd: py
         assert shown == published > 0, f"{notebook.stem} shows {shown} figures and published {published}"
         assert not [output for output in outputs if output.get("name") == "stderr"]
 
-    for path in sorted((FOLDER / "teaching" / "solutions").glob("*.ipynb")):
-        given = {"suite": "smoke"} if "suite" in declared(path) else {}
+    exercises = sorted((FOLDER / "teaching").glob("*.ipynb"))
+    assert len(exercises) == 4
+    for exercise in exercises:
+        printed = text_of(folder / exercise.name)
+        assert "Not yet. No answer so far" in printed
+        assert "Right." not in printed, f"{exercise.stem} gives an answer away"
+        path = exercise.parent / "solutions" / exercise.name
+        given = {"student": "Ada", **({"suite": "smoke"} if "suite" in declared(path) else {})}
         job = Job(path, check_parameters(path, given), frozenset(given))
         outcome = execute(job, study_home / path.name, lambda line: None, None, lambda process: None)
         assert outcome.status == "ok", outcome.message
+        assert "Not yet." not in text_of(study_home / path.name)
+    students, _ = tally(study_home / "handed_in")
+    assert students.exercise.tolist() == [exercise.stem for exercise in exercises]
+    assert (students.solved == students.questions).all()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -25,6 +27,7 @@ from analysis.claims.verdicts import (
 from analysis.tables.results import finished_rows
 from lib.runs.run import Run
 
+T = TypeVar("T")
 SPATIAL = ("convolution", "transposed")  # pointwise layers have no kernels, and are left out
 
 
@@ -40,6 +43,21 @@ class Measure:
     line: float
     above: bool
     unit: str
+
+
+def once_per_run(measure: Callable[..., T]) -> Callable[..., T]:
+    """A measure of a run's checkpoints that is computed once per process and run, as its seal says it is."""
+    known: dict[Any, T] = {}
+
+    @functools.wraps(measure)
+    def kept(run: Run, *options: Any) -> T:
+        assert run.result is not None
+        key = (run.path, run.result["seal"], options)
+        if key not in known:
+            known[key] = measure(run, *options)
+        return known[key]
+
+    return kept
 
 
 def per_task(

@@ -32,7 +32,10 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Claim:
-    """A published claim in checkable words, with its test; one entry of claims.toml."""
+    """A published claim in checkable words, with its test; one entry of claims.toml.
+
+    measure: of similarity, where the test compares representations; that of `run_similarity` where it says none.
+    """
 
     id: str
     paper: str
@@ -43,6 +46,7 @@ class Claim:
     figure: str
     thresholds: Mapping[str, Threshold]
     compare: tuple[str, ...] = ()
+    measure: str = ""
 
     def value(self, name: str) -> float:
         """The threshold of that name."""
@@ -75,7 +79,8 @@ class ClaimTest:
     Both tables hold the runs of one goal (None: of all). They are without runs that share one source run (see
     `results.with_own_source`), unless `shared_source` asks for them; and of every cell and seed they hold the run at
     the chosen learning rate, or, with `every_rate`, those at all that were tried. `runs` gives the run of each `run_id`
-    in the table, for tests that look at weights.
+    in the table, for tests that look at weights. `strategies` are those whose runs decide, by default the ones that the
+    claim compares: where a row needs more seeds, they get them.
     """
 
     run: Callable[[Claim, pd.DataFrame, pd.DataFrame, Runs], list[Finding]]
@@ -84,6 +89,7 @@ class ClaimTest:
     shared_source: bool = False
     every_rate: bool = False
     goal: str | None = "segmentation"
+    strategies: tuple[str, ...] = ()
 
 
 TESTS: Registry[ClaimTest] = Registry("test of a claim")

@@ -63,12 +63,23 @@ def write_table(suite: str) -> tuple[Path, pd.DataFrame]:
 
 def write_claims(suite: str) -> tuple[Path, list[dict[str, Any]]]:
     """Write `claims.json`, the claims ledger of a suite; returns where it is and the claims."""
+    from analysis.claims.ledger.choices.specifications import suite_choices, with_agreement
     from analysis.claims.ledger.evaluate import write_claims_file
     from analysis.claims.ledger.kept import suite_ledger
 
     ledger, target = suite_ledger(suite), report_folder(load_suite(suite)) / "claims.json"
+    ledger = with_agreement(ledger, suite_choices(suite))
     write_claims_file(target, ledger)
     return target, ledger
+
+
+def write_choices(suite: str) -> tuple[Path, pd.DataFrame]:
+    """Write `choices.csv`, the rows of the claims ledger under every choice; returns where it is and the table."""
+    from analysis.claims.ledger.choices.specifications import suite_choices
+
+    table, target = suite_choices(suite), report_folder(load_suite(suite)) / "choices.csv"
+    paths.write_atomic(target, table.to_csv(index=False))
+    return target, table
 
 
 def write_agreement(suite: str) -> tuple[Path, pd.DataFrame]:

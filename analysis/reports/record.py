@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections import Counter
@@ -19,6 +20,7 @@ from analysis.tables.results import label_table, run_table
 from lib.common import paths, provenance
 from lib.common.errors import StudyError
 from lib.runs.run import Run
+from lib.runs.seal import read_record
 from lib.study.plan import finished_runs, load_suite, missing_runs, runs_at_all_rates
 from lib.study.suite import Suite
 
@@ -62,12 +64,13 @@ def write_record(name: str) -> Path:
 
 
 def _provenance(suite: Suite, runs: Sequence[Run], table: pd.DataFrame) -> dict[str, Any]:
-    stamps = [json.loads((run.path / "provenance.json").read_text()) for run in runs]
+    stamps = [read_record(run.path / "provenance.json") for run in runs]
     data = table[["task", "kind", "size", "data"]].drop_duplicates()
     return {
         "suite": suite.name,
         "title": suite.title,
         "suite_sha256": hashlib.sha256(suite.file.read_bytes()).hexdigest(),
+        **({"looks": [dataclasses.asdict(look) for look in suite.looks]} if suite.looks else {}),
         "recorded": date.today().isoformat(),
         "commit": provenance.commit(),
         "runs": len(table),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,6 +72,11 @@ class LayerMaps:
             rows = rows[start == common.iloc[0]] if len(common) else rows.iloc[:0]
         return {int(seed): int(place) for place, seed in rows.sort_values("seed").seed.items()}
 
+    def take(self, places: Sequence[int]) -> LayerMaps:
+        """The same of some of the checkpoints, in this order."""
+        rows = self.checkpoints.iloc[list(places)].reset_index(drop=True)
+        return dataclasses.replace(self, checkpoints=rows, values=self.values[:, places][:, :, places])
+
     @property
     def depth(self) -> np.ndarray:
         """Position of each layer along the data path: 0 for the first, 1 for the last."""
@@ -85,6 +91,9 @@ class LayerMaps:
     def early(self) -> int:
         """How many layers are the first half of the encoder, rounded up."""
         return (self.bottleneck + 1) // 2
+
+
+_MAPS: dict[Any, list[tuple[list[tuple[str, int | None]], LayerMaps]]] = {}  # in this process: of which checkpoints
 
 
 def comparable_runs(
@@ -200,7 +209,8 @@ def layer_maps_of_runs(
 ) -> LayerMaps | None:
     """The runs of `cell` before and after training, layer by layer; those with a shared source after it only.
 
-    Representations are kept in the runs' folders, so that a second call only reads them.
+    Representations are kept in the runs' folders, and similarities in memory: a second call only reads them. Images are
+    the same for every part of `runs` that the table picks.
 
     Args:
         frame: of `results.run_table`, runs with a shared source included. runs: by `run_id`; others are left out.
@@ -216,5 +226,17 @@ def layer_maps_of_runs(
     chosen = [runs[name] for name in rows.run_id]
     shared = dict(zip(rows.run_id, (rows.source_seed.notna() & (rows.source_seed != rows.seed)), strict=True))
     points = [(run, step) for run in chosen for step in ([None] if shared[run.path.name] else [0, None])]
-    probe = probe_images(chosen[0].spec.task, chosen[0].spec.size, chosen, images)
-    return layer_maps(similarity_map(points, probe, measure, report), runs)
+    like = [run for run in runs.values() if run.result and _images_of(run) == _images_of(chosen[0])]
+    key = (measure, images, frozenset((run.path, (run.result or {})["seal"]) for run in like))
+    asked, known = [(run.path.name, step) for run, step in points], _MAPS.setdefault(key, [])
+    found = next((each for each in known if set(asked) <= set(each[0])), None)
+    if found is None:
+        probe = probe_images(chosen[0].spec.task, chosen[0].spec.size, like, images)
+        found = asked, layer_maps(similarity_map(points, probe, measure, report), runs)
+        known.append(found)
+    return found[1].take([found[0].index(each) for each in asked])
+
+
+def _images_of(run: Run) -> tuple[Any, ...]:
+    """What decides which images a run may have seen, but for its seed and fold."""
+    return run.spec.task, run.spec.volume, run.spec.size

@@ -1,10 +1,6 @@
-"""What the teaching notebooks share: checks of answers, a clickable U-Net, a quiz.
+"""The teaching notebooks: questions with hints, data of each student's own, a file to hand in, and its tally.
 
-Read `answers`, `layer_chooser`, `trained_or_random`.
+Read `answers` (how an answer is read), `session` (questions put to one student) and `hand_in`; then the module that is
+named as the notebook: `cka_by_hand`, `which_layers_to_tune` (with `layer_chooser`), `do_filters_look_random` (with
+`trained_or_random`) and `argue_with_the_ledger` (with `planted_results`). `classroom` packs all of it for laptops.
 """
-
-from __future__ import annotations
-
-from analysis.teaching.answers import check
-
-__all__ = ["check"]

@@ -1,33 +1,149 @@
-"""What the teaching notebooks share: a check of the reader's answer, which never stops the notebook."""
+"""Answers as people write them, read as what they mean: numbers, words, letters, sentences.
+
+A reader takes what stands behind the equals sign and returns one plain value, or raises `NotUnderstood` with a line
+that says what was expected. The number 1, "1", [1] and a tensor of 1 are one answer.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
+Reader = Callable[[Any], Any]
+TOLERANCE = 1e-3  # of the largest number of the right answer
+FIGURE = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
+COUNTED = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+DENIALS = {"not", "no", "never", "isn't", "doesn't", "nor"}
 
 
-def check(answer: Any, expected: Any, hint: str = "") -> None:
-    """Say whether an answer is right: equal words, or numbers (arrays of them) that agree to a thousandth.
+class NotUnderstood(Exception):
+    """An answer of another kind than was asked for; the text says what was."""
 
-    Args:
-        answer: `...` where the reader has not answered yet.
-        hint: shown beside a wrong answer.
+
+def numbers(answer: Any) -> Numbers:
+    """Numbers without axes of length one: from numbers, lists, arrays, tensors, tables, or text as "6 x 6" or "12 %".
+
+    Raises:
+        NotUnderstood: no numbers, or one that is not finite.
     """
-    if answer is ...:
-        print("Not answered yet: put your answer in the place of the three dots, and run the cell again.")
-    elif _agree(answer, expected):
-        print("Right.")
-    else:
-        print("Not yet." + (f" Hint: {hint}" if hint else ""))
-
-
-def _agree(answer: Any, expected: Any) -> bool:
-    if isinstance(expected, str):
-        return isinstance(answer, str) and answer.strip().lower() == expected.lower()
+    if isinstance(answer, str):
+        answer = _written(answer)
+    if hasattr(answer, "detach"):
+        answer = answer.detach().cpu().numpy()
+    if isinstance(answer, list | tuple):
+        answer = [each.detach().cpu().numpy() if hasattr(each, "detach") else each for each in answer]
     try:
-        numbers = np.asarray(answer, dtype=np.float64)
-    except (TypeError, ValueError):
+        found = np.asarray(answer)
+        found = np.asarray(found, dtype=np.float64) if found.dtype.kind in "iufO" else None
+    except (TypeError, ValueError, OverflowError):
+        found = None
+    if found is None:
+        raise NotUnderstood(f"numbers are asked for, got {_short(answer)}")
+    if not np.isfinite(found).all():
+        raise NotUnderstood("numbers are asked for, and one of yours is not finite")
+    return found.squeeze()
+
+
+def _written(text: str) -> list[float] | float | str:
+    """The numbers of a text in which nothing else stands but what joins numbers; the text itself otherwise."""
+    plain = text.strip().lower()
+    if plain in COUNTED:
+        return float(COUNTED.index(plain))
+    found = [float(each) for each in re.findall(FIGURE, plain)]
+    rest = re.sub(FIGURE, " ", plain)
+    if not found or re.sub(r"\b(x|by|times|and|about|near|rows?|columns?)\b|[\s,;()\[\]~≈%×*.]", "", rest):
+        return text
+    if "%" in rest:
+        found = [each / 100 for each in found]
+    return found[0] if len(found) == 1 else found
+
+
+def close(value: Numbers, truth: Any, tolerance: float = TOLERANCE) -> bool:
+    """Whether numbers have the shape of the truth, and differ from it by no more than a share of its largest."""
+    wanted = np.asarray(truth, dtype=np.float64).squeeze()
+    if value.shape != wanted.shape:
         return False
-    wanted = np.asarray(expected, dtype=np.float64)
-    return numbers.shape == wanted.shape and bool(np.allclose(numbers, wanted, atol=1e-3))
+    scale = float(np.abs(wanted).max(initial=0.0)) or 1.0
+    return bool(np.abs(value - wanted).max(initial=0.0) <= tolerance * scale)
+
+
+def one_of(*choices: str) -> Reader:
+    """A reader of one of these words: in any case, with more words around it, as a number where it is one.
+
+    Words that leave it open which choice is meant, or deny one ("not the same"), are not understood.
+    """
+
+    def read(answer: Any) -> str:
+        if isinstance(answer, bool):
+            answer = "yes" if answer else "no"
+        if not isinstance(answer, str):
+            try:
+                value = numbers(answer)
+                answer = f"{float(value):g}" if value.ndim == 0 else ""
+            except NotUnderstood:
+                answer = ""
+        said = _words(answer)
+        names = {choice: _words(choice) for choice in choices}
+        exact = [choice for choice, words in names.items() if words == said]
+        if exact:
+            return exact[0]
+        inside = [choice for choice, words in names.items() if words <= said]
+        inside = inside or [choice for choice, words in names.items() if said and said <= words]
+        if len(inside) != 1 or (DENIALS & said) - names[inside[0]]:
+            raise NotUnderstood(f"answer with one of {', '.join(map(repr, choices))}")
+        return inside[0]
+
+    return read
+
+
+def _words(text: str) -> set[str]:
+    """Words in small letters; numbers in their shortest form."""
+    found = re.findall(r"[\w.'+-]+", text.lower().replace("_", " ").replace("≈", " "))
+    return {f"{float(each):g}" if re.fullmatch(FIGURE, each.strip(".")) else each.strip(".'-") for each in found}
+
+
+def letters(count: int, known: str = "AB") -> Reader:
+    """A reader of so many letters: "abba", "A, B, B, A" or a list of them."""
+
+    def read(answer: Any) -> str:
+        joined = "".join(map(str, answer)) if isinstance(answer, list | tuple) else str(answer)
+        found = re.sub(r"[\s,;.-]", "", joined).upper()
+        if len(found) != count or set(found) - set(known):
+            raise NotUnderstood(f"{count} letters are asked for, each {' or '.join(known)}, got {_short(answer)}")
+        return found
+
+    return read
+
+
+def sentence(least: int) -> Reader:
+    """A reader of free text with at least so many words, which a teacher reads."""
+
+    def read(answer: Any) -> str:
+        text = " ".join(answer.split()) if isinstance(answer, str) else ""
+        if len(text.split()) < least:
+            raise NotUnderstood(f"a sentence of at least {least} words is asked for")
+        return text
+
+    return read
+
+
+def matching(truth: Any, value: Any, tolerance: float = TOLERANCE) -> bool:
+    """Whether a value that was read is the right one."""
+    if isinstance(value, str) or isinstance(truth, str):
+        return value == truth
+    return close(value, truth, tolerance)
+
+
+def first_route(value: Any, routes: Sequence[tuple[Any, str]]) -> str:
+    """The hint of the first typical wrong answer that this value is; nothing where it is none of them."""
+    return next((hint for wrong, hint in routes if matching(wrong, value)), "")
+
+
+def _short(answer: Any) -> str:
+    text = " ".join(repr(answer).split())
+    return text if len(text) <= 40 else f"{text[:37]}..."

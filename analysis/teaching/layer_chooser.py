@@ -88,8 +88,11 @@ def u_diagram(stages: Sequence[str], *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def layer_chooser(task: str) -> Any:
-    """A widget: click the stages that may move, press the button, and see what came of it beside earlier choices."""
+def layer_chooser(task: str, seed: int = 0) -> Any:
+    """A widget: click the stages that may move, press the button, and see what came of it beside earlier choices.
+
+    Where training ends in an error, one line says so in the place of the table, and the button is there again.
+    """
     import ipywidgets as widgets
     import matplotlib.pyplot as plt
     from IPython.display import display
@@ -112,12 +115,18 @@ def layer_chooser(task: str) -> Any:
 
     def press(_: Any) -> None:
         go.disabled, go.description = True, "training ..."
-        run = tuned_run(task, chosen())
-        tried[run.path.name] = run
+        said: Any
+        try:
+            run = tuned_run(task, chosen(), seed=seed)
+            tried[run.path.name] = run
+            said = tuning_table(tried.values()).round(3)
+        except Exception as error:  # whatever went wrong, the next choice may go well
+            said = f"Not trained: {error}"
+        finally:
+            go.disabled, go.description = not chosen(), "Tune these"
         result.clear_output(wait=True)
         with result:
-            display(tuning_table(tried.values()).round(3))
-        go.disabled, go.description = False, "Tune these"
+            display(said)
 
     for button in buttons:
         button.observe(draw, names="value")

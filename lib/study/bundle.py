@@ -11,8 +11,9 @@ import shlex
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from lib.runs.run import Run, locked, open_run, run_dir
 from lib.runs.seal import check_file
 from lib.runs.spec import RunSpec
 from lib.runs.tensor_files import writing
+from lib.study.growth import looks_file
 from lib.study.suite import Cell, Suite, result_of
 from lib.training.together import computation
 
@@ -71,8 +73,20 @@ def part_of(suite: Suite, number: int, parts: int) -> Suite:
     return replace(suite, cells=tuple(chosen))
 
 
-def write_bundle(suite: Suite, target: Path, *, number: int = 1, parts: int = 1) -> int:
+def write_bundle(
+    suite: Suite,
+    target: Path,
+    *,
+    number: int = 1,
+    parts: int = 1,
+    more: Sequence[Path] = (),
+    notes: Mapping[str, str] | None = None,
+) -> int:
     """Write what trains a suite, or a part of it, elsewhere: code, images, the runs that are finished, the suite.
+
+    Args:
+        more: other files and folders of the repository to put in.
+        notes: texts to put in, by the name of their file.
 
     Returns:
         Its size in bytes.
@@ -89,7 +103,8 @@ def write_bundle(suite: Suite, target: Path, *, number: int = 1, parts: int = 1)
     temporary = target.with_name(f".{target.name}.part")
     try:
         with writing(target.parent), tarfile.open(temporary, "w:gz", compresslevel=1) as archive:
-            for name, content, mode in _members(suite, specs, number, parts):
+            extra = [(name, text.encode(), 0o644) for name, text in (notes or {}).items()]
+            for name, content, mode in chain(_members(suite, specs, number, parts), _files(more), extra):
                 about = tarfile.TarInfo(f"{root}/{name}")
                 about.size, about.mode = len(content), mode
                 archive.addfile(about, io.BytesIO(content))
@@ -104,11 +119,10 @@ def _members(suite: Suite, specs: list[RunSpec], number: int, parts: int) -> Ite
     trust = f"{TRUST}={shlex.quote(','.join(trusted()))} " if trusted() else ""  # whoever runs this runs our code too
     yield "train.sh", START.format(suite=suite.name, part=part, trust=trust).encode(), 0o755
     yield f"{suite.name}.toml", suite.file.read_bytes(), 0o644
+    if suite.until is not None and looks_file(suite.name).is_file():
+        yield f"looks/{suite.name}.json", looks_file(suite.name).read_bytes(), 0o644
     yield COMMIT, f"{commit()}\n".encode(), 0o644
-    for folder in CODE:
-        for file in sorted((paths.REPOSITORY / folder).rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts:
-                yield file.relative_to(paths.REPOSITORY).as_posix(), file.read_bytes(), 0o644
+    yield from _files(paths.REPOSITORY / folder for folder in CODE)
     with_sources = [each for spec in specs for each in _chain(spec)]
     maps = {spec.model: spec.stage_map for spec in with_sources if spec.stage_map is not None}
     for name in sorted(maps):
@@ -128,6 +142,14 @@ def _members(suite: Suite, specs: list[RunSpec], number: int, parts: int) -> Ite
         run = Run(folder)
         for name in [*sorted((run.result or {})["files"]), "result.json"]:
             yield f"runs/{folder.name}/{name}", (folder / name).read_bytes(), 0o644
+
+
+def _files(places: Iterable[Path]) -> Iterator[tuple[str, bytes, int]]:
+    """Files of the repository, those of folders one by one."""
+    for place in places:
+        for file in [place] if place.is_file() else sorted(place.rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                yield file.relative_to(paths.REPOSITORY).as_posix(), file.read_bytes(), 0o644
 
 
 def _images(task: Task, size: int) -> Iterator[tuple[str, bytes, int]]:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.claims import evidence
@@ -26,7 +27,7 @@ from analysis.claims.verdicts import (
     sentences,
     target_tasks,
 )
-from analysis.representations.run_similarity import LayerMaps, comparable_runs, layer_maps_of_runs
+from analysis.representations.run_similarity import MEASURE, LayerMaps, comparable_runs, layer_maps_of_runs
 from analysis.tables.results import with_own_source
 
 Judge = Callable[[Claim, str, LayerMaps, tuple[str, ...]], Finding]
@@ -50,9 +51,13 @@ def _per_task(claim: Claim, frame: pd.DataFrame, runs: Runs, judge: Judge, *, le
             reason = f"{len(seeds)} seeds with the checkpoints of {' and '.join(claim.compare)}, {needed}"
             findings.append(Finding(claim, task, sentences(reason, data_kind(there)), seeds=len(seeds)))
             continue
-        maps = layer_maps_of_runs(frame, runs, task, arms=claim.compare)
+        maps = layer_maps_of_runs(frame, runs, task, arms=claim.compare, measure=claim.measure or MEASURE)
         assert maps is not None
         volume = f"{there.volume_label.iloc[0]} training images"
+        if np.isnan(maps.values).any():
+            reason = f"no value of {maps.measure} for some layers: too few images for it, or all alike"
+            findings.append(Finding(claim, task, sentences(reason, data_kind(there)), seeds=len(seeds)))
+            continue
         about = (f"similarity: {maps.measure}, {maps.about}; {volume}", data_kind(there))
         findings.append(judge(claim, task, maps, about))
     return findings or [Finding(claim, "all", "No finished run")]
@@ -64,10 +69,10 @@ def reused_beyond_early(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataF
     Supports: the slope of reuse over depth above -`fall`, and mean reuse beyond the early encoder above `least`.
     Contradicts: one of the two below its line.
     """
-    return _per_task(claim, frame, runs, _reuse, least=int(claim.value("min_seeds")), folds=2)
+    return _per_task(claim, frame, runs, judge_reuse, least=int(claim.value("min_seeds")), folds=2)
 
 
-def _reuse(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> Finding:
+def judge_reuse(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> Finding:
     table = layer_reuse.before_after(maps)
     seeds = layer_reuse.reuse_by_seed(table).set_index(REPLICATE)
     slope = mean("slope over depth", seeds.slope, -claim.value("fall"), above=True, unit="CKA per way")
@@ -90,10 +95,10 @@ def different_representations(
     asks something else: whether the difference is 0.
     """
     runs_needed = int(claim.value("runs"))
-    return _per_task(claim, frame, runs, _separation, least=runs_needed, folds=variability.LEAST_FOLDS)
+    return _per_task(claim, frame, runs, judge_separation, least=runs_needed, folds=variability.LEAST_FOLDS)
 
 
-def _separation(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> Finding:
+def judge_separation(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> Finding:
     found, alpha = variability.separation(maps), claim.value("alpha")
     part = mean("within - between", found.pseudo, claim.value("least"), above=True, unit="CKA of pairs")
     apart = found.layers[found.layers.adjusted < alpha].layer.tolist()
@@ -115,10 +120,10 @@ def variability_as_high(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataF
     The layer is fixed beforehand: the bottleneck. Supports: the ratio of spreads above 1 / `ratio`, for networks with
     a source run each or for networks that share one. Contradicts: below it for both.
     """
-    return _per_task(claim, frame, runs, _spread, least=int(claim.value("runs")), folds=variability.LEAST_FOLDS)
+    return _per_task(claim, frame, runs, judge_spread, least=int(claim.value("runs")), folds=variability.LEAST_FOLDS)
 
 
-def _spread(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> Finding:
+def judge_spread(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> Finding:
     names = {"own": "a source run each", "shared": "one source run for all"}
     tables = {group: variability.spread_ratios(maps, group) for group in names}
     tables = {group: table for group, table in tables.items() if len(table)}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.claims.filter_change.tables import median_cosine
-from analysis.claims.per_run_test import BOTH, Measure, per_task
+from analysis.claims.per_run_test import BOTH, Measure, once_per_run, per_task
 from analysis.claims.verdicts import TESTS, Claim, ClaimTest, Finding, Runs
 from analysis.filters.change import filter_change_of_run
 from analysis.tables.results import finished_rows
@@ -22,6 +22,7 @@ def median_angle(run: Run) -> float:
     return float(np.degrees(np.arccos(np.clip(median_cosine(run), -1, 1))))
 
 
+@once_per_run
 def affine_shares(run: Run) -> dict[str, float]:
     """What a scale and a shift per kernel explain in a run, over its convolutions, weighted by filters.
 
@@ -64,19 +65,20 @@ def linear_transformation(claim: Claim, frame: pd.DataFrame, evaluations: pd.Dat
     leaves: a shift alone needs no start, and can explain more than half by itself. The note says what chance and
     another kernel's start explain, and R^2 of the weights themselves.
     """
-    seen: dict[str, dict[str, float]] = {}
+    seen: set[str] = set()
 
-    def shares(run: Run) -> dict[str, float]:
-        if run.path.name not in seen:
-            seen[run.path.name] = affine_shares(run)
-        return seen[run.path.name]
+    def explained(run: Run) -> float:
+        seen.add(run.path.name)
+        return affine_shares(run)["affine_share"]
 
     def own_start(run: Run) -> float:
-        found = shares(run)
+        found = affine_shares(run)
         return (found["affine_share"] - found["permuted"]) / (1 - found["permuted"])
 
     def beside(task: str) -> str:
-        means = pd.DataFrame([seen[name] for name in frame.run_id[frame.task == task] if name in seen]).mean()
+        means = pd.DataFrame(
+            [affine_shares(runs[name]) for name in frame.run_id[frame.task == task] if name in seen]
+        ).mean()
         return (
             f"explained by chance {means.chance:.2f}, by another kernel's start {means.permuted:.2f}; R^2 of the "
             f"weights: {means.identity_r2:.3f} by the start as it was, {means.affine_r2:.3f} with scale and shift"
@@ -84,12 +86,13 @@ def linear_transformation(claim: Claim, frame: pd.DataFrame, evaluations: pd.Dat
 
     line = claim.value("share")
     measures = (
-        Measure("explained", lambda run: shares(run)["affine_share"], line, True, "share"),
+        Measure("explained", explained, line, True, "share"),
         Measure("explained beyond another kernel's start", own_start, line, True, "share of the rest"),
     )
     return per_task(claim, frame, runs, ("full_finetuning",), measures, beside)
 
 
 _test = functools.partial(ClaimTest, compares=False, every_rate=True)
-TESTS.add("change_little", _test(change_little, ("cosine",)))
-TESTS.add("linear_transformation", _test(linear_transformation, ("share",), goal=None))
+TESTS.add("change_little", _test(change_little, ("cosine",), strategies=BOTH))
+_full = _test(linear_transformation, ("share",), goal=None, strategies=("full_finetuning",))
+TESTS.add("linear_transformation", _full)

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pandas as pd
 
-from analysis.claims.per_run_test import SPATIAL
+from analysis.claims.per_run_test import SPATIAL, once_per_run
 from analysis.filters.change import filter_change_of_run, filter_change_over_training
 from analysis.filters.kernels import geometry_of_run
 from analysis.filters.matching import matched
@@ -49,6 +49,7 @@ def change_table(runs: Sequence[Run], *, trajectory: bool = False) -> pd.DataFra
     return table[table["kind"] == "convolution"].drop(columns="kind").merge(identity, on="run_id")
 
 
+@once_per_run
 def median_cosine(run: Run) -> float:
     """Median over the filters with kernels of the cosine between the start and the end of a run."""
     table = filter_change_of_run(run, by="filter")

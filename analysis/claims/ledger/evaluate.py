@@ -19,7 +19,8 @@ from analysis.claims import (  # noqa: F401  they register their tests
     which_layers,
 )
 from analysis.claims.ledger.decide import decide
-from analysis.claims.verdicts import TESTS, Claim, Finding, Threshold, sentences
+from analysis.claims.verdicts import TESTS, Claim, Finding, Runs, Threshold, sentences
+from analysis.statistics.looks import looking_factor
 from analysis.tables.results import computed_on, with_own_source
 from lib.common.errors import StudyError, check_keys, cut, shown
 from lib.common.outside import read_toml
@@ -57,6 +58,8 @@ def evaluate(
     evaluations: pd.DataFrame,
     claims: Iterable[Claim] | None = None,
     runs: Iterable[Run] = (),
+    looks: tuple[int, ...] = (),
+    ahead: int | None = None,
 ) -> list[dict[str, Any]]:
     """The verdicts: one dictionary per claim and task, ready for JSON.
 
@@ -64,21 +67,30 @@ def evaluate(
         frame, evaluations: of the runs of one suite, from `results.run_table` and `results.evaluation_table`.
         claims: default: all of claims.toml.
         runs: those of the table, for claims about weights, which are not tested without them.
+        looks: numbers of seeds at which the ledger of a study that grows is looked at: p-values and intervals are
+            corrected for looking (`statistics.looks`).
+        ahead: as how many independent replicates its seeds count at the cap; rows then say in `decided_ahead` how
+            probable a decision is there.
 
     Returns:
         What `decide` says of a row, and notebook and figure (what shows it, by its published name) and test (the
         function that found it).
     """
     claims = load_claims() if claims is None else list(claims)
-    by_id, findings = {run.path.name: run for run in runs}, []
-    for claim in claims:
-        test = TESTS[claim.test]
-        table = frame if test.every_rate or "chosen" not in frame else frame[frame.chosen]
-        table = _of_goal(table if test.shared_source else with_own_source(table), test.goal)
-        found = test.run(claim, table, _of_goal(evaluations, test.goal), by_id)
-        findings += [replace(each, note=_and_limits(each, table)) for each in found]
-    rows = decide(findings, claims[0].value("alpha") if claims else 0.05)
+    by_id = {run.path.name: run for run in runs}
+    findings = [each for claim in claims for each in find(claim, frame, evaluations, by_id)]
+    alpha = claims[0].value("alpha") if claims else 0.05
+    rows = decide(findings, alpha, looking_factor(looks, alpha), ahead)
     return [row | _shown_by(finding.claim) for row, finding in zip(rows, findings, strict=True)]
+
+
+def find(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[Finding]:
+    """What the test of a claim finds in the runs of a suite: its rows of the ledger, not yet decided."""
+    test = TESTS[claim.test]
+    table = frame if test.every_rate or "chosen" not in frame else frame[frame.chosen]
+    table = _of_goal(table if test.shared_source else with_own_source(table), test.goal)
+    found = test.run(claim, table, _of_goal(evaluations, test.goal), runs)
+    return [replace(each, note=_and_limits(each, table)) for each in found]
 
 
 def _shown_by(claim: Claim) -> dict[str, str]:

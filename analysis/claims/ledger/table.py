@@ -36,7 +36,9 @@ def claim_row(claim: Mapping[str, Any]) -> dict[str, str]:
     side = f"{texts['side']} {texts['line']}" if texts["side"] else ""
     said = texts["verdict"] + (", fragile" if claim.get("fragile") else "")
     level = claim.get("level")
-    shown = {"interval": interval_text(claim), "holds": side, "said": said}
+    share = claim.get("agreement")
+    agree = "–" if share is None else f"{100 * share:.0f} %"
+    shown = {"interval": interval_text(claim), "holds": side, "said": said, "agreement": agree}
     return {**texts, **shown, "level": f"{100 * level:.3g} %" if level else ""}
 
 
@@ -60,7 +62,8 @@ def verdict_table(claims: Sequence[Mapping[str, Any]]) -> Styler:
     """Claims of the ledger as a table to read in a notebook, parts and notes in full; markup in names is text."""
     columns = {
         "id": "id", "task": "task", "said": "verdict", "effect": "effect", "interval": "interval", "level": "level",
-        "holds": "holds", "adjusted": "adjusted p", "replication": "comes again", "seeds": "seeds",
+        "holds": "holds", "adjusted": "adjusted p", "replication": "comes again",
+        "agreement": "other choices", "seeds": "seeds",
         "detectable": "detectable", "unit": "unit", "note": "note",
     }  # fmt: skip
     rows = [claim_row(claim) | {"note": "; ".join([*part_lines(claim), claim["note"]])} for claim in claims]

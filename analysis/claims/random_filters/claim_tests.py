@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from analysis.claims.per_run_test import BOTH, SPATIAL, Measure, per_task
+from analysis.claims.per_run_test import BOTH, SPATIAL, Measure, once_per_run, per_task
 from analysis.claims.verdicts import TESTS, Claim, ClaimTest, Finding, Runs
 from analysis.filters.kernels import geometry_of_run
 from analysis.filters.randomness.battery import battery
@@ -15,6 +15,7 @@ from analysis.tables.results import finished_rows
 from lib.runs.run import Run
 
 
+@once_per_run
 def classifier_auc(run: Run, step: int | None = None) -> float:
     """Mean over the filters with kernels of their layer's AUC against fresh filters; at the last checkpoint or `step`.
 
@@ -41,4 +42,4 @@ def look_random(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, ru
     return per_task(claim, frame, runs, BOTH, [measure], beside)
 
 
-TESTS.add("look_random", ClaimTest(look_random, ("auc",), compares=False, every_rate=True))
+TESTS.add("look_random", ClaimTest(look_random, ("auc",), compares=False, every_rate=True, strategies=BOTH))

@@ -36,7 +36,7 @@ def judge(name: str, seeds: int, maps: LayerMaps | None, monkeypatch: pytest.Mon
     found = table(seeds, **options)
     asked = []
 
-    def compared(frame, runs, task, *, arms):
+    def compared(frame, runs, task, *, arms, measure):
         asked.append((task, len(frame), arms))
         return maps
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from analysis.claims.filter_change.claim_tests import median_angle
 from analysis.claims.filter_change.tables import change_table, cosine_by_rate
 from analysis.claims.ledger.evaluate import evaluate, load_claims
+from analysis.claims.per_run_test import once_per_run
 from analysis.tables.results import evaluation_table, run_table
 from lib.common.seeding import generator
 from lib.networks.gabor import gabor_atoms
@@ -240,3 +241,23 @@ def test_l7_does_not_mistake_a_small_change_for_a_linear_one(tmp_path: Path) -> 
 def test_the_median_angle_is_that_of_the_cosine(tmp_path: Path) -> None:
     run = plant(tmp_path, "scratch", 0, turned(33))
     assert median_angle(run) == pytest.approx(33, abs=0.1)
+
+
+def test_a_run_is_measured_once_for_as_long_as_it_stays_what_it_is(study_home: Path):
+    run = plant(study_home / "runs", "scratch", 0, turned(10))
+    asked = []
+
+    @once_per_run
+    def size(run: Run, step: int | None = None) -> float:
+        asked.append(step)
+        return sum(float(value.norm()) for value in run.weights(step).values() if value.dim() == 4)
+
+    first = size(run)
+    assert size(run) == size(Run(run.path)) == first
+    assert asked == [None]
+    assert size(run, 0) != first
+    assert asked == [None, 0]
+    weights = run.weights()
+    write_tensors(run.checkpoint(run.spec.steps), {name: 3 * value for name, value in weights.items()}, {})
+    reseal(run.path)
+    assert size(run) == pytest.approx(3 * first)

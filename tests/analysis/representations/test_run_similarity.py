@@ -201,3 +201,20 @@ def test_every_record_names_a_benchmark_that_is_there():
         assert named, file
         assert all((root / name).is_file() for name in named), named
         assert "Python 3" in about, file
+
+
+def test_a_part_of_the_runs_is_compared_on_the_same_images_and_from_memory(
+    frame: pd.DataFrame, runs: dict[str, Run], maps: LayerMaps, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("analysis.representations.run_similarity.similarity_map", lambda *_: pytest.fail("computed"))
+    part = layer_maps_of_runs(frame[frame.seed != 1], runs, "blobs")
+    assert part is not None
+    kept = np.flatnonzero(maps.checkpoints.seed != 1)
+    assert 0 < len(kept) < len(maps.checkpoints)
+    assert part.about == maps.about
+    assert list(zip(part.checkpoints.run_id, part.checkpoints.step, strict=True)) == [
+        (maps.checkpoints.run_id[at], maps.checkpoints.step[at]) for at in kept
+    ]
+    assert np.array_equal(part.values, maps.values[:, kept][:, :, kept])
+    with pytest.raises(pytest.fail.Exception, match="computed"):
+        layer_maps_of_runs(frame, runs, "blobs", measure="rsa")

@@ -85,3 +85,27 @@ def test_clicking_does_what_the_static_twin_does(trained: list[RunSpec], monkeyp
     assert table["tuned"].tolist() == ["enc0+head", "head"]  # the better one first, the earlier kept
     assert table["test Dice"].tolist() == [0.2, 0.1]
     assert not plt.get_fignums()
+
+
+def test_the_button_comes_back_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+
+    def fail(spec: RunSpec) -> Run:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(layer_chooser, "train", fail)
+    row, _, go, _ = layer_chooser.layer_chooser("sim_ultrasound").children
+    row.children[0].value = True
+    go.click()
+    assert shown[-1] == "Not trained: no space left on device"
+    assert (go.disabled, go.description) == (False, "Tune these")
+
+
+def test_the_seed_of_a_student_is_that_of_the_runs(trained: list[RunSpec], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("IPython.display.display", lambda thing: None)
+    row, _, go, _ = layer_chooser.layer_chooser("sim_ultrasound", 7).children
+    row.children[0].value = True
+    go.click()
+    assert trained[0].seed == 7
+    assert trained[0].source == layer_chooser.source_run(7)
