@@ -17,6 +17,7 @@ from lib.common.outside import inside, is_file, read_json
 
 Files = dict[str, list[Any]]  # path in the run's folder, with /: size in bytes, sha256 in hex
 _NUMBER, _TABLE, _TEXT = (int, float, type(None)), (dict, type(None)), (str, type(None))
+_MOST = 2**53  # what is told of a run is less; and JSON as the study writes it has no NaN and no infinity
 _KINDS = dict.fromkeys(("steps", "seconds", "trainable", "parameters", "peak_mb"), _NUMBER)
 _KINDS |= dict.fromkeys(("val", "test", "images", "subjects", "start", "source_before", "source_after"), _TABLE)
 _KINDS |= dict.fromkeys(("status", "reason", "data", "source", "device"), _TEXT)
@@ -73,8 +74,9 @@ def check_result(folder: Path, result: Any, spec: bytes, score: str) -> dict[str
         if not isinstance(entry, list) or list(map(type, entry)) != [int, str]:
             raise StudyError(f"{file} must list a size and a sha256 of {name}, got {shown(entry)}. {again}")
     wrong = [key for key, kinds in _KINDS.items() if key in result and not isinstance(result[key], kinds)]
+    wrong += [key for key in result if isinstance(result[key], float) and not _number(result[key])]
     tables = [(key, result[key]) for key in _KINDS if isinstance(result.get(key), dict)]
-    wrong += [f"{key}.{name}" for key, table in tables for name in _SCORES if not isinstance(table.get(name), _NUMBER)]
+    wrong += [f"{key}.{name}" for key, table in tables for name in _SCORES if not _number(table.get(name))]
     if result.get("status") == "done":
         scores = [(result.get(part) or {}).get(score) for part in ("val", "test")] if not wrong else []
         wrong += ["val and test"] if not all(isinstance(each, (int, float)) for each in scores) else []
@@ -111,6 +113,10 @@ def check_file(folder: Path, name: str, files: Mapping[str, list[Any]]) -> None:
     if found != digest:
         raise StudyError(f"{file} is damaged or was changed: its sha256 is not the one it was written with. {again}")
     _checked.add(key)
+
+
+def _number(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and abs(value) < _MOST)
 
 
 def _seal_of(result: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from analysis.claims.ledger.evaluate import CLAIMS, load_claims
 from analysis.probe.probe_images import read_images
 from analysis.reports.parameters import NOTEBOOKS, check_parameters
 from analysis.tables.results import evaluation_table, run_table
+from analysis.teaching.hand_in import tally
 from lib.common.errors import StudyError
 from lib.common.outside import read_json, read_toml
 from lib.data.cards import load_card
@@ -138,6 +139,12 @@ def _map(folder: Path) -> None:
     found.build(1, 1, 2, seed=0)
 
 
+def _hand_ins(folder: Path) -> None:
+    students, _ = tally(folder)
+    if students.note.any():  # one bad file of a class must not hide the others, and is noted
+        raise StudyError(students.note[0])
+
+
 def _plan(folder: Path) -> None:
     name, given = planned(folder / "T__P__x")
     with contextlib.suppress(StudyError):  # no layer takes these arguments
@@ -159,6 +166,7 @@ PARSERS: dict[str, Parser] = {
         lambda: {"n.csv": b"in_file,in_network\na,b\nc.d,e.f\n"}, lambda folder: read_names(folder / "n.csv")
     ),
     "dataset.json": Parser(lambda: {"dataset.json": json.dumps(valid.DATASET).encode()}, described),
+    "hand-ins of a class": Parser(valid.hand_in_files, _hand_ins),
     "stage map": Parser(lambda: {"m.toml": valid.SMALL}, _map),
     "plans of nnU-Net": Parser(valid.plans_files, _plan),
     "notebook parameters": Parser(lambda: {"parameters.toml": valid.PARAMETERS}, _parameters),
