@@ -58,8 +58,10 @@ def to_gray(file: Path) -> Image:
         if not np.isfinite(values).all():
             raise StudyError(f"{file}: holds values that are not finite; only finite gray values can be scaled")
         span = np.ptp(values)
-        scaled = (values - values.min()) / (span if span > 0 else 1) * 255
-        return Image.fromarray(np.round(scaled).astype(np.uint8))
+        values -= values.min()  # in place: a picture may have tens of millions of pixels
+        values /= span if span > 0 else 1
+        values *= 255
+        return Image.fromarray(np.round(values, out=values).astype(np.uint8))
     _check_opaque(picture, file)
     return picture.convert("L")
 
