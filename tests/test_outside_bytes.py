@@ -154,7 +154,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], Callable[[Path], Any], str]] = {
         read_table,
         "does not have the header's 50001",
     ),
-    "wide.toml": (lambda: b"", _wide, "more than 1,073,741,824 numbers"),
+    "wide.toml": (lambda: b"", _wide, "cannot be made with"),
     "a.tar.gz": (lambda: _tar(200 * MB), merge, "unpacks to more than"),
     "name.tar.gz": (lambda: _tar(200 * MB, tarfile.GNUTYPE_LONGNAME), merge, "unpacks to more than"),
     "pax.tar.gz": (lambda: _tar(200 * MB, tarfile.XHDTYPE), merge, "unpacks to more than"),

@@ -104,6 +104,13 @@ def test_a_network_that_a_file_names_fetches_nothing(name: str, given: dict[str,
         construct(name, given, 0)
 
 
+def test_a_network_that_a_file_names_is_of_a_bounded_size(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lib.networks.foreign.NUMBERS", 1000)
+    assert construct("torch.nn:Linear", {"in_features": 30, "out_features": 30}, 0) is not None
+    with pytest.raises(StudyError, match="more than 1,000 numbers"):
+        construct("torch.nn:Linear", {"in_features": 30, "out_features": 40}, 0)
+
+
 def test_pickles_and_scripts_in_files_are_not_run(evil: Path, tmp_path: Path):
     class Call:
         def __reduce__(self) -> Any:
@@ -209,7 +216,7 @@ def test_files_of_a_given_run_stay_in_its_folder(tmp_path: Path, study_home: Pat
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "up", "absolute", "device"])
 def test_archives_reach_no_further_than_their_folder(kind: str, tmp_path: Path, study_home: Path):
-    about = tarfile.TarInfo({"up": "runs/../../../x", "absolute": "/tmp/runs/x"}.get(kind, "runs/x"))
+    about = tarfile.TarInfo({"up": "runs/../../../x", "absolute": "/runs/x"}.get(kind, "runs/x"))
     kinds = {"link": tarfile.SYMTYPE, "hard link": tarfile.LNKTYPE, "device": tarfile.CHRTYPE}
     about.type, about.linkname = kinds.get(kind, tarfile.REGTYPE), "/etc/passwd" if "link" in kind else ""
     with tarfile.open(tmp_path / "a.tar", "w") as archive:

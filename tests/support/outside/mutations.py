@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
@@ -34,27 +35,31 @@ def mutant(name: str, content: bytes, draw: random.Random) -> bytes:
 
 def structure(table: Any, kind: str, draw: random.Random) -> bytes:
     """A table with one to three values replaced, deleted, repeated or nested deeper."""
-    for _ in range(draw.choice((1, 1, 1, 2, 3))):
-        places = list(_places(table))
-        if not places:
-            break
-        holder, key = draw.choice(places)
-        what = draw.random()
-        if what < 0.6:
-            holder[key] = draw.choice(ODD)
-        elif what < 0.7:
-            del holder[key]
-        elif what < 0.8:
-            holder[key] = [holder[key]] * draw.choice((1, 2, 40))
-        elif what < 0.9:
-            for _ in range(draw.choice((1, 30, 90, 400))):
-                holder[key] = {"a": holder[key]} if draw.random() < 0.5 else [holder[key]]
-        elif isinstance(holder, dict):
-            holder[str(draw.choice(ODD))] = holder[key]
     try:
+        for _ in range(draw.choice((1, 1, 1, 2, 3))):
+            _change(table, draw)
         return json.dumps(table).encode() if kind == "json" else toml(table).encode("utf-8", "surrogatepass")
-    except RecursionError:
+    except RecursionError:  # nested deeper than Python itself can write
         return b"[" * 5000
+
+
+def _change(table: Any, draw: random.Random) -> None:
+    places = list(_places(table))
+    if not places:
+        return
+    holder, key = draw.choice(places)
+    what = draw.random()
+    if what < 0.6:
+        holder[key] = copy.deepcopy(draw.choice(ODD))
+    elif what < 0.7:
+        del holder[key]
+    elif what < 0.8:
+        holder[key] = copy.deepcopy([holder[key]]) * draw.choice((1, 2, 40))
+    elif what < 0.9:
+        for _ in range(draw.choice((1, 30, 90, 400))):
+            holder[key] = {"a": holder[key]} if draw.random() < 0.5 else [holder[key]]
+    elif isinstance(holder, dict):
+        holder[str(draw.choice(ODD))] = copy.deepcopy(holder[key])
 
 
 def _places(holder: Any) -> Any:
