@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lib.common import paths
-from lib.common.command_line import run_command
+from lib.common.command_line import add_engine_options, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,6 +56,17 @@ def _parser() -> argparse.ArgumentParser:
     claims = commands.add_parser("claims", help="write claims.json, the claims ledger, and print it")
     claims.set_defaults(command=_claims)
     claims.add_argument("suite", metavar="SUITE")
+
+    seeds = commands.add_parser(
+        "seeds", help="look at a suite with `until`: which rows need more seeds, and which cells"
+    )
+    seeds.set_defaults(command=_seeds)
+    seeds.add_argument("suite", metavar="SUITE")
+
+    grow = commands.add_parser("grow", help="train a suite with `until` and look at it, in turn, to its end")
+    grow.set_defaults(command=_grow)
+    grow.add_argument("suite", metavar="SUITE")
+    add_engine_options(grow)
 
     record = commands.add_parser("record", help="write results/SUITE, the record of a finished suite, and the README")
     record.set_defaults(command=_record)
@@ -105,6 +117,14 @@ def _parser() -> argparse.ArgumentParser:
     agreement = commands.add_parser("agreement", help="hold such recommendations against a suite's trained runs")
     agreement.set_defaults(command=_agreement)
     agreement.add_argument("suite", metavar="SUITE")
+
+    errors = commands.add_parser(
+        "errors", help="measure how often the ledger is wrong, on planted tables; half an hour"
+    )
+    errors.set_defaults(command=_errors)
+    errors.add_argument("--replications", type=_positive, default=1000, metavar="N", help="studies (default 1000)")
+    errors.add_argument("--claims", default="", metavar="K1,...", help="only these, without whole ledgers")
+    errors.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/error_rates")
 
     classroom = commands.add_parser("classroom", help="one archive for a class: exercises, code, the runs of a suite")
     classroom.set_defaults(command=_classroom)
@@ -180,6 +200,23 @@ def _claims(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _seeds(arguments: argparse.Namespace) -> int:
+    from analysis.claims.ledger.growth import look
+
+    look(arguments.suite)
+    return 0
+
+
+def _grow(arguments: argparse.Namespace) -> int:
+    from analysis.claims.ledger.growth import grow
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends the workers too, like Ctrl-C
+    options = {name: getattr(arguments, name) for name in ("device", "engine", "workers", "cluster")}
+    failures = grow(arguments.suite, **options)
+    print(f"suite {arguments.suite}: {f'{len(failures)} runs failed' if failures else 'complete'}")
+    return 1 if failures else 0
+
+
 def _record(arguments: argparse.Namespace) -> int:
     from analysis.reports.record import write_record, write_summary
 
@@ -189,7 +226,7 @@ def _record(arguments: argparse.Namespace) -> int:
 
 
 def _choices(arguments: argparse.Namespace) -> int:
-    from analysis.claims.choices.specifications import agreeing_choices
+    from analysis.claims.ledger.choices.specifications import agreeing_choices
     from analysis.reports.build import write_choices
 
     target, table = write_choices(arguments.suite)
@@ -199,6 +236,12 @@ def _choices(arguments: argparse.Namespace) -> int:
         print(f"     {row['hangs on']}\n" * (row["hangs on"] != ""), end="")
     print(f"written to {target}", file=sys.stderr)
     return 0
+
+
+def _errors(arguments: argparse.Namespace) -> int:
+    from analysis.claims.error_rates.record import errors
+
+    return errors(arguments)
 
 
 def _recommend(arguments: argparse.Namespace) -> int:

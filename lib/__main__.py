@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.common import paths
-from lib.common.command_line import run_command
+from lib.common.command_line import add_engine_options, run_command
 from lib.common.device import DEVICES, bfloat16_is_fast, device_name, pick_device
 from lib.common.errors import StudyError
 from lib.common.progress import Progress, time_text
@@ -67,10 +67,7 @@ def _add_train(commands: Any) -> None:
         "alone, interrupted ones go on. Exit code 1 if a run could not be trained.",
     )
     parser.add_argument("target", nargs="+", metavar="SUITE | FILE | FIELD=VALUE")
-    parser.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or cuda:N (default: auto)")
-    parser.add_argument("--engine", default="local", help=f"{', '.join(engines.ENGINES)} (default: local)")
-    parser.add_argument("--workers", type=int, help="worker processes (default: one per core, or one on a GPU)")
-    parser.add_argument("--cluster", help="of the engine dask: local, an address, or a TOML file of a batch system")
+    add_engine_options(parser)
     parser.add_argument("--part", metavar="K/N", help="only the K-th of N parts of a suite")
     parser.set_defaults(run=_train)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -217,11 +217,11 @@ def decisive(part: Part, *, support: bool) -> Any:
     return part
 
 
-def with_priors(part: Part, priors: Callable[[Mean], tuple[float, float]]) -> Part:
-    """The same parts, each mean with its prior."""
+def with_means(part: Part, change: Callable[[Mean], Mean]) -> Part:
+    """The same parts, each mean changed."""
     if isinstance(part, Joint):
-        return type(part)(tuple(with_priors(each, priors) for each in part.parts))
-    return replace(part, prior=priors(part)) if isinstance(part, Mean) else part
+        return type(part)(tuple(with_means(each, change) for each in part.parts))
+    return change(part) if isinstance(part, Mean) else part
 
 
 def _most(p: Sequence[Any]) -> Any:

@@ -79,7 +79,8 @@ class ClaimTest:
     Both tables hold the runs of one goal (None: of all). They are without runs that share one source run (see
     `results.with_own_source`), unless `shared_source` asks for them; and of every cell and seed they hold the run at
     the chosen learning rate, or, with `every_rate`, those at all that were tried. `runs` gives the run of each `run_id`
-    in the table, for tests that look at weights.
+    in the table, for tests that look at weights. `strategies` are those whose runs decide, by default the ones that the
+    claim compares: where a row needs more seeds, they get them.
     """
 
     run: Callable[[Claim, pd.DataFrame, pd.DataFrame, Runs], list[Finding]]
@@ -88,6 +89,7 @@ class ClaimTest:
     shared_source: bool = False
     every_rate: bool = False
     goal: str | None = "segmentation"
+    strategies: tuple[str, ...] = ()
 
 
 TESTS: Registry[ClaimTest] = Registry("test of a claim")

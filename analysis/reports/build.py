@@ -63,7 +63,7 @@ def write_table(suite: str) -> tuple[Path, pd.DataFrame]:
 
 def write_claims(suite: str) -> tuple[Path, list[dict[str, Any]]]:
     """Write `claims.json`, the claims ledger of a suite; returns where it is and the claims."""
-    from analysis.claims.choices.specifications import suite_choices, with_agreement
+    from analysis.claims.ledger.choices.specifications import suite_choices, with_agreement
     from analysis.claims.ledger.evaluate import write_claims_file
     from analysis.claims.ledger.kept import suite_ledger
 
@@ -75,7 +75,7 @@ def write_claims(suite: str) -> tuple[Path, list[dict[str, Any]]]:
 
 def write_choices(suite: str) -> tuple[Path, pd.DataFrame]:
     """Write `choices.csv`, the rows of the claims ledger under every choice; returns where it is and the table."""
-    from analysis.claims.choices.specifications import suite_choices
+    from analysis.claims.ledger.choices.specifications import suite_choices
 
     table, target = suite_choices(suite), report_folder(load_suite(suite)) / "choices.csv"
     paths.write_atomic(target, table.to_csv(index=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections import Counter
@@ -68,6 +69,7 @@ def _provenance(suite: Suite, runs: Sequence[Run], table: pd.DataFrame) -> dict[
         "suite": suite.name,
         "title": suite.title,
         "suite_sha256": hashlib.sha256(suite.file.read_bytes()).hexdigest(),
+        **({"looks": [dataclasses.asdict(look) for look in suite.looks]} if suite.looks else {}),
         "recorded": date.today().isoformat(),
         "commit": provenance.commit(),
         "runs": len(table),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -10,11 +11,26 @@ from scipy import optimize
 from scipy import stats as sps
 
 LOOKS = (3, 5, 8, 12, 20)
+OF_FOLD = 0.5  # share of a seed's variance that is assumed to be its test fold's; only forecasts hang on it
 
 
 def looks_until(first: int, most: int) -> tuple[int, ...]:
     """The numbers of seeds at which a study is looked at: `first`, those of `LOOKS` in between, and `most`."""
     return tuple(sorted({first, *(each for each in LOOKS if first < each < most), most}))
+
+
+def replicates_at(seeds: int, folds: int) -> int:
+    """As how many independent replicates so many seeds count, where those of one test fold share its images.
+
+    Seeds beyond the folds lower only the part of the variance that is not the fold's.
+    """
+    return seeds if seeds <= folds else round(folds / (OF_FOLD + (1 - OF_FOLD) * folds / seeds))
+
+
+@functools.cache  # it takes a second
+def looking_factor(looks: tuple[int, ...], alpha: float) -> float:
+    """What p-values are multiplied by where a study is looked at so often; 1 where it is looked at once."""
+    return alpha / level_at_looks(looks, alpha) if looks else 1.0
 
 
 def level_at_looks(looks: Sequence[int], alpha: float) -> float:

@@ -1,4 +1,4 @@
-"""Variances of few replicates, each estimated with what the variances of like quantities say (empirical Bayes)."""
+"""What many quantities say of each (empirical Bayes): variances of few replicates, and the chance in effects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, special
+from scipy import stats as sps
 
+CHANCE = 0.4549  # the median of chi-square on one degree of freedom
 FEWEST = 6  # with fewer variances the prior itself is a guess, and the level is not held
 
 
@@ -43,3 +45,16 @@ def lent(prior: tuple[float, float], own: int) -> tuple[float, float]:
     (`tests/analysis/statistics/test_moderation.py`).
     """
     return min(prior[0], float(own)), prior[1]
+
+
+def pull(p: ArrayLike) -> float:
+    """The share of chance in how far effects lie from their lines, 0 to 1, from the two-sided p-values of many of them.
+
+    Empirical Bayes, effects being normal about their lines (James and Stein 1961; Efron and Morris 1973): a true effect
+    is guessed nearer to its line than it was found, by this share. By the median of the squared normal scores, as some
+    numbers lie very far from their lines. 0 below `FEWEST` p-values.
+    """
+    scores = sps.norm.isf(np.asarray(p, dtype=np.float64) / 2) ** 2
+    if len(scores) < FEWEST:
+        return 0.0
+    return min(1.0, CHANCE / max(float(np.median(scores)), CHANCE))

@@ -10,9 +10,10 @@ from __future__ import annotations
 from analysis.tables.convergence import time_to_plateau
 from analysis.tables.learning_rates import rate_table
 from analysis.tables.paired_gains import difficulty, gain
+from analysis.tables.recorded_measurements import read_record
 from analysis.tables.results import evaluation_table, finished_rows, label_table, run_table, summary, with_own_source
 
 __all__ = [
-    "difficulty", "evaluation_table", "finished_rows", "gain", "label_table", "rate_table", "run_table", "summary",
-    "time_to_plateau", "with_own_source",
+    "difficulty", "evaluation_table", "finished_rows", "gain", "label_table", "rate_table", "read_record", "run_table",
+    "summary", "time_to_plateau", "with_own_source",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
     calibration_level, _power, _controls   the tests of `randomness.battery` on layers whose answer is known
     randomness_peers                       the same layers through other people's tools
     similarity_conformance                 checks of `comparison.compare` that each similarity package passes
+    seeds_until                            planted ledgers that grow where rows are open, beside fixed numbers of seeds
     similarity_cost, similarity_series     what layers, images and checkpoints cost, and beside a peer
 
 Each is a CSV in `analysis/tables/measured` whose first lines are comments: the command under tests/benchmarks that

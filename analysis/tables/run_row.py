@@ -32,12 +32,8 @@ def run_row(run: Run) -> dict[str, Any]:
         StudyError: a finished run on all images does not say how many they were.
     """
     spec, result = run.spec, run.result or {}
-    task, label, title = get_task(spec.task), spec.task, get_task(spec.task).title
+    task, (label, title) = get_task(spec.task), task_names(spec)
     test, val = result.get("test") or {}, result.get("val") or {}
-    if task.goal == "reconstruction":  # the same slices at another rate are another task
-        label, title = f"{label}@{spec.acceleration:g}", f"{title}, rate {spec.acceleration:g}"
-    if spec.stage_map is not None:  # and so is the same task for a network from elsewhere: no figure mixes two of them
-        label, title = f"{label}@{spec.model}", f"{title}, {spec.model}"
     counted = "subjects" if task.goal == "reconstruction" else "images"
     volume = spec.volume if spec.volume is not None else (result.get(counted) or {}).get("train")
     if result and volume is None:
@@ -81,6 +77,16 @@ def run_row(run: Run) -> dict[str, Any]:
         "score": test.get(SCORE[task.goal]),
         "val_score": val.get(SCORE[task.goal]),
     }
+
+
+def task_names(spec: RunSpec) -> tuple[str, str]:
+    """What tables call the task of a run, and its title."""
+    task, label, title = get_task(spec.task), spec.task, get_task(spec.task).title
+    if task.goal == "reconstruction":  # the same slices at another rate are another task
+        label, title = f"{label}@{spec.acceleration:g}", f"{title}, rate {spec.acceleration:g}"
+    if spec.stage_map is not None:  # and so is the same task for a network from elsewhere: no figure mixes two of them
+        label, title = f"{label}@{spec.model}", f"{title}, {spec.model}"
+    return label, title
 
 
 def _outline(spec: RunSpec) -> dict[str, int | None]:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
 
 from lib.common.errors import StudyError
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Where a suite is trained: the options of `lib.study.plan.train_suite`."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, or cuda:N (default: auto)")
+    parser.add_argument("--engine", default="local", help="here, local or dask (default: local)")
+    parser.add_argument("--workers", type=int, help="worker processes (default: one per core, or one on a GPU)")
+    parser.add_argument("--cluster", help="of the engine dask: local, an address, or a TOML file of a batch system")
 
 
 def run_command(command: Callable[[], int]) -> int:

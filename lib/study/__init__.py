@@ -1,6 +1,7 @@
 """Many runs: suites, what is missing of them, and the engines that train it.
 
-Read `suite` (what a TOML file says), `engines` (where runs execute), then `plan` (what is missing, and training it).
+Read `suite` (what a TOML file says), `growth` (how many seeds cells have by now, where that may change), `engines`
+(where runs execute), then `plan` (what is missing, and training it).
 """
 
 from __future__ import annotations

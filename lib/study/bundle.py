@@ -28,6 +28,7 @@ from lib.runs.run import Run, locked, open_run, run_dir
 from lib.runs.seal import check_file
 from lib.runs.spec import RunSpec
 from lib.runs.tensor_files import writing
+from lib.study.growth import looks_file
 from lib.study.suite import Cell, Suite, result_of
 from lib.training.together import computation
 
@@ -111,6 +112,8 @@ def _members(suite: Suite, specs: list[RunSpec], number: int, parts: int) -> Ite
     part = "" if parts == 1 else f" --part {number}/{parts}"
     yield "train.sh", START.format(suite=suite.name, part=part).encode(), 0o755
     yield f"{suite.name}.toml", suite.file.read_bytes(), 0o644
+    if suite.until is not None and looks_file(suite.name).is_file():
+        yield f"looks/{suite.name}.json", looks_file(suite.name).read_bytes(), 0o644
     yield COMMIT, f"{commit()}\n".encode(), 0o644
     yield from _files(paths.REPOSITORY / folder for folder in CODE)
     with_sources = [each for spec in specs for each in _chain(spec)]

@@ -21,6 +21,7 @@ from lib.runs.run import Run, run_dir
 from lib.runs.spec import RunSpec, run_id
 from lib.study import dask_engine as dask_engine  # registers itself
 from lib.study.engines import ENGINES, LocalProcesses, cores
+from lib.study.growth import grown
 from lib.study.suite import Cell, Suite, from_table
 from lib.training.together import stacks
 
@@ -34,10 +35,10 @@ def load_suite(name: str) -> Suite:
     """The suite of that name, or of that TOML file.
 
     A file that says `extends = "NAME"`, a suite of the study, has all that it does not say from there; fields of a run
-    one by one, everything else as a whole.
+    one by one, everything else as a whole. Where it says `until`, cells have the seeds of the look that it is at.
 
     Raises:
-        StudyError: no such suite, an unknown key or name, or a value out of range.
+        StudyError: no such suite, an unknown key or name, or a value out of range; or a damaged file of looks.
     """
     file = Path(name) if name.endswith(".toml") else suites_dir() / f"{name}.toml"
     if not file.is_file():
@@ -48,9 +49,10 @@ def load_suite(name: str) -> Suite:
         table = tomllib.loads(file.read_text())
         if "extends" in table:
             table = _extended(table)
-        return from_table(file, table)
+        suite = from_table(file, table)
     except ValueError as error:  # not text, not TOML, or a StudyError
         raise StudyError(f"{file.name}: {error}") from error
+    return suite if suite.until is None else grown(suite)
 
 
 def _extended(table: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from lib.runs.run import Run, run_dir
 from lib.runs.spec import FIELDS, MODELS, RunSpec, run_id
 from lib.strategies.strategy import STRATEGIES
 
-_KEYS = ("title", "seeds", "run", "tuning", "sources", "grid", "notebooks")
+_KEYS = ("title", "seeds", "until", "run", "tuning", "sources", "grid", "notebooks")
 _GRID_KEYS = ("tasks", "volumes", "strategies", "seeds", "rates", "source", "source_seed", "run")
 _SPEC_KEYS = tuple(name for name in FIELDS if name not in ("source", "seed", "fold"))
 _SOURCE_KEYS = (*_SPEC_KEYS, "names")
@@ -46,6 +46,27 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Until:
+    """When a study has seeds enough: its verdicts would come again with this chance, or cells have so many seeds."""
+
+    replication: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look at a study that grows, with `at` seeds in the cells that were asked for more.
+
+    seeds: of every cell by then, in the order of the suite. rows: how the rows of the ledger stood, by name, once they
+    were looked at (`analysis.claims.ledger.growth`).
+    """
+
+    at: int
+    seeds: tuple[int, ...]
+    rows: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Suite:
     """What a study trains.
 
@@ -58,6 +79,9 @@ class Suite:
     repeated, so that intervals over seeds contain it (Bouthillier et al. 2021, arXiv 2103.03098), and no image that a
     seed is tested on takes part in its choice (Cawley and Talbot 2010, JMLR 11). Every cell has equally many rates. A
     source is trained at the rate that its table states.
+
+    With `until`, `seeds` are those of the first look, and `looks` says which looks there were up to now
+    (`lib.study.growth`): the seeds of cells are those of the last one.
     """
 
     name: str
@@ -69,6 +93,8 @@ class Suite:
     sources: Mapping[str, Mapping[str, Any]]
     cells: tuple[Cell, ...]
     notebooks: Mapping[str, Mapping[str, Any]]
+    until: Until | None = None
+    looks: tuple[Look, ...] = ()
     _known: dict[tuple[int, int, float], tuple[Cell, RunSpec]] = dataclasses.field(
         default_factory=dict, init=False, compare=False, repr=False
     )
@@ -165,7 +191,7 @@ def from_table(file: Path, table: dict[str, Any]) -> Suite:
         raise StudyError("the grid holds a cell twice; merge its blocks")
     suite = Suite(
         file.stem, table.get("title", file.stem), file, tuple(seeds), tuple(sorted(rates)), run, sources,
-        tuple(cells), notebooks,
+        tuple(cells), notebooks, _until(table["until"], len(seeds)) if "until" in table else None,
     )  # fmt: skip
     for name in (
         name for name, source in sources.items() if "task" in source
@@ -177,6 +203,18 @@ def from_table(file: Path, table: dict[str, Any]) -> Suite:
             suite.spec(cell, seed, cell.rates[0])
         suite.at_all_rates(cell, cell.seeds[0])
     return suite
+
+
+def _until(table: Any, first: int) -> Until:
+    values: dict[str, Any] = table if isinstance(table, dict) else {}
+    replication, most = values.get("replication", ""), values.get("seeds", "")
+    if len(values) != 2 or not (_number(replication, (int, float)) and _number(most, int)):
+        raise StudyError(f"until must read {{ replication = 0.9, seeds = 20 }}, got {table!r}")
+    if not 0.5 <= replication < 1:
+        raise StudyError(f"replication of until is a chance from 0.5 to below 1, got {replication!r}")
+    if most <= first:
+        raise StudyError(f"until.seeds must be more than the {first} seeds of the first look, got {most!r}")
+    return Until(float(replication), most)
 
 
 def _pinned(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,11 +232,13 @@ def _pinned(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _numbers(values: Any, kind: Any) -> bool:
     """Whether these are a list of at least one number of a kind, and no two are equal."""
-    if not isinstance(values, list) or not values:
-        return False
-    if not all(isinstance(each, kind) and not isinstance(each, bool) for each in values):
+    if not isinstance(values, list) or not values or not all(_number(each, kind) for each in values):
         return False
     return len(set(values)) == len(values)
+
+
+def _number(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _cells(

@@ -69,10 +69,10 @@ def reused_beyond_early(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataF
     Supports: the slope of reuse over depth above -`fall`, and mean reuse beyond the early encoder above `least`.
     Contradicts: one of the two below its line.
     """
-    return _per_task(claim, frame, runs, _reuse, least=int(claim.value("min_seeds")), folds=2)
+    return _per_task(claim, frame, runs, judge_reuse, least=int(claim.value("min_seeds")), folds=2)
 
 
-def _reuse(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> Finding:
+def judge_reuse(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> Finding:
     table = layer_reuse.before_after(maps)
     seeds = layer_reuse.reuse_by_seed(table).set_index(REPLICATE)
     slope = mean("slope over depth", seeds.slope, -claim.value("fall"), above=True, unit="CKA per way")
@@ -95,10 +95,10 @@ def different_representations(
     asks something else: whether the difference is 0.
     """
     runs_needed = int(claim.value("runs"))
-    return _per_task(claim, frame, runs, _separation, least=runs_needed, folds=variability.LEAST_FOLDS)
+    return _per_task(claim, frame, runs, judge_separation, least=runs_needed, folds=variability.LEAST_FOLDS)
 
 
-def _separation(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> Finding:
+def judge_separation(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> Finding:
     found, alpha = variability.separation(maps), claim.value("alpha")
     part = mean("within - between", found.pseudo, claim.value("least"), above=True, unit="CKA of pairs")
     apart = found.layers[found.layers.adjusted < alpha].layer.tolist()
@@ -120,10 +120,10 @@ def variability_as_high(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataF
     The layer is fixed beforehand: the bottleneck. Supports: the ratio of spreads above 1 / `ratio`, for networks with
     a source run each or for networks that share one. Contradicts: below it for both.
     """
-    return _per_task(claim, frame, runs, _spread, least=int(claim.value("runs")), folds=variability.LEAST_FOLDS)
+    return _per_task(claim, frame, runs, judge_spread, least=int(claim.value("runs")), folds=variability.LEAST_FOLDS)
 
 
-def _spread(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> Finding:
+def judge_spread(claim: Claim, task: str, maps: LayerMaps, about: tuple[str, ...]) -> Finding:
     names = {"own": "a source run each", "shared": "one source run for all"}
     tables = {group: variability.spread_ratios(maps, group) for group in names}
     tables = {group: table for group, table in tables.items() if len(table)}

@@ -93,5 +93,6 @@ def linear_transformation(claim: Claim, frame: pd.DataFrame, evaluations: pd.Dat
 
 
 _test = functools.partial(ClaimTest, compares=False, every_rate=True)
-TESTS.add("change_little", _test(change_little, ("cosine",)))
-TESTS.add("linear_transformation", _test(linear_transformation, ("share",), goal=None))
+TESTS.add("change_little", _test(change_little, ("cosine",), strategies=BOTH))
+_full = _test(linear_transformation, ("share",), goal=None, strategies=("full_finetuning",))
+TESTS.add("linear_transformation", _full)

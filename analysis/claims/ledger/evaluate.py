@@ -21,6 +21,7 @@ from analysis.claims import (  # noqa: F401  they register their tests
 )
 from analysis.claims.ledger.decide import decide
 from analysis.claims.verdicts import TESTS, Claim, Finding, Runs, Threshold, sentences
+from analysis.statistics.looks import looking_factor
 from analysis.tables.results import computed_on, with_own_source
 from lib.common.errors import StudyError, check_keys
 from lib.common.paths import write_atomic
@@ -57,6 +58,8 @@ def evaluate(
     evaluations: pd.DataFrame,
     claims: Iterable[Claim] | None = None,
     runs: Iterable[Run] = (),
+    looks: tuple[int, ...] = (),
+    ahead: int | None = None,
 ) -> list[dict[str, Any]]:
     """The verdicts: one dictionary per claim and task, ready for JSON.
 
@@ -64,6 +67,10 @@ def evaluate(
         frame, evaluations: of the runs of one suite, from `results.run_table` and `results.evaluation_table`.
         claims: default: all of claims.toml.
         runs: those of the table, for claims about weights, which are not tested without them.
+        looks: numbers of seeds at which the ledger of a study that grows is looked at: p-values and intervals are
+            corrected for looking (`statistics.looks`).
+        ahead: as how many independent replicates its seeds count at the cap; rows then say in `decided_ahead` how
+            probable a decision is there.
 
     Returns:
         What `decide` says of a row, and notebook and figure (what shows it, by its published name) and test (the
@@ -72,7 +79,8 @@ def evaluate(
     claims = load_claims() if claims is None else list(claims)
     by_id = {run.path.name: run for run in runs}
     findings = [each for claim in claims for each in find(claim, frame, evaluations, by_id)]
-    rows = decide(findings, claims[0].value("alpha") if claims else 0.05)
+    alpha = claims[0].value("alpha") if claims else 0.05
+    rows = decide(findings, alpha, looking_factor(looks, alpha), ahead)
     return [row | _shown_by(finding.claim) for row, finding in zip(rows, findings, strict=True)]
 
 

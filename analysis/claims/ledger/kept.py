@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis.claims.ledger.evaluate import evaluate
+from analysis.statistics.looks import looks_until, replicates_at
 from analysis.tables.results import evaluation_table, run_table
 from lib.common import paths
+from lib.data.tasks.task import get_task
 from lib.runs.run import Run, locked
 from lib.study.plan import finished_runs, load_suite, runs_at_all_rates
+from lib.study.suite import Suite
 
 ANALYSIS = Path(__file__).parents[2]
 
@@ -26,11 +29,18 @@ ANALYSIS = Path(__file__).parents[2]
 def suite_ledger(suite: str, ids: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """The ledger of a suite, or its rows on some claims.
 
+    Of one with `until`, it is corrected for all looks that its file plans.
+
     Raises:
         StudyError: a run is damaged, or its data or source changed since.
     """
-    rows = kept("cache/ledgers", suite, lambda frame, evaluations, runs: evaluate(frame, evaluations, runs=runs))
-    wanted = None if ids is None else set(ids)
+    read = load_suite(suite)
+    looks, ahead = planned_looks(read), _ahead(read)
+
+    def rows_of(frame: pd.DataFrame, evaluations: pd.DataFrame, runs: list[Run]) -> list[dict[str, Any]]:
+        return evaluate(frame, evaluations, runs=runs, looks=looks, ahead=ahead)
+
+    rows, wanted = kept("cache/ledgers", suite, rows_of), None if ids is None else set(ids)
     return [row for row in rows if wanted is None or row["id"] in wanted]
 
 
@@ -39,7 +49,7 @@ def kept(
 ) -> list[dict[str, Any]]:
     """Rows that follow from the finished runs of a suite, ready for JSON: read in the study's home, or put there.
 
-    Kept under what they depend on: the results of the runs and the files of `analysis`.
+    Kept under what they depend on: the results of the runs, the looks that are planned, and the files of `analysis`.
 
     Args:
         kind: of rows; their folder in the home. compute: makes them of the run table, the evaluations and the runs.
@@ -51,7 +61,7 @@ def kept(
     runs, chosen = runs_at_all_rates(read, goal=None), {run.path.name for run in finished_runs(read, goal=None)}
     folder = paths.home() / kind
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{_key(runs, chosen)}.json"
+    target = folder / f"{_key(runs, chosen, planned_looks(read))}.json"
     with locked(folder, lambda: None):  # notebooks of one report ask at the same time
         if not target.is_file():
             table = run_table(runs)
@@ -60,8 +70,19 @@ def kept(
         return json.loads(target.read_text())
 
 
-def _key(runs: Iterable[Run], chosen: Iterable[str]) -> str:
-    digest = hashlib.sha256(" ".join(sorted(chosen)).encode())
+def planned_looks(suite: Suite) -> tuple[int, ...]:
+    """The numbers of seeds at which a suite is looked at, fixed by its file; none where its seeds are fixed."""
+    return () if suite.until is None else looks_until(len(suite.seeds), suite.until.seeds)
+
+
+def _ahead(suite: Suite) -> int | None:
+    """As how many independent replicates the seeds of a suite count at its cap."""
+    folds = min(get_task(cell.task).folds for cell in suite.cells)
+    return None if suite.until is None else replicates_at(suite.until.seeds, folds)
+
+
+def _key(runs: Iterable[Run], chosen: Iterable[str], looks: Sequence[int]) -> str:
+    digest = hashlib.sha256(" ".join([*sorted(chosen), *map(str, looks)]).encode())
     code = [*sorted(ANALYSIS.rglob("*.py")), *sorted(ANALYSIS.rglob("*.toml"))]
     for file in [*(run.path / "result.json" for run in runs), *code]:
         digest.update(hashlib.sha256(file.read_bytes()).digest())

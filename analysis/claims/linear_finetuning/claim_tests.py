@@ -34,6 +34,7 @@ from analysis.claims.verdicts import (
 )
 from lib.runs.run import Run, run_dir
 from lib.strategies.adapters import without_factors
+from lib.strategies.catalog import STRATEGIES
 
 _CONDITIONS = ["task", *CONDITIONS]
 _L3 = ["rate", "source", "volume_label"]
@@ -250,7 +251,10 @@ def _conditions(wide: pd.DataFrame) -> str:
 
 
 _GOAL = "reconstruction"
-TESTS.add("best_across_contrasts", ClaimTest(best_across_contrasts, ("margin",), compares=False, goal=_GOAL))
+TESTS.add(
+    "best_across_contrasts",
+    ClaimTest(best_across_contrasts, ("margin",), compares=False, goal=_GOAL, strategies=tuple(STRATEGIES)),
+)
 TESTS.add("fewer_artifacts", ClaimTest(fewer_artifacts, ("ratio",), compares=True, goal=_GOAL))
 TESTS.add(
     "lead_grows_as_volumes_fall", ClaimTest(lead_grows_as_volumes_fall, ("lead", "slope"), compares=True, goal=_GOAL)
@@ -258,4 +262,7 @@ TESTS.add(
 TESTS.add("largest_lead", ClaimTest(largest_lead, ("gain",), compares=True, goal=_GOAL))
 TESTS.add("overfits_less", ClaimTest(overfits_less, ("small", "excess"), compares=True, goal=_GOAL))
 TESTS.add("forgets_less", ClaimTest(forgets_less, ("margin",), compares=True, goal=_GOAL))
-TESTS.add("only_factors_change", ClaimTest(only_factors_change, ("changed",), compares=False, goal=_GOAL))
+TESTS.add(
+    "only_factors_change",
+    ClaimTest(only_factors_change, ("changed",), compares=False, goal=_GOAL, strategies=(LINEAR,)),
+)

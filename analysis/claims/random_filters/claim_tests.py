@@ -42,4 +42,4 @@ def look_random(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, ru
     return per_task(claim, frame, runs, BOTH, [measure], beside)
 
 
-TESTS.add("look_random", ClaimTest(look_random, ("auc",), compares=False, every_rate=True))
+TESTS.add("look_random", ClaimTest(look_random, ("auc",), compares=False, every_rate=True, strategies=BOTH))

@@ -170,5 +170,6 @@ def _joined(
     return Finding(claim, task, note, evidence, min(len(each.values) for each in there.values()), lacking)
 
 
-TESTS.add("non_inferior", ClaimTest(non_inferior, ("margin",), compares=False))
-TESTS.add("features_not_needed", ClaimTest(features_not_needed, ("margin",), compares=False))
+TESTS.add("non_inferior", ClaimTest(non_inferior, ("margin",), compares=False, strategies=(FROZEN, *WHOLE)))
+_decoders = ("scratch", FROZEN, "frozen_drawn_encoder", "without_skips")
+TESTS.add("features_not_needed", ClaimTest(features_not_needed, ("margin",), compares=False, strategies=_decoders))

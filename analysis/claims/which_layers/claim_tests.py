@@ -6,6 +6,7 @@ What the paper calls shallow was not at hand, so shallow and deep stand for both
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 
@@ -31,6 +32,7 @@ from analysis.claims.verdicts import (
     too_few,
 )
 from analysis.claims.which_layers.layer_sets import (
+    SETS_OF_LAYERS,
     ULTRASOUND,
     advantages,
     areas_between_curves,
@@ -281,10 +283,11 @@ def _brief(values: pd.Series) -> str:
     return interval_text(mean_interval(values))
 
 
-TESTS.add("sets_matter", ClaimTest(sets_matter, ("spread", "min_sets"), compares=False))
-TESTS.add("last_is_worst", ClaimTest(last_is_worst, ("excess", "min_tasks"), compares=False))
-TESTS.add("shallow_better", ClaimTest(shallow_better, ("margin",), compares=False))
-TESTS.add("contracting_better", ClaimTest(contracting_better, ("margin",), compares=False))
-TESTS.add("shallow_first_better", ClaimTest(shallow_first_better, ("margin", "min_points"), compares=False))
-TESTS.add("only_in_ultrasound", ClaimTest(only_in_ultrasound, ("margin", "min_tasks"), compares=False))
-TESTS.add("orders_differ", ClaimTest(orders_differ, ("margin",), compares=False))
+_test = functools.partial(ClaimTest, compares=False, strategies=SETS_OF_LAYERS)
+TESTS.add("sets_matter", _test(sets_matter, ("spread", "min_sets")))
+TESTS.add("last_is_worst", _test(last_is_worst, ("excess", "min_tasks")))
+TESTS.add("shallow_better", _test(shallow_better, ("margin",)))
+TESTS.add("contracting_better", _test(contracting_better, ("margin",)))
+TESTS.add("shallow_first_better", _test(shallow_first_better, ("margin", "min_points")))
+TESTS.add("only_in_ultrasound", _test(only_in_ultrasound, ("margin", "min_tasks")))
+TESTS.add("orders_differ", _test(orders_differ, ("margin",)))

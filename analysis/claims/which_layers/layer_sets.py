@@ -19,6 +19,7 @@ from analysis.tables.paired_gains import PAIR
 from analysis.tables.results import finished_rows
 
 WHOLE = "full_finetuning"
+SETS_OF_LAYERS = ("layer_subset", "encoder_only", "decoder_only", "head_only")  # strategies that train one
 ULTRASOUND = "ultrasound"
 SET = ["order", "side", "count", "stages", "matched"]
 CONDITION = ["task", "volume_label", "source"]

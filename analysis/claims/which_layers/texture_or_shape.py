@@ -22,7 +22,7 @@ from analysis.claims.verdicts import (
     sentences,
     too_few,
 )
-from analysis.claims.which_layers.layer_sets import advantages
+from analysis.claims.which_layers.layer_sets import SETS_OF_LAYERS, advantages
 from analysis.statistics.intervals import mean_interval
 from lib.data.tasks.task import TASKS
 
@@ -114,4 +114,4 @@ def _control(rows: pd.DataFrame, source: str) -> str:
     return f"control, source with another grain: {'; '.join(words)}" if words else ""
 
 
-TESTS.add("follows_texture", ClaimTest(follows_texture, ("margin",), compares=False))
+TESTS.add("follows_texture", ClaimTest(follows_texture, ("margin",), compares=False, strategies=SETS_OF_LAYERS))

@@ -21,7 +21,7 @@ from analysis.claims.verdicts import (
     sentences,
     too_few,
 )
-from analysis.claims.which_layers.layer_sets import CONDITION, ULTRASOUND, WHOLE, layer_sets
+from analysis.claims.which_layers.layer_sets import CONDITION, SETS_OF_LAYERS, ULTRASOUND, WHOLE, layer_sets
 from analysis.statistics.intervals import time_ratio
 from analysis.tables.convergence import time_to_plateau
 from analysis.tables.paired_gains import PAIR
@@ -131,4 +131,9 @@ def shallow_faster(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame,
     return found or [Finding(claim, "all", reason)]
 
 
-TESTS.add("shallow_faster", ClaimTest(shallow_faster, ("fraction", "ratio", "max_censored"), compares=False))
+TESTS.add(
+    "shallow_faster",
+    ClaimTest(
+        shallow_faster, ("fraction", "ratio", "max_censored"), compares=False, strategies=(*SETS_OF_LAYERS, WHOLE)
+    ),
+)

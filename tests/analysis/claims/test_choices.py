@@ -15,12 +15,18 @@ from fakes import climb, evaluations, fake_run, frame, grid, row
 from planted import planted
 
 from analysis.__main__ import main
-from analysis.claims.choices import alternatives
-from analysis.claims.choices import specifications as module
-from analysis.claims.choices.figure import specification_curve
-from analysis.claims.choices.specifications import OWN, agreeing_choices, specifications, suite_choices, with_agreement
 from analysis.claims.feature_reuse import claim_tests
 from analysis.claims.filter_change import claim_tests as filter_tests
+from analysis.claims.ledger.choices import alternatives
+from analysis.claims.ledger.choices import specifications as module
+from analysis.claims.ledger.choices.figure import specification_curve
+from analysis.claims.ledger.choices.specifications import (
+    OWN,
+    agreeing_choices,
+    specifications,
+    suite_choices,
+    with_agreement,
+)
 from analysis.claims.ledger.evaluate import evaluate, load_claims
 from analysis.claims.ledger.table import claim_row
 from analysis.claims.verdicts import TESTS

@@ -9,7 +9,7 @@ import pytest
 from levels import at_least, at_most
 from scipy import stats as sps
 
-from analysis.statistics.moderation import FEWEST, lent, variance_prior
+from analysis.statistics.moderation import FEWEST, lent, pull, variance_prior
 
 LAWS = (2.5, 10.0, math.inf)  # degrees of freedom of the inverse chi-square law of the variances
 
@@ -67,3 +67,11 @@ def test_few_variances_are_no_prior_and_equal_replicates_no_variance() -> None:
 @pytest.mark.parametrize(("law", "own", "degrees"), [(1.5, 4, 1.5), (9.0, 4, 4.0), (math.inf, 2, 2.0), (0.0, 3, 0.0)])
 def test_no_more_is_lent_than_a_variance_has_itself(law: float, own: int, degrees: float) -> None:
     assert lent((law, 0.3), own) == (degrees, 0.3)
+
+
+@pytest.mark.parametrize("effects", [0.0, 1.0, 3.0])
+def test_pull_is_the_share_of_chance_in_effects(effects: float):
+    rng = np.random.default_rng(3)
+    found = rng.normal(0, effects, 4000) + rng.standard_normal(4000)
+    assert pull(2 * sps.norm.sf(np.abs(found))) == pytest.approx(1 / (1 + effects**2), abs=0.05)
+    assert pull(2 * sps.norm.sf(np.abs(found[:5]))) == 0

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.claims.choices.specifications import OWN
+from analysis.claims.ledger.choices.specifications import OWN
 from analysis.figures.style import axes, empty_axes, limits_around, study_style, title_and_note
 
 COLORS = {"supported": "#1B8A72", "contradicted": "#C8502B", "inconclusive": "#8A8A8A"}

@@ -7,13 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.claims.choices.alternatives import Case, Choice, alternatives
 from analysis.claims.evidence import leaves
+from analysis.claims.ledger.choices.alternatives import Case, Choice, alternatives
 from analysis.claims.ledger.decide import decide
 from analysis.claims.ledger.evaluate import find, load_claims
-from analysis.claims.ledger.kept import kept
+from analysis.claims.ledger.kept import kept, planned_looks
 from analysis.claims.verdicts import Claim, Finding, Runs
+from analysis.statistics.looks import looking_factor
 from lib.runs.run import Run
+from lib.study.plan import load_suite
 
 OWN = "the study's own"
 OPPOSITE = {"supported": "contradicted", "contradicted": "supported"}
@@ -27,6 +29,7 @@ def specifications(
     evaluations: pd.DataFrame,
     claims: Iterable[Claim] | None = None,
     runs: Iterable[Run] = (),
+    looks: tuple[int, ...] = (),
 ) -> pd.DataFrame:
     """Every tested row of a ledger under every choice; arguments as of `ledger.evaluate.evaluate`.
 
@@ -41,13 +44,13 @@ def specifications(
     claims = load_claims() if claims is None else list(claims)
     by_id = {run.path.name: run for run in runs}
     own = {claim.id: find(claim, frame, evaluations, by_id) for claim in claims}
-    base = _ledger(claims, own)
+    base = _ledger(claims, own, looks)
     tested = {key for key, row in base.items() if row["verdict"] != "not tested"}
     found = [_row(*key, OWN, "", "as the study does it", base[key], "same") for key in base if key in tested]
     claims_tested = [claim for claim in claims if any(claim.id == name for name, _ in tested)]
     for choice in alternatives(claims_tested, frame):
         changed, reasons = _under(choice, claims_tested, own, frame, evaluations, by_id)
-        ledger = _ledger(claims, own | changed) if changed else {}
+        ledger = _ledger(claims, own | changed, looks) if changed else {}
         for key in (key for key in base if key in tested and key[0] in changed.keys() | reasons.keys()):
             reason = reasons[key[0]] if key[0] in reasons else _not_computed(choice, key, own, changed, ledger)
             row = None if reason else ledger[key]
@@ -87,8 +90,10 @@ def suite_choices(suite: str) -> pd.DataFrame:
         StudyError: a run is damaged, or its data or source changed since.
     """
 
+    looks = planned_looks(load_suite(suite))
+
     def records(frame: pd.DataFrame, evaluations: pd.DataFrame, runs: list[Run]) -> list[dict[str, Any]]:
-        table = specifications(frame, evaluations, runs=runs)
+        table = specifications(frame, evaluations, runs=runs, looks=looks)
         return table.astype(object).where(table.notna(), None).to_dict("records")
 
     table = pd.DataFrame(kept("cache/choices", suite, records), columns=COLUMNS)
@@ -101,10 +106,10 @@ def with_agreement(ledger: Sequence[dict[str, Any]], table: pd.DataFrame) -> lis
     return [row | {"agreement": shares.get((row["id"], row["task"]))} for row in ledger]
 
 
-def _ledger(claims: Sequence[Claim], found: dict[str, list[Finding]]) -> Rows:
+def _ledger(claims: Sequence[Claim], found: dict[str, list[Finding]], looks: tuple[int, ...]) -> Rows:
     findings = [each for claim in claims for each in found[claim.id]]
     alpha = findings[0].claim.value("alpha") if findings else 0.05
-    return {(row["id"], row["task"]): row for row in decide(findings, alpha)}
+    return {(row["id"], row["task"]): row for row in decide(findings, alpha, looking_factor(looks, alpha))}
 
 
 def _under(
