@@ -232,7 +232,7 @@ def layers_figure(session: CkaByHand) -> Axes:
     """The two layers as tables of numbers in gray: images down, features across."""
     ax = axes(None, width=6.0, height=0.35 * len(session.X) + 1.2)
     both = np.hstack([session.X, np.full((len(session.X), 1), np.nan), session.Y])
-    ax.imshow(both, cmap="gray_r", vmin=both[:, :3].min() - 4, vmax=np.nanmax(both) + 6, aspect="auto")
+    ax.imshow(both, cmap="gray_r", vmin=both[:, :3].min() - 4, vmax=2 * np.nanmax(both), aspect="auto")
     for (row, column), value in np.ndenumerate(both):
         if np.isfinite(value):
             ax.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=9)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,12 +96,13 @@ class Session:
         state.value, state.solved, state.tries = value, not hint, state.tries + 1
         print(f"{name}: Not yet. {hint}" if hint else f"{name}: Right. {words}".rstrip())
 
-    def stopped(self, names: Iterable[str], error: Exception) -> None:
+    def stopped(self, names: Sequence[str], error: Exception) -> None:
         """Say that Python stopped in a block, and what may be wrong before it."""
         said = " ".join(str(error).split()) or type(error).__name__
         if "ellipsis" in said.lower() or isinstance(error, NameError):
             said = "it uses something that is not answered yet"
-        needs = [need for name in names for need in self.questions[name].needs if not self._solved(need)]
+        before = [need for name in names for need in self.questions[name].needs]
+        needs = [need for need in before if need not in names and not self._solved(need)]
         back = (
             f" First solve {' and '.join(dict.fromkeys(needs))}." if needs else " Look at the shapes of what goes in."
         )

@@ -296,6 +296,30 @@ def test_who_looks_at_the_effect_is_told_of_the_interval(capsys: pytest.CaptureF
     wrong(t4, capsys, "margin", (-k6["effect"], "Your line runs through the effect"))
 
 
+def test_the_runs_of_the_suite_are_argued_over_where_there_are_enough(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    strategies = ("scratch", "full_finetuning", "frozen_random_encoder")
+
+    def dice(task: str, strategy: str, volume: int | None, seed: int) -> float:
+        return 0.8 - 0.02 * (strategy == "frozen_random_encoder") + float(rng.normal(0, 0.002))
+
+    frame = fakes.grid(["sim_radiograph", "sim_ultrasound_hard"], [20, None], 4, dice, strategies)
+    curves = fakes.evaluations(frame, lambda run: fakes.climb(run.dice, 100 + 20 * run.seed))
+    monkeypatch.setattr(argue_with_the_ledger, "finished_runs", lambda suite: [None] * len(frame))
+    monkeypatch.setattr(argue_with_the_ledger, "run_table", lambda runs: frame)
+    monkeypatch.setattr(argue_with_the_ledger, "evaluation_table", lambda runs: curves)
+    t4 = argue_with_the_ledger.begin("Ada")
+    assert t4.ledger.about == f"{len(frame)} finished runs of the suite class"
+    assert t4.aim[0] in ("sim_radiograph", "sim_ultrasound_hard")
+    k6 = {row["task"]: row["verdict"] for row in t4.ledger.rows() if row["id"] == "K6"}
+    assert set(k6.values()) == {"supported"}, "a loss of 0.02 is less than the margin of 0.03"
+    assert t4.aim[1] != "supported"
+    wrong(t4, capsys, "margin", (0.03, "With 0.03 it is supported"))
+    right(t4, capsys, "margin", 0.005 if t4.aim[1] == "contradicted" else 0.02)
+
+
 def test_a_copy_of_the_ledger_moves_and_the_original_stays() -> None:
     ledger = argue_with_the_ledger.begin("Ada").ledger
     before = ledger.table()
