@@ -227,7 +227,8 @@ def _count(about: Mapping[Any, Any], keys: Sequence[str]) -> int | None:
             continue
         if isinstance(value, Tensor | np.generic | np.ndarray):
             value = value.item() if value.size == 1 or (isinstance(value, Tensor) and value.numel() == 1) else None
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and 0 <= value < 2**63 and value == int(value):
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        if 0 <= value < 2**63 and value == int(value):
             return int(value)
     return None
