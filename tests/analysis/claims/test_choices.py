@@ -325,7 +325,7 @@ def test_the_command_writes_what_notebook_and_claims_file_show(
     for spec in {run_id(spec): spec for spec in specs}.values():
         reach = (100 if spec.strategy == "full_finetuning" else 200) + 3 * spec.seed
         fake_run(study_home / "runs", spec, dice=0.8, curve=climb(0.8, reach, spec.steps))
-    for where in ("choices.specifications", "ledger.evaluate"):  # others would look for checkpoints
+    for where in ("ledger.choices.specifications", "ledger.evaluate"):  # others would look for checkpoints
         monkeypatch.setattr(f"analysis.claims.{where}.load_claims", lambda: [LEDGER["K1"], LEDGER["K6"]])
     assert main(["choices", str(file)]) == 0
     printed = capsys.readouterr().out

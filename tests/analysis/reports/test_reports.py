@@ -103,7 +103,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STUDY_HOME", str(home))
         patch.setattr(parameters, "NOTEBOOKS", notebooks)
-        patch.setattr("analysis.claims.ledger.kept.evaluate", lambda *tables, runs: [CLAIM])
+        patch.setattr("analysis.claims.ledger.kept.evaluate", lambda *tables, **more: [CLAIM])
         patch.setattr(Reporter, "say", lambda self, text: printed.append(text))
         patch.setattr(engines, "cores", lambda: 8)
         patch.delenv("OMP_NUM_THREADS")
