@@ -279,7 +279,7 @@ def test_markup_in_names_is_text(tmp_path: Path):
     card = Card(mark, mark, mark, mark, mark, mark)
     (tmp_path / "a.card.json").write_text(json.dumps(card.__dict__))
     page = write_gallery(tmp_path, title=mark, commit=mark, finished=mark, results=None).read_text()
-    for shown in (page, verdict_table([claim]).to_html()):
+    for shown in (page, verdict_table([claim]).data):
         assert "&lt;script&gt;" in shown
         assert "<script>alert" not in shown
         assert "<img src=x" not in shown

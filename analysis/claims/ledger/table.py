@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
-import pandas as pd
-from pandas.io.formats.style import Styler
+from IPython.display import HTML
 
 NUMBERS = ("effect", "line", "detectable", "seeds", "p", "adjusted", "replication")
 TEXTS = ("side", "id", "paper", "statement", "task", "verdict", "unit", "note", "notebook", "figure", "test")
@@ -58,16 +58,26 @@ def part_lines(claim: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def verdict_table(claims: Sequence[Mapping[str, Any]]) -> Styler:
-    """Claims of the ledger as a table to read in a notebook, parts and notes in full; markup in names is text."""
-    columns = {
-        "id": "id", "task": "task", "said": "verdict", "effect": "effect", "interval": "interval", "level": "level",
-        "holds": "holds", "adjusted": "adjusted p", "replication": "comes again",
-        "agreement": "other choices", "seeds": "seeds",
-        "detectable": "detectable", "unit": "unit", "note": "note",
-    }  # fmt: skip
-    rows = [claim_row(claim) | {"note": "; ".join([*part_lines(claim), claim["note"]])} for claim in claims]
-    table = pd.DataFrame(rows, columns=list(columns)).rename(columns=columns)
-    text: Any = [{"selector": "td, th", "props": "text-align: left; vertical-align: top; white-space: normal"}]
-    text += [{"selector": "td:last-child", "props": "min-width: 15em"}]
-    return table.style.format(escape="html").hide(axis="index").set_table_styles(text)
+_SHOWN = {
+    "id": "id", "task": "task", "said": "verdict", "effect": "effect", "interval": "interval", "level": "level",
+    "holds": "holds", "adjusted": "adjusted p", "replication": "comes again", "agreement": "other choices",
+    "seeds": "seeds", "detectable": "detectable",
+}  # fmt: skip
+
+
+def verdict_table(claims: Sequence[Mapping[str, Any]]) -> HTML:
+    """Claims of the ledger as a table to read in a notebook; below each row its unit, parts and note in full.
+
+    Markup in names is text.
+    """
+    lines = [
+        "<table><thead><tr>",
+        *(f'<th scope="col">{name}</th>' for name in _SHOWN.values()),
+        "</tr></thead><tbody>",
+    ]
+    for claim in claims:
+        row = claim_row(claim)
+        lines += ["<tr>", *(f'<td style="text-align: left">{escape(row[key])}</td>' for key in _SHOWN), "</tr>"]
+        told = "<br>".join(map(escape, filter(None, (row["unit"], *part_lines(claim), row["note"]))))
+        lines.append(f'<tr><td></td><td colspan="{len(_SHOWN) - 1}" style="text-align: left">{told}</td></tr>')
+    return HTML("\n".join([*lines, "</tbody></table>"]))

@@ -213,7 +213,7 @@ def test_replicates_that_are_all_alike_lend_nothing() -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_the_smallest_detectable_effect_is_found_as_often_as_it_says() -> None:
-    """What is printed depends on the spread that five replicates happened to have; over many it is found as promised."""
+    """What is printed depends on the spread that five replicates happened to have; on average it is as promised."""
     rng = np.random.default_rng(5)
     for above in (True, False):
         found = []

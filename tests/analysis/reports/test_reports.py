@@ -394,9 +394,9 @@ def test_claim_without_numbers_shows_dashes():
 def test_verdicts_are_read_in_full_and_without_gaps_in_words() -> None:
     note = "a long note " * 12
     claim = {"id": "K1", "task": "blobs", "verdict": "not tested", "effect": None, "interval": [None, None], "seeds": 2}
-    html = verdict_table([{**claim, "note": note}]).to_html()
+    html = verdict_table([{**claim, "note": note}]).data
     assert note.strip() in html
     assert "None" not in html
     assert "nan" not in html.lower()
     assert "K1" in html
-    assert "detectable" in verdict_table([]).to_html()
+    assert "detectable" in verdict_table([]).data
