@@ -143,13 +143,13 @@ def _thresholds(given: Mapping[str, Any], names: Iterable[str], where: str) -> d
     found = {}
     for name in names:
         entry = given.get(name)
-        table = entry if isinstance(entry, dict) else {}
+        table: Mapping[str, Any] = entry if isinstance(entry, dict) else {}
         value, why = table.get("value"), table.get("why")
-        right = set(table) == {"value", "why"} and type(value) in (int, float) and abs(value) < 1e300
-        if not right or not isinstance(why, str):
-            raise StudyError(
-                f"{where} must have a threshold {name} = {{ value = NUMBER, why = TEXT }}, got {shown(entry)}"
-            )
+        wrong = f"{where} must have a threshold {name} = {{ value = NUMBER, why = TEXT }}, got {shown(entry)}"
+        if set(table) != {"value", "why"} or not isinstance(why, str):
+            raise StudyError(wrong)
+        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= 1e300:
+            raise StudyError(wrong)
         if not why.strip():
             raise StudyError(f"threshold {name} of {where} must say why it is {value}")
         found[name] = Threshold(float(value), why)
