@@ -149,7 +149,7 @@ MISTAKES = [
     (["train", "smoek"], "unknown suite 'smoek'; did you mean 'smoke'"),
     (["train", "no/such.toml"], "there is no file no/such.toml"),
     (["train", "smoke", "class"], "one suite at a time, got smoke class"),
-    (["train", "no/such.json"], "no file no/such.json"),
+    (["train", "no/such.json"], "no/such.json does not exist"),
     (["train", "task=blosb"], "unknown task 'blosb'; did you mean 'blobs'"),
     (["train", "task=blobs", "stpes=3"], "unknown field of a run spec 'stpes'; did you mean 'steps'"),
     (["train", "task=blobs", "steps"], "expected FIELD=VALUE, got 'steps'"),
