@@ -8,7 +8,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["MPLBACKEND"] = "Agg"
 # Modules of tests, and of the study's own networks, of which code is run where a file of a test names it.
-TRUSTED = "foreign_networks,foreign_net,renamed,two_contrasts,broken_package,no_such_module,lib.networks"
+TRUSTED = "foreign_networks,foreign_net,planned_net,renamed,two_contrasts,broken_package,no_such_module,lib.networks"
 os.environ["STUDY_TRUST"] = TRUSTED
 
 from pathlib import Path

@@ -251,8 +251,9 @@ def planned(folder: Path) -> tuple[str, dict[str, Any]]:
             **given, "input_channels": len(channels), "num_classes": outputs, "deep_supervision": False,
         }  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        kind = "" if isinstance(error, StudyError) else f"{type(error).__name__}: "
         raise StudyError(
-            f"{folder} does not tell an nnU-Net ({type(error).__name__}: {first_line(error)}); give its folder of "
+            f"{folder} does not tell an nnU-Net ({kind}{first_line(error)}); give its folder of "
             "results TRAINER__PLANS__CONFIGURATION, in which plans.json (with an architecture) and dataset.json lie"
         ) from error
 

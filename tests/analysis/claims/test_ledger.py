@@ -395,7 +395,7 @@ GOOD = CLAIMS.read_text()
         ('id = "K2"', 'id = "K1"', "claim ids must differ, but 'K1' stands 2 times"),
         ('compare = ["full_finetuning", "scratch"]', "", r"K1 must have compare = \[strategy, reference\]"),
         ('paper = "Karimi', 'paper = 3 # "Karimi', "claim K1 must have a text for 'paper', got 3"),
-        ("\n[[claim]]", "\n[[claim", "is not TOML"),
+        ("\n[[claim]]", "\n[[claim", "is not valid TOML"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(tmp_path, old, new, message):

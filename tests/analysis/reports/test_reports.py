@@ -305,7 +305,7 @@ def test_unknown_parameter_stops_everything(notebooks: Path, capsys: pytest.Capt
         ("rate = true", "rate of 01_one must be float or int, got True [(]bool[)]"),
         ("names = 2", "names of 01_one must be list, got 2"),
         ("names = [2020-01-01]", "names of 01_one must be list"),
-        ("suite = 3", "suite of 01_one must be str"),
+        ("suite = 3", "suite of a report is set by whoever makes it"),
     ],
 )
 def test_wrong_type_is_refused(notebooks: Path, toml: str, wanted: str):
