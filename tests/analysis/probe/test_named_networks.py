@@ -103,7 +103,7 @@ def test_the_plans_of_nnunet_tell_its_network(
     [
         ("smp:Unet", r"smp:Unet: segmentation_models_pytorch cannot be imported here .*; "
          r"pip install segmentation-models-pytorch torchvision pillow \(torchvision of the build that fits torch 2"),
-        ("nnunet:results/x", r"results/x plans\.json does not exist.*TRAINER__PLANS__CONFIGURATION"),
+        ("nnunet:results/x", r"plans\.json does not exist.*TRAINER__PLANS__CONFIGURATION"),
         ("nnunet:nnUNetTrainer__nnUNetPlans__old", "does not tell an nnU-Net .KeyError: 'architecture'"),
         ("oddd", "unknown model 'oddd'; did you mean 'odd'.* Known: .*monai:NAME"),
     ],
