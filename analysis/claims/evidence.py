@@ -6,7 +6,7 @@ holds. Parts are joined by what the claim says: `AllOf` (every one must hold), `
 that it does not. Where all must hold, the largest p supports (an intersection-union test, Berger 1982, which needs no
 correction), and the smallest, times their number, contradicts (Bonferroni); where one is enough, the other way round.
 
-An interval is shown with just the tails that decide: `Leaf.interval` takes one for each side.
+An interval is shown with just the tails that decide: `interval` takes one for each side.
 """
 
 from __future__ import annotations
@@ -145,11 +145,8 @@ class Joint:
 
     parts: tuple[Part, ...]
 
-    def _join(self, sides: Sequence[OneSided]) -> OneSided:
-        raise NotImplementedError
-
     def factors(self) -> tuple[int, int]:
-        """By what the tails of a part are divided: where it supports, and where it speaks against."""
+        """By what the tails of a part are divided, for support and against; 1 where all parts must be on that side."""
         raise NotImplementedError
 
     def p(self) -> OneSided:
@@ -158,12 +155,13 @@ class Joint:
     def again(self, size: int | None = None) -> OneSided:
         return self._join([part.again(size) for part in self.parts])
 
+    def _join(self, sides: Sequence[OneSided]) -> OneSided:
+        support, against = self.factors()
+        return OneSided(_one_p([p.support for p in sides], support), _one_p([p.against for p in sides], against))
+
 
 class AllOf(Joint):
     """Every part must hold; one that does not contradicts."""
-
-    def _join(self, sides: Sequence[OneSided]) -> OneSided:
-        return OneSided(_most([s.support for s in sides]), _first([s.against for s in sides]))
 
     def factors(self) -> tuple[int, int]:
         return 1, len(self.parts)
@@ -172,9 +170,6 @@ class AllOf(Joint):
 class AnyOf(Joint):
     """One part that holds is enough; all must fail to contradict."""
 
-    def _join(self, sides: Sequence[OneSided]) -> OneSided:
-        return OneSided(_first([s.support for s in sides]), _most([s.against for s in sides]))
-
     def factors(self) -> tuple[int, int]:
         return len(self.parts), 1
 
@@ -182,14 +177,12 @@ class AnyOf(Joint):
 class Alike(Joint):
     """The same question under several conditions: it is answered where all give the same answer."""
 
-    def _join(self, sides: Sequence[OneSided]) -> OneSided:
-        return OneSided(_most([s.support for s in sides]), _most([s.against for s in sides]))
-
     def factors(self) -> tuple[int, int]:
         return 1, 1
 
 
-Part = Mean | Difference | Spread | Count | Joint
+Leaf = Mean | Difference | Spread | Count  # one number held against a line
+Part = Leaf | Joint
 
 
 def joined(joint: type[Joint], parts: Sequence[Part]) -> Part:
@@ -197,7 +190,7 @@ def joined(joint: type[Joint], parts: Sequence[Part]) -> Part:
     return parts[0] if len(parts) == 1 else joint(tuple(parts))
 
 
-def leaves(part: Part, support: int = 1, against: int = 1) -> Iterator[tuple[Any, int, int]]:
+def leaves(part: Part, support: int = 1, against: int = 1) -> Iterator[tuple[Leaf, int, int]]:
     """Every number under a part, with what its tails are divided by on the side of support, and on the other."""
     if not isinstance(part, Joint):
         yield part, support, against
@@ -207,7 +200,7 @@ def leaves(part: Part, support: int = 1, against: int = 1) -> Iterator[tuple[Any
         yield from leaves(each, support * own[0], against * own[1])
 
 
-def decisive(part: Part, *, support: bool) -> Any:
+def decisive(part: Part, *, support: bool) -> Leaf:
     """The number that the p-value of one side comes from."""
     while isinstance(part, Joint):
         sides = [each.p() for each in part.parts]
@@ -224,9 +217,7 @@ def with_means(part: Part, change: Callable[[Mean], Mean]) -> Part:
     return change(part) if isinstance(part, Mean) else part
 
 
-def _most(p: Sequence[Any]) -> Any:
-    return np.max(np.stack([np.asarray(each, dtype=np.float64) for each in p]), axis=0)
-
-
-def _first(p: Sequence[Any]) -> Any:
-    return np.minimum(1.0, len(p) * np.min(np.stack([np.asarray(each, dtype=np.float64) for each in p]), axis=0))
+def _one_p(p: Sequence[Any], factor: int) -> Any:
+    """The p-value of parts together: of the last that must be on a side, or, corrected, of the first that is."""
+    each = np.stack([np.asarray(value, dtype=np.float64) for value in p])
+    return np.minimum(1.0, factor * each.min(axis=0)) if factor > 1 else each.max(axis=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,30 +23,6 @@ class OneSided(NamedTuple):
 
     support: Any
     against: Any
-
-
-class Leaf(Protocol):
-    """One number held against a line."""
-
-    name: str
-    line: float
-    above: bool
-
-    @property
-    def effect(self) -> float: ...
-
-    def p(self) -> OneSided: ...
-
-    def again(self, size: int | None = None) -> OneSided:
-        """The p-values of drawn studies with new replicates: as many as here, or `size` for a mean over seeds.
-
-        More seeds bring no more tasks or groups, so that numbers over these stay what they are.
-        """
-        ...
-
-    def interval(self, below: float, over: float) -> tuple[float, float]: ...
-
-    def shown(self, value: float) -> float: ...
 
 
 def per_fold(values: pd.Series) -> Floats:
@@ -95,10 +71,11 @@ class Mean:
         return _t_sides(self.effect - self.line, math.sqrt(variance / len(self.values)), dof, self.above)
 
     def again(self, size: int | None = None) -> OneSided:
-        """Of studies with new replicates, the true mean drawn from what these replicates say of it.
+        """The p-values of drawn studies with new replicates, the true mean drawn from what these say of it.
 
-        The same random numbers weigh the replicates of every part, so that parts of one row stay as correlated as
-        their replicates are.
+        They have as many replicates as here, or `size`. (More seeds bring no more tasks or groups, so that numbers over
+        these leave `size` alone.) The same random numbers weigh the replicates of every part, so that parts of one row
+        stay as correlated as their replicates are.
         """
         n, (variance, dof) = len(self.values), self.variance
         rng = np.random.default_rng(n)

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ import numpy as np
 from scipy import optimize
 from scipy import stats as sps
 
-from analysis.claims.evidence import decisive, leaves, with_means
+from analysis.claims.evidence import Leaf, decisive, leaves, with_means
 from analysis.claims.means import Mean, OneSided
 from analysis.claims.verdicts import Finding, sentences
 from analysis.statistics.moderation import lent, pull, variance_prior
@@ -122,10 +123,10 @@ def _sides(finding: Finding, looking: float) -> OneSided:
 
 def _row(finding: Finding) -> dict[str, Any]:
     claim = finding.claim
-    empty = dict.fromkeys(("line", "side", "distance"))
     return {
         "id": claim.id, "paper": claim.paper, "statement": claim.statement, "task": finding.task,
-        "verdict": "not tested", "effect": None, "interval": [None, None], "level": None, **empty,
+        "verdict": "not tested", "effect": None, "interval": [None, None], "level": None,
+        "line": None, "side": None, "distance": None,
         "unit": claim.unit, "seeds": finding.seeds, "p": None, "adjusted": None, "replication": None,
         "fragile": False, "detectable": None, "parts": [], "note": finding.note,
     }  # fmt: skip
@@ -171,7 +172,7 @@ def _over_conditions(shown: Mapping[str, Any], parts: Sequence[Mapping[str, Any]
     return [min(each[0] for each in same), max(each[1] for each in same)]
 
 
-def _part(leaf: Any, level: float, support: int, against: int) -> dict[str, Any]:
+def _part(leaf: Leaf, level: float, support: int, against: int) -> dict[str, Any]:
     """A number with its line and the interval that decides: its tails are those of the row, divided as p is."""
     holds, fails = level / 2 / support, level / 2 / against
     low, high = leaf.interval(*((holds, fails) if leaf.above else (fails, holds)))
@@ -183,7 +184,7 @@ def _part(leaf: Any, level: float, support: int, against: int) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _detectable(leaf: Any, tail: float) -> float | None:
+def _detectable(leaf: Leaf, tail: float) -> float | None:
     """The true mean, on the claim's side of the line, that a one-sided t test at `tail` finds with 80 % power.
 
     The standard deviation is known from few replicates only: the power is the mean over what the true one may be beside
@@ -194,11 +195,16 @@ def _detectable(leaf: Any, tail: float) -> float | None:
     variance, dof = leaf.variance
     if not variance > 0:
         return None
+    distance = _shift(dof, tail) * math.sqrt(variance / len(leaf.values))
+    return _number(leaf.shown(leaf.line + (distance if leaf.above else -distance)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _shift(dof: float, tail: float) -> float:
+    """The distance that is found with the wanted power, in standard errors: rows of one unit share it."""
     critical = float(sps.t.isf(tail, dof))
     true = np.sqrt(sps.chi2.ppf(QUANTILES, dof) / dof)  # observed / true standard deviation
-    shift = optimize.brentq(lambda x: float(sps.nct.sf(critical, dof, x * true).mean()) - POWER, 0.0, 100 * critical)
-    distance = shift * math.sqrt(variance / len(leaf.values))
-    return _number(leaf.shown(leaf.line + (distance if leaf.above else -distance)))
+    return optimize.brentq(lambda x: float(sps.nct.sf(critical, dof, x * true).mean()) - POWER, 0.0, 100 * critical)
 
 
 def _again(finding: Finding, word: str, level: float) -> float:
