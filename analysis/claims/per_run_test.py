@@ -51,8 +51,9 @@ def once_per_run(measure: Callable[..., T]) -> Callable[..., T]:
 
     @functools.wraps(measure)
     def kept(run: Run, *options: Any) -> T:
-        assert run.result is not None
-        key = (run.path, run.result["seal"], options)
+        result = run.result
+        assert result is not None
+        key = (run.path, result["seal"], options)
         if key not in known:
             known[key] = measure(run, *options)
         return known[key]

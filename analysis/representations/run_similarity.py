@@ -226,8 +226,10 @@ def layer_maps_of_runs(
     chosen = [runs[name] for name in rows.run_id]
     shared = dict(zip(rows.run_id, (rows.source_seed.notna() & (rows.source_seed != rows.seed)), strict=True))
     points = [(run, step) for run in chosen for step in ([None] if shared[run.path.name] else [0, None])]
-    like = [run for run in runs.values() if run.result and _images_of(run) == _images_of(chosen[0])]
-    key = (measure, images, frozenset((run.path, (run.result or {})["seal"]) for run in like))
+    alike = [run for run in runs.values() if _images_of(run) == _images_of(chosen[0])]
+    results = [(run, result) for run in alike if (result := run.result)]
+    like = [run for run, _ in results]
+    key = (measure, images, frozenset((run.path, result["seal"]) for run, result in results))
     asked, known = [(run.path.name, step) for run, step in points], _MAPS.setdefault(key, [])
     found = next((each for each in known if set(asked) <= set(each[0])), None)
     if found is None:
