@@ -19,7 +19,6 @@ import pandas as pd
 from analysis.reports import execution, pages, parameters
 from lib.common import paths, provenance
 from lib.common.errors import StudyError
-from lib.data.tasks.task import get_task
 from lib.study import engines
 from lib.study.plan import finished_runs, load_suite
 from lib.study.suite import Suite
@@ -49,15 +48,16 @@ def write_table(suite: str) -> tuple[Path, pd.DataFrame]:
 
     Where a task names labels, `labels.csv` beside it has a row per run and label.
     """
-    from analysis.tables.results import label_table, run_table
+    from analysis.tables.results import named_labels, run_table
 
     chosen = load_suite(suite)
     runs = finished_runs(chosen, goal=None)
     rows = run_table(runs)
     target = report_folder(chosen) / "results.csv"
     paths.write_atomic(target, rows.to_csv(index=False))
-    if any(get_task(run.spec.task).labels for run in runs):
-        paths.write_atomic(target.with_name("labels.csv"), label_table(runs).to_csv(index=False))
+    labels = named_labels(runs)
+    if len(labels):
+        paths.write_atomic(target.with_name("labels.csv"), labels.to_csv(index=False))
     return target, rows
 
 

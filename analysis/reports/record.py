@@ -16,12 +16,13 @@ import pandas as pd
 from analysis.claims.ledger.evaluate import load_claims, write_claims_file
 from analysis.claims.ledger.kept import suite_ledger
 from analysis.claims.verdicts import VERDICTS
-from analysis.tables.results import label_table, run_table
+from analysis.tables.learning_rates import with_chosen
+from analysis.tables.results import named_labels, run_table
 from lib.common import paths, provenance
 from lib.common.errors import StudyError
 from lib.runs.run import Run
 from lib.runs.seal import read_record
-from lib.study.plan import finished_runs, load_suite, missing_runs, runs_at_all_rates
+from lib.study.plan import load_suite, missing_runs, runs_at_all_rates
 from lib.study.suite import Suite
 
 BEGIN, END = "<!-- record: python -m analysis record -->", "<!-- end of record -->"
@@ -33,11 +34,11 @@ def records_folder() -> Path:
     return paths.REPOSITORY / "results"
 
 
-def write_record(name: str) -> Path:
+def record_suite(name: str) -> Path:
     """Write the record of a finished suite to `results/SUITE/`, and the table in the README anew.
 
-    runs.csv: every run at every rate, `chosen` where its seed chose it. labels.csv: test scores by label, where there
-    are several. claims.json: the ledger. provenance.json: commit, suite file, and what the runs were computed with and
+    runs.csv: every run at every rate, `chosen` where its seed chose it. labels.csv: test scores by label, where a task
+    names some. claims.json: the ledger. provenance.json: commit, suite file, and what the runs were computed with and
     on.
 
     Raises:
@@ -48,13 +49,11 @@ def write_record(name: str) -> Path:
     if missing:
         raise StudyError(f"{len(missing)} runs of {suite.name} are missing: python -m lib train {name}")
     runs = runs_at_all_rates(suite, goal=None)
-    chosen = finished_runs(suite, goal=None)
-    table = run_table(runs)
-    table["chosen"] = table.run_id.isin({run.path.name for run in chosen})
+    table = with_chosen(suite, run_table(runs))
     folder = records_folder() / suite.name
     paths.write_atomic(folder / "runs.csv", table.to_csv(index=False, float_format="%.6g"))
-    labels = label_table(chosen)
-    if len(labels) and labels.groupby("task").label.nunique().max() > 1:
+    labels = named_labels(run for run, chosen in zip(runs, table.chosen, strict=True) if chosen)
+    if len(labels):
         paths.write_atomic(folder / "labels.csv", labels.to_csv(index=False, float_format="%.6g"))
     write_claims_file(folder / "claims.json", suite_ledger(name))
     about = json.dumps(_provenance(suite, runs, table), indent=1) + "\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.tables.results import run_table
-from lib.study.plan import finished_runs, runs_at_all_rates
+from lib.study.plan import chosen_runs, runs_at_all_rates
 from lib.study.suite import Suite
 
 
@@ -18,6 +18,9 @@ def rate_table(suite: Suite) -> pd.DataFrame:
     Raises:
         StudyError: a run is damaged, or its data or source changed since.
     """
-    chosen = {run.path.name for run in finished_runs(suite, goal=None)}
-    table = run_table(runs_at_all_rates(suite, goal=None))
-    return table.assign(chosen=table.run_id.isin(chosen))
+    return with_chosen(suite, run_table(runs_at_all_rates(suite, goal=None)))
+
+
+def with_chosen(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
+    """A table of runs of a suite with the column `chosen` of `rate_table`."""
+    return table.assign(chosen=table.run_id.isin(chosen_runs(suite)))

@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.statistics.intervals import mean_interval
 from analysis.tables.run_row import EVALUATION, IDENTITY, OUTCOMES, RECONSTRUCTION, SETTINGS, run_row
 from lib.common.errors import StudyError
-from lib.data.tasks.task import SCORE
+from lib.data.tasks.task import SCORE, get_task
 from lib.runs.listing import check_current
 from lib.runs.run import Run
 
@@ -45,6 +45,12 @@ def run_table(runs: Iterable[Run]) -> pd.DataFrame:
     numbers += ["foreground", "source_before", "source_after", "val_dice", "val_psnr", "score", "val_score"]
     frame = frame.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(numbers, "float64"))
     return frame.sort_values(["task", "volume", "strategy", "arm", "source", "lr", "fold", "seed"], ignore_index=True)
+
+
+def named_labels(runs: Iterable[Run]) -> pd.DataFrame:
+    """`label_table` of runs of which some task names its labels; empty where none does."""
+    runs = list(runs)
+    return label_table(runs if any(get_task(run.spec.task).labels for run in runs) else ())
 
 
 def label_table(runs: Iterable[Run]) -> pd.DataFrame:

@@ -79,9 +79,18 @@ def finished_runs(suite: Suite, goal: str | None = "segmentation") -> list[Run]:
     Raises:
         StudyError: a run is damaged, or its data or source changed since.
     """
+    return _done(_chosen(suite, goal))
+
+
+def chosen_runs(suite: Suite) -> set[str]:
+    """The names of the runs that results rest on, of any goal: those of `finished_runs`, which are not looked at."""
+    return {run_id(spec) for spec in _chosen(suite, None)}
+
+
+def _chosen(suite: Suite, goal: str | None) -> list[RunSpec]:
     cells = [cell for cell in suite.cells if goal in (None, get_task(cell.task).goal)]
     chosen = [suite.chosen(cell, seed) for cell in cells for seed in cell.seeds]
-    return _done(spec for spec in chosen if spec is not None)
+    return [spec for spec in chosen if spec is not None]
 
 
 def runs_at_all_rates(suite: Suite, goal: str | None = "segmentation") -> list[Run]:

@@ -16,11 +16,12 @@ import pandas as pd
 
 from analysis.claims.ledger.evaluate import evaluate
 from analysis.statistics.looks import looks_until, replicates_at
+from analysis.tables.learning_rates import with_chosen
 from analysis.tables.results import evaluation_table, run_table
 from lib.common import paths
 from lib.data.tasks.task import get_task
 from lib.runs.run import Run, locked
-from lib.study.plan import finished_runs, load_suite, runs_at_all_rates
+from lib.study.plan import chosen_runs, load_suite, runs_at_all_rates
 from lib.study.suite import Suite
 
 ANALYSIS = Path(__file__).parents[2]
@@ -40,12 +41,12 @@ def suite_ledger(suite: str, ids: Iterable[str] | None = None) -> list[dict[str,
     def rows_of(frame: pd.DataFrame, evaluations: pd.DataFrame, runs: list[Run]) -> list[dict[str, Any]]:
         return evaluate(frame, evaluations, runs=runs, looks=looks, ahead=ahead)
 
-    rows, wanted = kept("cache/ledgers", suite, rows_of), None if ids is None else set(ids)
+    rows, wanted = kept("cache/ledgers", read, rows_of), None if ids is None else set(ids)
     return [row for row in rows if wanted is None or row["id"] in wanted]
 
 
 def kept(
-    kind: str, suite: str, compute: Callable[[pd.DataFrame, pd.DataFrame, list[Run]], list[dict[str, Any]]]
+    kind: str, suite: Suite, compute: Callable[[pd.DataFrame, pd.DataFrame, list[Run]], list[dict[str, Any]]]
 ) -> list[dict[str, Any]]:
     """Rows that follow from the finished runs of a suite, ready for JSON: read in the study's home, or put there.
 
@@ -57,15 +58,13 @@ def kept(
     Raises:
         StudyError: a run is damaged, or its data or source changed since.
     """
-    read = load_suite(suite)
-    runs, chosen = runs_at_all_rates(read, goal=None), {run.path.name for run in finished_runs(read, goal=None)}
+    runs = runs_at_all_rates(suite, goal=None)
     folder = paths.home() / kind
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{_key(runs, chosen, planned_looks(read))}.json"
+    target = folder / f"{_key(runs, chosen_runs(suite), planned_looks(suite))}.json"
     with locked(folder, lambda: None):  # notebooks of one report ask at the same time
         if not target.is_file():
-            table = run_table(runs)
-            table["chosen"] = table.run_id.isin(chosen)
+            table = with_chosen(suite, run_table(runs))
             paths.write_atomic(target, json.dumps(compute(table, evaluation_table(runs), runs), allow_nan=False))
         return json.loads(target.read_text())
 

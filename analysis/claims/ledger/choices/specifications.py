@@ -89,14 +89,14 @@ def suite_choices(suite: str) -> pd.DataFrame:
     Raises:
         StudyError: a run is damaged, or its data or source changed since.
     """
-
-    looks = planned_looks(load_suite(suite))
+    read = load_suite(suite)
+    looks = planned_looks(read)
 
     def records(frame: pd.DataFrame, evaluations: pd.DataFrame, runs: list[Run]) -> list[dict[str, Any]]:
         table = specifications(frame, evaluations, runs=runs, looks=looks)
         return table.astype(object).where(table.notna(), None).to_dict("records")
 
-    table = pd.DataFrame(kept("cache/choices", suite, records), columns=COLUMNS)
+    table = pd.DataFrame(kept("cache/choices", read, records), columns=COLUMNS)
     return table.astype(dict.fromkeys(("effect", "low", "high", "line", "adjusted"), "float64"))
 
 
