@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lib.common import paths
-from lib.common.command_line import add_engine_options, run_command
+from lib.common.command_line import add_engine_options, engine_options, run_command, told_failures
+
+Command = Callable[[argparse.Namespace], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,32 +50,16 @@ def _parser() -> argparse.ArgumentParser:
         help="set a parameter in every notebook that runs; VALUE as in JSON, or a plain word",
     )
 
-    table = commands.add_parser("table", help="write results.csv, one row per finished run, and print it")
-    table.set_defaults(command=_table)
-    table.add_argument("suite", metavar="SUITE")
-
-    claims = commands.add_parser("claims", help="write claims.json, the claims ledger, and print it")
-    claims.set_defaults(command=_claims)
-    claims.add_argument("suite", metavar="SUITE")
-
-    seeds = commands.add_parser(
-        "seeds", help="look at a suite with `until`: which rows need more seeds, and which cells"
-    )
-    seeds.set_defaults(command=_seeds)
-    seeds.add_argument("suite", metavar="SUITE")
-
-    grow = commands.add_parser("grow", help="train a suite with `until` and look at it, in turn, to its end")
-    grow.set_defaults(command=_grow)
-    grow.add_argument("suite", metavar="SUITE")
+    _of_suite(commands, "table", _table, "write results.csv, one row per finished run, and print it")
+    _of_suite(commands, "claims", _claims, "write claims.json, the claims ledger, and print it")
+    _of_suite(commands, "choices", _choices, "write choices.csv: does a verdict hang on the study's own choices?")
+    _of_suite(commands, "seeds", _seeds, "look at a suite with `until`: which rows need more seeds, and which cells")
+    grow = _of_suite(commands, "grow", _grow, "train a suite with `until` and look at it, in turn, to its end")
     add_engine_options(grow)
 
     record = commands.add_parser("record", help="write results/SUITE, the record of a finished suite, and the README")
     record.set_defaults(command=_record)
     record.add_argument("suite", nargs="?", metavar="SUITE", help="default: only the tables of the README, anew")
-
-    choices = commands.add_parser("choices", help="write choices.csv: does a verdict hang on the study's own choices?")
-    choices.set_defaults(command=_choices)
-    choices.add_argument("suite", metavar="SUITE")
 
     probe = commands.add_parser("probe", help="look at checkpoints of any network: a report on one folder, or on two")
     probe.set_defaults(command=_probe)
@@ -114,9 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument("--size", type=_positive, default=64, metavar="S", help="with --network: side (default 64)")
     recommend.add_argument("--out", type=Path, metavar="FOLDER", help="default: recommend-TASK among the reports")
 
-    agreement = commands.add_parser("agreement", help="hold such recommendations against a suite's trained runs")
-    agreement.set_defaults(command=_agreement)
-    agreement.add_argument("suite", metavar="SUITE")
+    _of_suite(commands, "agreement", _agreement, "hold such recommendations against a suite's trained runs")
 
     errors = commands.add_parser(
         "errors", help="measure how often the ledger is wrong, on planted tables; half an hour"
@@ -126,14 +109,22 @@ def _parser() -> argparse.ArgumentParser:
     errors.add_argument("--claims", default="", metavar="K1,...", help="only these, without whole ledgers")
     errors.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/error_rates")
 
-    classroom = commands.add_parser("classroom", help="one archive for a class: exercises, code, the runs of a suite")
-    classroom.set_defaults(command=_classroom)
-    classroom.add_argument("suite", metavar="SUITE")
+    classroom = _of_suite(
+        commands, "classroom", _classroom, "one archive for a class: exercises, code, the runs of a suite"
+    )
     classroom.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="default: this one")
 
     tally = commands.add_parser("tally", help="who solved what: the files that a class handed in, as two tables")
     tally.set_defaults(command=_tally)
     tally.add_argument("folder", type=Path, metavar="FOLDER")
+    return parser
+
+
+def _of_suite(commands: Any, name: str, command: Command, about: str) -> argparse.ArgumentParser:
+    """A command on a suite, which may be given further arguments."""
+    parser = commands.add_parser(name, help=about)
+    parser.set_defaults(command=command)
+    parser.add_argument("suite", metavar="SUITE")
     return parser
 
 
@@ -210,17 +201,13 @@ def _seeds(arguments: argparse.Namespace) -> int:
 def _grow(arguments: argparse.Namespace) -> int:
     from analysis.claims.ledger.growth import grow
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends the workers too, like Ctrl-C
-    options = {name: getattr(arguments, name) for name in ("device", "engine", "workers", "cluster")}
-    failures = grow(arguments.suite, **options)
-    print(f"suite {arguments.suite}: {f'{len(failures)} runs failed' if failures else 'complete'}")
-    return 1 if failures else 0
+    return told_failures(arguments.suite, grow(arguments.suite, **engine_options(arguments)))
 
 
 def _record(arguments: argparse.Namespace) -> int:
-    from analysis.reports.record import write_record, write_summary
+    from analysis.reports.record import record_suite, write_summary
 
-    written = write_record(arguments.suite) if arguments.suite else write_summary()
+    written = record_suite(arguments.suite) if arguments.suite else write_summary()
     print(f"written to {written}", file=sys.stderr)
     return 0
 

@@ -10,14 +10,13 @@ import argparse
 import functools
 import json
 import shutil
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lib.common import paths
-from lib.common.command_line import add_engine_options, run_command
+from lib.common.command_line import add_engine_options, engine_options, run_command, told_failures
 from lib.common.device import DEVICES, bfloat16_is_fast, device_name, pick_device
 from lib.common.errors import StudyError
 from lib.common.outside import read_json
@@ -74,7 +73,7 @@ def _add_train(commands: Any) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends the workers too, like Ctrl-C
+    engine = engine_options(options)
     paths.check_home()
     device = pick_device(options.device)
     print(f"device: {device_name(device)}; runs: {paths.runs_dir()}", flush=True)
@@ -83,11 +82,7 @@ def _train(options: argparse.Namespace) -> int:
         if len(options.target) > 1:
             raise StudyError(f"one suite at a time, got {' '.join(options.target)}")
         suite = part_of(load_suite(target), *_part(options.part))
-        failures = train_suite(
-            suite, engine=options.engine, device=options.device, workers=options.workers, cluster=options.cluster
-        )
-        print(f"suite {target}: {f'{len(failures)} runs failed' if failures else 'complete'}")
-        return 1 if failures else 0
+        return told_failures(target, train_suite(suite, **engine))
     spec = _one_spec(options.target)
     for note in load_data(spec.task, spec.size).notes:
         print(f"note: {note}", flush=True)

@@ -1,11 +1,16 @@
-"""How both command lines end: mistakes, interrupts and closed pipes become exit codes, never tracebacks."""
+"""What both command lines share: options of engines, and how they end.
+
+Mistakes, interrupts and closed pipes become exit codes, never tracebacks.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from lib.common.errors import StudyError
 
@@ -16,6 +21,18 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", default="local", help="here, local or dask (default: local)")
     parser.add_argument("--workers", type=int, help="worker processes (default: one per core, or one on a GPU)")
     parser.add_argument("--cluster", help="of the engine dask: local, an address, or a TOML file of a batch system")
+
+
+def engine_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """These options as keywords, for a command that trains; from now on a polite kill ends its workers too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C
+    return {name: getattr(arguments, name) for name in ("device", "engine", "workers", "cluster")}
+
+
+def told_failures(suite: str, failures: Sequence[str]) -> int:
+    """Say whether all of a suite could be trained; the exit code."""
+    print(f"suite {suite}: {f'{len(failures)} runs failed' if failures else 'complete'}")
+    return 1 if failures else 0
 
 
 def run_command(command: Callable[[], int]) -> int:

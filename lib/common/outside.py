@@ -27,8 +27,8 @@ TOML_BYTES, JSON_BYTES, TABLE_BYTES = MB, 16 * MB, 64 * MB  # a line of JSON, in
 ROWS, CELLS = 1_000_000, 8_000_000  # of a table: a row takes some 400 bytes of memory, and a cell 60
 DEPTH = 64  # tables in tables; sources in sources are the deepest that the study itself writes
 POINTS = 1000  # in one line of TOML: the time that tomllib takes for a dotted key grows with their square
-OWN_BYTES = 1 << 40  # the same of a file that the study wrote itself
 ARRAY_BYTES = 2048 * MB  # of all arrays that are read from one file
+OWN_BYTES = 1 << 40  # the same of a file that the study wrote itself
 SLACK = MB  # what a compressed file may hold beyond what its header promises
 NAME = 200  # letters of a file's name; file systems take 255 bytes, endings included
 
