@@ -178,7 +178,7 @@ def construct(name: str, arguments: Mapping[str, Any], seed: int) -> nn.Module:
     Raises:
         StudyError: the name is unknown, the arguments are refused, or no network comes of them.
     """
-    make = find_object("timm:create_model" if name.startswith("timm:") else name)
+    make = _maker(name)
     given: dict[str, Any] = {key: _imported(value) for key, value in arguments.items()}
     if name.startswith("timm:"):
         given = {"model_name": name.partition(":")[2], **given}
@@ -194,6 +194,11 @@ def construct(name: str, arguments: Mapping[str, Any], seed: int) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise StudyError(f"{name} gives a {type(made).__name__}, which is no torch.nn.Module")
     return made
+
+
+def _maker(name: str) -> Callable[..., Any]:
+    """What is called to make a network of that name."""
+    return find_object("timm:create_model" if name.startswith("timm:") else name)
 
 
 class _Counted(TorchFunctionMode):
@@ -265,13 +270,12 @@ def _colon(name: str) -> str:
 
 def parameters_of(name: str) -> list[str]:
     """Names of the keyword arguments that a network's function or class declares."""
-    make: Callable[..., Any] = find_object(name) if not name.startswith("timm:") else find_object("timm:create_model")
-    return list(inspect.signature(make).parameters)
+    return list(inspect.signature(_maker(name)).parameters)
 
 
 def origin(name: str) -> dict[str, str]:
     """Where the code of a network comes from: its file's sha256 and, of an installed package, name and version."""
-    make = inspect.unwrap(find_object("timm:create_model" if name.startswith("timm:") else name))
+    make = inspect.unwrap(_maker(name))
     found = {"name": name}
     package = make.__module__.partition(".")[0]
     for distribution in metadata.packages_distributions().get(package, [])[:1]:
