@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import as_completed, wait
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from lib.runs.spec import RunSpec, run_id
 from lib.study import dask_engine as dask_engine  # registers itself
 from lib.study.engines import ENGINES, LocalProcesses, cores
 from lib.study.growth import grown
-from lib.study.suite import Cell, Suite, from_table
+from lib.study.suite import Cell, Suite, are_numbers, from_table
 from lib.training.together import stacks
 
 
@@ -36,7 +36,8 @@ def load_suite(name: str) -> Suite:
     """The suite of that name, or of that TOML file.
 
     A file that says `extends = "NAME"`, a suite of the study, has all that it does not say from there; fields of a run
-    one by one, everything else as a whole. Where it says `until`, cells have the seeds of the look that it is at.
+    one by one, everything else as a whole. `shift_seeds = 10` beside it is the same study once more, with 10 added to
+    every seed. Where it says `until`, cells have the seeds of the look that it is at.
 
     Raises:
         StudyError: no such suite, an unknown key or name, or a value out of range; or a damaged file of looks.
@@ -54,6 +55,8 @@ def load_suite(name: str) -> Suite:
         table = read_toml(file)
         if "extends" in table:
             table = _extended(table)
+        if "shift_seeds" in table:
+            table = _shifted(table)
         suite = from_table(file, table)
     except StudyError as error:
         raise StudyError(f"{file.name}: {error}") from error
@@ -69,6 +72,25 @@ def _extended(table: dict[str, Any]) -> dict[str, Any]:
     if "extends" in base:
         raise StudyError(f"{name} extends {base['extends']} itself; extend that one")
     return {**base, **table, "run": {**base.get("run", {}), **table.get("run", {})}}
+
+
+def _shifted(table: dict[str, Any]) -> dict[str, Any]:
+    """A suite with a number added to all of its seeds: no run of it is one of the other's."""
+    by = table.pop("shift_seeds")
+    if not isinstance(by, int) or isinstance(by, bool) or by < 1:
+        raise StudyError(f"shift_seeds must be a whole number from 1, got {by!r}")
+
+    def moved(part: Any) -> Any:
+        if not isinstance(part, Mapping):
+            return part  # which is refused where the suite is made
+        own: Any = part.get("seeds")
+        start: Any = part.get("source_seed")
+        seeds = {"seeds": [each + by for each in own]} if are_numbers(own, int) else {}
+        return {**part, **seeds, **({"source_seed": start + by} if are_numbers([start], int) else {})}
+
+    blocks = table.get("grid")
+    grid = {"grid": [moved(block) for block in blocks]} if isinstance(blocks, list) else {}
+    return {**moved(table), **grid}
 
 
 def finished_runs(suite: Suite, goal: str | None = "segmentation") -> list[Run]:

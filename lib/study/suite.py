@@ -182,9 +182,9 @@ def from_table(file: Path, table: dict[str, Any]) -> Suite:
     run, sources = _pinned(run), {name: _pinned(source) for name, source in sources.items()}
     seeds: Any = table["seeds"]
     rates: Any = tuning.get("rates")
-    if not _numbers(seeds, int):
+    if not are_numbers(seeds, int):
         raise StudyError(f"seeds must be a list of different whole numbers, at least one, got {seeds!r}")
-    if not _numbers(rates, (int, float)):
+    if not are_numbers(rates, (int, float)):
         raise StudyError(f"tuning needs a list of different rates, at least one; got {tuning}")
     if not isinstance(table["grid"], list):
         raise StudyError("the grid must be blocks, each under [[grid]]")
@@ -239,7 +239,7 @@ def _pinned(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _numbers(values: Any, kind: Any) -> bool:
+def are_numbers(values: Any, kind: Any) -> bool:
     """Whether these are a list of at least one number of a kind, and no two are equal."""
     if not isinstance(values, list) or not values or not all(_number(each, kind) for each in values):
         return False
@@ -259,12 +259,12 @@ def _cells(
         if not isinstance(block.get(key), list) or not block[key]:
             raise StudyError(f"every grid block needs a list of {key}, at least one, got {block.get(key)!r}")
     own, start = block.get("seeds", list(seeds)), block.get("source_seed")
-    if not _numbers(own, int):
+    if not are_numbers(own, int):
         raise StudyError(f"seeds of a grid block must be different whole numbers, at least one; got {own!r}")
     rates, count = block.get("rates", of_suite), len(of_suite)
-    if not _numbers(rates, (int, float)) or len(rates) != count:
+    if not are_numbers(rates, (int, float)) or len(rates) != count:
         raise StudyError(f"rates of a grid block must be {count} different numbers, as for every other; got {rates!r}")
-    if "source_seed" in block and (not _numbers([start], int) or "source" not in block):
+    if "source_seed" in block and (not are_numbers([start], int) or "source" not in block):
         raise StudyError(f"source_seed must be a whole number, in a grid block that has a source; got {block}")
     for task in block["tasks"]:
         for volume in block["volumes"]:
