@@ -460,6 +460,29 @@ def test_simulated_images_are_drawn_ahead_each_once(study_home: Path, monkeypatc
     assert len(load_task("sim_compressed", 32).ids) == 200
 
 
+def test_a_suite_is_another_one_with_all_seeds_shifted(tmp_path: Path) -> None:
+    base, moved = load_suite("class"), load_suite("class_seeds10")
+    assert moved.seeds == tuple(seed + 10 for seed in base.seeds)
+    for old, new in zip(base.cells, moved.cells, strict=True):
+        assert new.seeds == tuple(seed + 10 for seed in old.seeds)
+        assert new.source_seed == (None if old.source_seed is None else old.source_seed + 10)
+        assert dataclasses.replace(new, seeds=old.seeds, source_seed=old.source_seed) == old
+    assert not {run_id(spec) for spec in missing_runs(base)} & {run_id(spec) for spec in missing_runs(moved)}
+    file = tmp_path / "mine.toml"
+    for text, message in [
+        ("shift_seeds = 0", "mine.toml: shift_seeds must be a whole number from 1, got 0"),
+        ("shift_seeds = true", "shift_seeds must be a whole number from 1, got True"),
+        (
+            "shift_seeds = 1\nseeds = [true]",
+            r"seeds must be a list of different whole numbers, at least one, got \[True",
+        ),
+        ("shift_seeds = 1\ngrid = [3]", "mine.toml: "),
+    ]:
+        file.write_text(f'extends = "class"\n{text}\n')
+        with pytest.raises(StudyError, match=message):
+            load_suite(str(file))
+
+
 def test_a_suite_extends_one_of_the_study(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('extends = "class"\ntitle = "Mine"\nseeds = [0, 7]\n[run]\nsteps = 20\n')
