@@ -51,7 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     _of_suite(commands, "table", _table, "write results.csv, one row per finished run, and print it")
-    _of_suite(commands, "claims", _claims, "write claims.json, the claims ledger, and print it")
+    claims = _of_suite(commands, "claims", _claims, "write claims.json, the claims ledger, and print it")
+    claims.add_argument(
+        "other",
+        nargs="?",
+        metavar="OTHER",
+        help="print what differs in this ledger instead; each is a suite, or a folder with a claims.json",
+    )
     _of_suite(commands, "choices", _choices, "write choices.csv: does a verdict hang on the study's own choices?")
     _of_suite(commands, "seeds", _seeds, "look at a suite with `until`: which rows need more seeds, and which cells")
     grow = _of_suite(commands, "grow", _grow, "train a suite with `until` and look at it, in turn, to its end")
@@ -178,6 +184,8 @@ def _table(arguments: argparse.Namespace) -> int:
 
 
 def _claims(arguments: argparse.Namespace) -> int:
+    if arguments.other is not None:
+        return _compared(arguments.suite, arguments.other)
     from analysis.claims.ledger.table import claim_row
     from analysis.reports.build import write_claims
 
@@ -188,6 +196,14 @@ def _claims(arguments: argparse.Namespace) -> int:
         print("{id:4} {task:24} {said:22} {effect} {interval}{holds} {unit}, {seeds} seeds".format(**row))
         print(f"     {row['statement']}")
     print(f"written to {target}", file=sys.stderr)
+    return 0
+
+
+def _compared(*names: str) -> int:
+    from analysis.claims.ledger.compare import compare_ledgers, compared_lines, read_ledger
+
+    (one, first), (other, second) = map(read_ledger, names)
+    print(*compared_lines((one, other), compare_ledgers(first, second)), sep="\n")
     return 0
 
 

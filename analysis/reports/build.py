@@ -63,12 +63,10 @@ def write_table(suite: str) -> tuple[Path, pd.DataFrame]:
 
 def write_claims(suite: str) -> tuple[Path, list[dict[str, Any]]]:
     """Write `claims.json`, the claims ledger of a suite; returns where it is and the claims."""
-    from analysis.claims.ledger.choices.specifications import suite_choices, with_agreement
+    from analysis.claims.ledger.choices.specifications import told_ledger
     from analysis.claims.ledger.evaluate import write_claims_file
-    from analysis.claims.ledger.kept import suite_ledger
 
-    ledger, target = suite_ledger(suite), report_folder(load_suite(suite)) / "claims.json"
-    ledger = with_agreement(ledger, suite_choices(suite))
+    ledger, target = told_ledger(suite), report_folder(load_suite(suite)) / "claims.json"
     write_claims_file(target, ledger)
     return target, ledger
 
