@@ -35,6 +35,7 @@ def claim_row(claim: Mapping[str, Any]) -> dict[str, str]:
     texts |= {key: str(claim.get(key) or "") for key in TEXTS}
     side = f"{texts['side']} {texts['line']}" if texts["side"] else ""
     said = texts["verdict"] + (", fragile" if claim.get("fragile") else "")
+    said += ", support withheld" if claim.get("withheld") else ""
     level = claim.get("level")
     share = claim.get("agreement")
     agree = "–" if share is None else f"{100 * share:.0f} %"

@@ -35,6 +35,7 @@ FIELDS += [
     "adjusted",
     "replication",
     "fragile",
+    "withheld",
     "detectable",
     "parts",
     "note",
