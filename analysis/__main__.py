@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument("--size", type=_positive, default=64, metavar="S", help="with --network: side (default 64)")
     recommend.add_argument("--out", type=Path, metavar="FOLDER", help="default: recommend-TASK among the reports")
 
+    _of_suite(commands, "pdf", _pdf, "print the pages of a suite's report as PDF, with a browser that is there")
     _of_suite(commands, "agreement", _agreement, "hold such recommendations against a suite's trained runs")
 
     errors = commands.add_parser(
@@ -261,6 +262,13 @@ def _agreement(arguments: argparse.Namespace) -> int:
     for table in (ranking_agreement_summary(rows), agreement_over_conditions(rows)):
         print(table.to_string(index=False, float_format="{:.2f}".format), end="\n\n")
     print(f"written to {target}", file=sys.stderr)
+    return 0
+
+
+def _pdf(arguments: argparse.Namespace) -> int:
+    from analysis.reports.printed import write_pdfs
+
+    print(*write_pdfs(arguments.suite), sep="\n")
     return 0
 
 

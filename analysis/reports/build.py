@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.reports import execution, pages, parameters
+from analysis.reports import execution, page_parts, pages, parameters
 from lib.common import paths, provenance
 from lib.common.errors import StudyError
 from lib.study import engines
@@ -227,6 +227,7 @@ def build_report(
         write_claims(suite)
     finally:  # a run that cannot be read is an error, but the pages there are should be seen
         finished = f"{datetime.now():%Y-%m-%d %H:%M}"
+        page_parts.link_pages(reporter.folder, [(card.name, card.title) for card in pages.read_cards(reporter.folder)])
         index = pages.write_gallery(
             reporter.folder, title=chosen.title, commit=reporter.commit, finished=finished, results=rows
         )

@@ -177,6 +177,19 @@ def filter_mosaic(
     return grid[0]
 
 
+def mosaic_table(panels: Mapping[str, Mapping[str, Tensor]], layer: str, *, most: int = 64) -> pd.DataFrame:
+    """What `filter_mosaic` draws, one row per weight: layer, panel, kernel (numbered row by row), tap, value."""
+    tables = []
+    for title, weights in panels.items():
+        found = read_layers({f"{layer}.weight": weights[f"{layer}.weight"]})[layer].kernels
+        flat = found.reshape(-1, int(np.prod(found.shape[2:])))[:most]
+        kernel, tap = (each.ravel() for each in np.indices(flat.shape))
+        tables.append(
+            pd.DataFrame({"layer": layer, "panel": title, "kernel": kernel, "tap": tap, "value": flat.ravel()})
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
 def _depth(weight: Tensor) -> int:
     """Slices of a kernel: taps along its third axis."""
     return weight.shape[4] if weight.ndim == 5 else 1

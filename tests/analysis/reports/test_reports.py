@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
-import matplotlib
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -49,8 +49,9 @@ FATES = {
         "import os, pathlib; print('folder', pathlib.Path.cwd().name); print('rate', rate, pathlib.Path(suite).name)",
         "print('threads', os.environ['OMP_NUM_THREADS'])",
         "import of_my_own; print('module', of_my_own.__name__)",
-        "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()",
-        "from analysis.reports import publish; publish('line', plt.gca(), report)",
+        "import matplotlib.pyplot as plt, pandas as pd; plt.plot([1, 2]); ax = plt.gca()",
+        "from analysis.reports import publish\n"
+        "publish('line', ax, report, data=pd.DataFrame({'x': [0, 1], 'y': [1, 2]}), caption='A line.')",
     ],
     "02_broken": ["x = 1", "import sys; print('a warning sign', file=sys.stderr); raise KeyError('lost')", "y = 2"],
     "03_killed": ["import os; os.write(2, b'last words\\n')", "os.kill(os.getpid(), 9)"],
@@ -246,6 +247,7 @@ def test_pages_load_nothing_from_elsewhere(built: Built):
         loads.feed(page)
         assert not [address for address in loads.found if not address.startswith("data:")]
         assert "default-src 'none'" in page
+        assert not re.search(r"script-src[^;>]*unsafe", page)
         assert not re.search(r"@import|url\(|\bimport\(|http-equiv=.refresh", page)
 
 
@@ -371,12 +373,22 @@ def test_an_empty_folder_is_an_error(notebooks: Path):
 def test_publish_writes_only_into_a_report(tmp_path: Path):
     table = pd.DataFrame({"a": [1, 2]})
     publish("table", table, "")
-    assert not list(tmp_path.glob("*.csv"))
+    publish("figure", Figure(), "", data=table, caption="Nothing.")
+    assert not list(tmp_path.glob("*.*"))
     publish("table", table, str(tmp_path))
     assert (tmp_path / "table.csv").read_text() == "a\n1\n2\n"
-    with matplotlib.rc_context({"figure.dpi": 50}):
-        publish("figure", Figure(), str(tmp_path))
-    assert (tmp_path / "figure.png").stat().st_size > 100
+    nested = table.assign(interval=[[0.5, None], np.arange(2)])
+    publish("a figure", Figure(), str(tmp_path), data=nested, caption="Nothing.")
+    for kind in (".png", "-dark.png", ".svg"):
+        assert (tmp_path / f"a_figure{kind}").stat().st_size > 100
+    assert pd.read_csv(tmp_path / "a_figure.csv").interval.tolist() == ["[0.5, null]", "[0, 1]"]
+
+
+@pytest.mark.parametrize("given", [{}, {"data": pd.DataFrame()}, {"caption": "Words."}])
+def test_a_figure_without_data_or_caption_is_refused(tmp_path: Path, given: dict):
+    with pytest.raises(StudyError, match=r"give 'bare' data= \(a table\) and caption="):
+        publish("bare", Figure(), str(tmp_path / "report"), **given)
+    assert not (tmp_path / "report").exists()
 
 
 @pytest.mark.parametrize(
