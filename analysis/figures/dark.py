@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
-from matplotlib.colors import to_rgba, to_rgba_array
+from matplotlib.colors import to_hex, to_rgba, to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, Rectangle
@@ -19,7 +19,7 @@ GRAY = 0.06  # channels of a gray differ by less
 DIM = 0.2  # relative luminance below which a color is hard to see on the paper (its contrast is under about 4)
 
 
-def on_dark(color: Any) -> tuple[float, ...]:
+def on_dark(color: Any) -> str:
     """A color as it is to be on a dark page: grays turned around, dim colors lightened, alpha kept."""
     *rgb, alpha = to_rgba(color)
     channels = np.array(rgb)
@@ -28,7 +28,7 @@ def on_dark(color: Any) -> tuple[float, ...]:
     else:
         while (channels**2.2) @ (0.2126, 0.7152, 0.0722) < DIM:
             channels = channels + 0.1 * (1 - channels)
-    return (*channels.tolist(), alpha)
+    return to_hex((*channels, alpha), keep_alpha=True)
 
 
 def darken(figure: Figure) -> None:
@@ -52,13 +52,13 @@ def darken(figure: Figure) -> None:
         arrow.set_color(on_dark(arrow.get_edgecolor()))
     for ax in figure.axes:
         if not ax.images:  # elsewhere the ground is what cells without a value show
-            ax.set_facecolor(tuple(PAPER))
+            ax.set_facecolor(to_hex(PAPER))
         for spine in ax.spines.values():
             spine.set_edgecolor(on_dark(spine.get_edgecolor()))
         for band in ax.patches:
             if band.get_zorder() <= 0:
                 band.set_alpha(0.18)
-    figure.set_facecolor(tuple(PAPER))
+    figure.set_facecolor(to_hex(PAPER))
 
 
 def _recolor(marks: Any) -> None:
@@ -72,7 +72,7 @@ def _recolor(marks: Any) -> None:
 def _grounds(ax: Axes) -> list[Artist]:
     """What text may stand on: pictures, and cells and bars that are filled."""
     cells = [each for each in ax.patches if isinstance(each, Rectangle) and each.get_zorder() > 0]
-    return [*ax.images, *(each for each in cells if each.get_facecolor()[3] > 0.3 and each.get_width())]
+    return [*ax.images, *(each for each in cells if to_rgba(each.get_facecolor())[3] > 0.3 and each.get_width())]
 
 
 def _stands_on(text: Text, grounds: list[Any]) -> bool:

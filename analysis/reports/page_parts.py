@@ -134,5 +134,5 @@ def link_tables(page: str, folder: Path) -> str:
 
 
 def hash_of(script: str) -> str:
-    """What a page's policy calls the one script that it lets run."""
+    """What a page's policy calls a script that it lets run."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

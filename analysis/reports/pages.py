@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.claims.ledger.table import by_claim
+from analysis.figures import explorers
 from analysis.reports import page_parts
 from analysis.tables.results import computed_on
 from lib.common import paths
@@ -135,7 +136,7 @@ def write_report(notebook: Any, target: Path, run: Mapping[str, Any]) -> Card:
         "run": facts,
         "style": style(),
         "script": script,
-        "script_hash": page_parts.hash_of(script),
+        "policy": " ".join(f"'{page_parts.hash_of(each)}'" for each in (script, explorers.SCRIPT)),
         "count": count,
         "tables": page_parts.tables_beside(folder),
         "cite": page_parts.citation(str(run["commit"])),

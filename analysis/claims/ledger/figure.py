@@ -49,7 +49,7 @@ def ledger_figure(rows: Sequence[dict[str, Any]], *, ax: Axes | None = None) -> 
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     marks = [(f"{SIGNS[word]}  {word}".strip(), color, None) for word, color in VERDICT_COLORS.items()]
-    marks.append(("fragile", "#FFFFFF", "///"))
+    marks += [("fragile", "#FFFFFF", "///")]
     for word, color, hatch in marks:
         ax.add_patch(Rectangle((0, 0), 0, 0, facecolor=color, edgecolor="#CCCCCC", hatch=hatch, label=word))
     columns = 5 if len(tasks) > 5 else 3  # a legend wider than the axes would squeeze them

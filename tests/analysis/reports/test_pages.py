@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
+from analysis.figures import explorers
 from analysis.reports import page_parts, pages, printed
 from analysis.reports.published import MARK, publish
 
@@ -110,10 +111,10 @@ def test_a_report_leads_to_its_neighbors(folder: Path):
     assert ways("03_three") == [("prev", "02_two.html")]
 
 
-def test_the_script_that_runs_is_the_one_that_the_policy_names(folder: Path):
+def test_scripts_that_run_are_those_that_the_policy_names(folder: Path):
     text = (folder / "01_one.html").read_text()
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
-    assert f"script-src '{page_parts.hash_of(script)}'" in text
+    assert f"script-src '{page_parts.hash_of(script)}' '{page_parts.hash_of(explorers.SCRIPT)}'\"" in text
 
 
 def test_citation_names_the_study_and_the_commit():
