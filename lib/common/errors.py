@@ -6,6 +6,7 @@ import contextlib
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 
+_SHORT = ("can't allocate memory", "not enough memory", "out of memory", "can't start new thread")
 GOES_ON = "what was finished is kept, and the same command goes on"
 
 
@@ -28,10 +29,11 @@ def refusal(error: BaseException) -> str | None:
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # whoever reads has gone: no refusal
         reason = error.strerror or str(error)
         return f"{error.filename}: {reason}" if error.filename else reason
-    # PyTorch raises RuntimeErrors where memory ends, and Python where there is none for a thread
-    words = ("can't allocate memory", "not enough memory", "out of memory", "can't start new thread")
-    short = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    return "not enough memory" if short or isinstance(error, MemoryError) else None
+    # PyTorch (and oneDNN in it) raises RuntimeErrors where memory ends, and Python where there is none for a thread
+    text = str(error).strip().partition("\n")[0]
+    if isinstance(error, RuntimeError) and (text == "could not create a primitive" or any(w in text for w in _SHORT)):
+        return f"not enough memory ({cut(text)})"
+    return "not enough memory" if isinstance(error, MemoryError) else None
 
 
 @contextlib.contextmanager

@@ -174,16 +174,18 @@ def test_a_prepared_folder_is_never_overwritten(set_up):
 
 
 def test_of_two_that_prepare_at_once_the_slower_is_told_and_leaves_nothing(tmp_path: Path):
+    root = tmp_path / "data"
+
     def slower() -> None:
-        with in_making(tmp_path / "set") as making:
+        with in_making(root / "set") as making:
             (making / "index.csv").write_text("slower")
-            with in_making(tmp_path / "set") as faster:
+            with in_making(root / "set") as faster:
                 (faster / "index.csv").write_text("faster")
 
     with pytest.raises(StudyError, match="exists already; move or delete it first; data root"):
         slower()
-    assert [file.name for file in tmp_path.iterdir()] == ["set"]
-    assert (tmp_path / "set" / "index.csv").read_text() == "faster"
+    assert [file.name for file in root.iterdir()] == ["set"]
+    assert (root / "set" / "index.csv").read_text() == "faster"
 
 
 def test_a_full_disk_leaves_nothing_behind(set_up, monkeypatch: pytest.MonkeyPatch):
