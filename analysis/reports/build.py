@@ -19,6 +19,7 @@ import pandas as pd
 from analysis.reports import execution, page_parts, pages, parameters
 from lib.common import paths, provenance
 from lib.common.errors import StudyError
+from lib.runs.run import locked
 from lib.study import engines
 from lib.study.plan import finished_runs, load_suite
 from lib.study.suite import Suite
@@ -211,6 +212,11 @@ def build_report(
     chosen = load_suite(suite)
     report_folder(chosen)  # refused here, before anything is started
     reporter = Reporter(chosen.name, len(planned), timeout, threads=max(1, engines.cores() // max(1, jobs)))
+    with locked(reporter.folder, lambda: reporter.say("another process makes these reports; waiting for it to end")):
+        return _build(suite, chosen, planned, reporter, jobs)
+
+
+def _build(suite: str, chosen: Suite, planned: Sequence[parameters.Job], reporter: Reporter, jobs: int) -> int:
     reporter.say(f"suite {reporter.suite}: {len(planned)} notebooks, into {reporter.folder}")
     statuses: list[str] = []
     # In threads even when there is one at a time: an interrupt then reaches this one, which can stop the kernels.

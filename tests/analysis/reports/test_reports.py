@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,6 +28,7 @@ from analysis.reports.build import Reporter, build_report, report_folder
 from analysis.reports.published import publish
 from lib.common import paths
 from lib.common.errors import StudyError
+from lib.runs.run import locked
 from lib.study import engines
 from lib.study.plan import load_suite
 
@@ -126,6 +129,35 @@ def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(parameters, "NOTEBOOKS", folder)
     monkeypatch.setattr(execution, "execute", lambda *args: pytest.fail("a kernel was started"))
     return folder
+
+
+def test_two_reports_of_one_suite_are_made_one_after_the_other(notebooks: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each begins by deleting the pages of its notebooks."""
+    told, waiting = list[str](), threading.Event()
+
+    def say(self: Reporter, text: str) -> None:
+        told.append(text)
+        if "waiting" in text:
+            waiting.set()
+
+    monkeypatch.setattr(Reporter, "say", say)
+    monkeypatch.setattr(Reporter, "run", lambda self, job: told.append(f"{job.name} runs") or "ok")
+    monkeypatch.setattr("analysis.claims.ledger.kept.evaluate", lambda *tables, **more: [CLAIM])
+    with ThreadPoolExecutor(1) as pool:
+        with locked(report_folder(load_suite("tiny.toml")), lambda: None):
+            other = pool.submit(build_report, "tiny.toml")
+            assert waiting.wait(60)
+            assert told == ["another process makes these reports; waiting for it to end"]
+        assert other.result(60) == 0
+    assert "01_one runs" in told
+
+
+def test_a_kernel_that_dies_before_its_first_word_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_notebook(tmp_path / "01_one.ipynb", ["1"])
+    monkeypatch.setattr(execution.sys, "executable", shutil.which("false"))
+    job = parameters.Job(tmp_path / "01_one.ipynb", {}, frozenset())
+    outcome = execution.execute(job, tmp_path / "out.ipynb", print, None, lambda pid: None)
+    assert (outcome.status, outcome.message) == ("killed", "The kernel died; was it out of memory?")
 
 
 def test_a_folder_of_reports_belongs_to_one_suite_file(notebooks: Path, tmp_path: Path, study_home: Path):
