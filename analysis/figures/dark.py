@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.text import Annotation, Text
 
-PAPER, INK = np.array(to_rgba("#15181c")[:3]), np.array(to_rgba("#e4e6e9")[:3])  # as in the style sheet of pages
+PAPER, INK = "#15181c", "#e4e6e9"  # as in the style sheet of pages
 GRAY = 0.06  # channels of a gray differ by less
 DIM = 0.2  # relative luminance below which a color is hard to see on the paper (its contrast is under about 4)
 
@@ -24,7 +24,8 @@ def on_dark(color: Any) -> str:
     *rgb, alpha = to_rgba(color)
     channels = np.array(rgb)
     if np.ptp(channels) < GRAY:
-        channels = INK + channels.mean() * (PAPER - INK)
+        ink, paper = (np.array(to_rgba(each)[:3]) for each in (INK, PAPER))
+        channels = ink + channels.mean() * (paper - ink)
     else:
         while (channels**2.2) @ (0.2126, 0.7152, 0.0722) < DIM:
             channels = channels + 0.1 * (1 - channels)
@@ -52,13 +53,13 @@ def darken(figure: Figure) -> None:
         arrow.set_color(on_dark(arrow.get_edgecolor()))
     for ax in figure.axes:
         if not ax.images:  # elsewhere the ground is what cells without a value show
-            ax.set_facecolor(to_hex(PAPER))
+            ax.set_facecolor(PAPER)
         for spine in ax.spines.values():
             spine.set_edgecolor(on_dark(spine.get_edgecolor()))
         for band in ax.patches:
             if band.get_zorder() <= 0:
                 band.set_alpha(0.18)
-    figure.set_facecolor(to_hex(PAPER))
+    figure.set_facecolor(PAPER)
 
 
 def _recolor(marks: Any) -> None:

@@ -21,7 +21,7 @@ def described(figure: Figure, data: pd.DataFrame) -> str:
     """What a figure shows: its kind and subject, its axes, and the main numbers of what is drawn.
 
     Args:
-        data: what is drawn, as published beside the figure; pictures, which hold no numbers, are told from it.
+        data: what is drawn, as published beside the figure; pictures and diagrams, without axes, are told from it.
     """
     panels = [ax for ax in figure.axes if ax.get_label() != "<colorbar>" and _drawn(ax)]
     head = figure.get_suptitle() or (_title(panels[0]) if panels else "")
@@ -37,7 +37,7 @@ def described(figure: Figure, data: pd.DataFrame) -> str:
     told = [f"{' and '.join(kinds)}{several}: {_plain(head)}"]
     for ax in panels[:PANELS]:
         name = _plain(_title(ax)) if len(panels) > 1 else ""
-        told += [f"{name}. {text}" if name else text for text in [_panel(ax)] if text]
+        told += [f"{name}. {text}" if name else text for text in [_panel(ax, data)] if text]
     told += [f"{len(panels) - PANELS} more panels"] if len(panels) > PANELS else []
     return _sentences(told)
 
@@ -96,11 +96,11 @@ def _is_number(name: str) -> bool:
     return name.startswith(("$", "all (")) or name[:1] in "0123456789-−."
 
 
-def _panel(ax: Axes) -> str:
+def _panel(ax: Axes, data: pd.DataFrame) -> str:
     if ax.images:
         return _heat_map(ax)
     if not _marks(ax):
-        return _texts(ax) if _boxes(ax) else _axes_words(ax)
+        return (_texts(ax) if ax.axison else _rows_of(data)) if _boxes(ax) else _axes_words(ax)
     if _named(ax, "y"):
         return f"{_axes_words(ax)}: {_rows(ax)}"
     return f"{_axes_words(ax)}: {_lines(ax)}"
@@ -120,9 +120,10 @@ def _heat_map(ax: Axes) -> str:
     low, high = (np.unravel_index(find(values), values.shape) for find in (np.nanargmin, np.nanargmax))
 
     def told(at: Any) -> str:
+        value = _number(float(values[at]))
         names = [each[place] for each, place in zip((rows, columns), at, strict=True) if len(each) > place]
         whole = len(rows) == values.shape[0] and len(columns) == values.shape[1]
-        return f"{_number(values[at])} ({', '.join(names)})" if whole else _number(values[at])
+        return f"{value} ({', '.join(names)})" if whole else value
 
     return f"{shape}; lowest {told(low)}, highest {told(high)}, mean {_number(float(np.nanmean(values)))}"
 
@@ -145,7 +146,7 @@ def _texts(ax: Axes) -> str:
         names = []
         for at, ticks, axis in ((y, rows, "y"), (x, columns, "x")):
             near = [name for tick, name in zip(ticks, _names(ax, axis), strict=False) if abs(tick - at) < 0.3 and name]
-            names += near[:1] if ax.axison else []
+            names += near[:1]
         told.append(": ".join(filter(None, [", ".join(names), _plain(text.get_text())])))
     return _listed([each for each in told if each])
 
@@ -178,7 +179,7 @@ def _labels(ax: Axes) -> dict[str, str]:
     """Color to the label of the legend."""
     found = {}
     for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-        color = handle.get_color() if hasattr(handle, "get_color") else None
+        color = getattr(handle, "get_color", lambda: None)()
         if isinstance(color, str | tuple):
             found.setdefault(to_hex(color), str(label))
     return found

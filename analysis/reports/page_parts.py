@@ -72,18 +72,20 @@ def link_headings(page: str) -> tuple[str, list[dict[str, Any]]]:
     return _HEADING.sub(linked, page), found
 
 
-def ways_on(before: tuple[str, str] | None, after: tuple[str, str] | None) -> str:
-    """Links to the report before and the one after, each as (name, title), between marks where they can be renewed."""
+def with_ways(page: str, before: tuple[str, str] | None, after: tuple[str, str] | None) -> str:
+    """A page with links to the report before and the one after, each a (name, title), at its top and at its end."""
     links = [
-        f'<a rel="{rel}" href="{quote(name)}.html">{escape(words.format(title))}</a>'
-        for rel, words, (name, title) in (
-            ("prev", "← {}", before or ("", "")),
-            ("next", "{} →", after or ("", "")),
-        )
-        if name
+        f'<a rel="{rel}" href="{quote(to[0])}.html">{escape(words.format(to[1]))}</a>'
+        for rel, words, to in (("prev", "← {}", before), ("next", "{} →", after))
+        if to is not None
     ]
-    inside = f'<nav class="ways" aria-label="Reports before and after">{"".join(links)}</nav>' if links else ""
-    return f"<!--ways-->{inside}<!--/ways-->"
+    labels = iter(("Reports before and after", "Further reports"))  # each a landmark, which wants a name of its own
+
+    def renewed(_: re.Match[str]) -> str:
+        nav = f'<nav class="ways" aria-label="{next(labels)}">{"".join(links)}</nav>'
+        return f"<!--ways-->{nav if links else ''}<!--/ways-->"
+
+    return WAYS.sub(renewed, page)
 
 
 def link_pages(folder: Path, reports: Sequence[tuple[str, str]]) -> None:
@@ -92,7 +94,7 @@ def link_pages(folder: Path, reports: Sequence[tuple[str, str]]) -> None:
     for before, (name, _), after in zip(ends, reports, ends[2:], strict=False):
         file = folder / f"{name}.html"
         page = file.read_text()
-        renewed = WAYS.sub(ways_on(before, after).replace("\\", r"\\"), page)
+        renewed = with_ways(page, before, after)
         if renewed != page:
             paths.write_atomic(file, renewed)
 

@@ -140,7 +140,6 @@ def write_report(notebook: Any, target: Path, run: Mapping[str, Any]) -> Card:
         "count": count,
         "tables": page_parts.tables_beside(folder),
         "cite": page_parts.citation(str(run["commit"])),
-        "ways": page_parts.ways_on(None, None),
         "metadata": {"path": str(paths.REPOSITORY / "notebooks")},
     }
     page, headings = page_parts.link_headings(exporter.from_notebook_node(notebook, resources)[0])

@@ -21,3 +21,14 @@ for (const head of document.querySelectorAll("table.shown thead th")) {
     body.append(...[...body.rows].sort((a, b) => order(value(a), value(b))));
   };
 }
+
+// What scrolls by itself can be reached by the keyboard, and what does not is no stop on its way.
+const reach = () => {
+  for (const box of document.querySelectorAll("pre, .html")) {
+    if (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }
+};
+addEventListener("resize", reach);
+document.querySelectorAll("details").forEach(each => each.addEventListener("toggle", reach));
+reach();
