@@ -27,7 +27,10 @@ NAMES = {
 }  # fmt: skip
 PERCENT = frozenset({"agreement", "foreground"})
 P_VALUES = frozenset({"p", "p_holm", "adjusted", "p (adjusted)"})
-DIGITS = {"psnr": 2, "dice": 3, "seconds": 1, "kilobytes": 1, "lr": None}
+DIGITS = {
+    "psnr": 2, "start_psnr": 2, "zero_filled_psnr": 2, "seconds": 1, "kilobytes": 1, "lr": None, "angle": 1,
+    "angle_median": 1, "independent": 1, "rank_before": 1, "rank_after": 1, "rank_random": 1,
+}  # fmt: skip
 LEAST_P = 1e-4
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,11 +12,13 @@ import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 import pytest
+from playwright.sync_api import Page as Browsed
 
 from analysis.__main__ import main
 from analysis.figures import explorers
 from analysis.reports import page_parts, pages, printed
 from analysis.reports.published import MARK, publish
+from analysis.tables.readable import shown
 
 RUN = {
     "name": "01_one", "suite": "tiny", "status": "ok", "message": "", "seconds": 1.0, "stderr": "", "cell": None,
@@ -59,6 +62,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three reports; the first has two figures and a heading twice."""
     folder = tmp_path_factory.mktemp("reports")
     outputs = [drawn(name, folder / "01_one", values) for name, values in PLANTED.items()]
+    table = pd.DataFrame({"task": ["b", "a", "c"], "p": [0.01, 0.0, float("nan")], "x" * 60: ["y" * 60] * 3})
+    outputs.append(nbformat.v4.new_output("display_data", {"text/html": shown(table, "Numbers", name="up").data}))
     cells = [
         nbformat.v4.new_markdown_cell("# One\n\nA lead."),
         nbformat.v4.new_markdown_cell("## Gain & loss"),
@@ -109,6 +114,44 @@ def test_a_report_leads_to_its_neighbors(folder: Path):
     assert ways("01_one") == [("next", "02_two.html")]
     assert ways("02_two") == [("next", "03_three.html"), ("prev", "01_one.html")]
     assert ways("03_three") == [("prev", "02_two.html")]
+
+
+def test_a_table_is_sorted_by_a_click_and_a_key_and_nothing_leaves_a_small_screen(folder: Path, page: Browsed):
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto((folder / "01_one.html").as_uri())
+    heads, cells = page.locator("#table-up thead th"), page.locator("#table-up tbody td:nth-child(2)")
+    assert cells.all_text_contents() == ["0.0100", "< 0.0001", "–"]
+    heads.nth(1).locator("button").click()
+    assert cells.all_text_contents() == ["< 0.0001", "0.0100", "–"]
+    assert heads.nth(1).get_attribute("aria-sort") == "ascending"
+    heads.nth(1).locator("button").press("Enter")
+    assert cells.all_text_contents() == ["0.0100", "< 0.0001", "–"]
+    heads.nth(0).locator("button").press("Enter")
+    assert page.locator("#table-up tbody th").all_text_contents() == ["a", "b", "c"]
+    assert heads.nth(1).get_attribute("aria-sort") is None
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("document.querySelector('div.table').scrollWidth") > 390
+    link = page.locator("#table-up caption a")
+    assert link.get_attribute("href") == "01_one/up.csv"
+
+
+def test_dark_pages_show_dark_figures(folder: Path, page: Browsed):
+    page.goto((folder / "01_one.html").as_uri())
+    files = {suffix: base64.b64encode((folder / "01_one" / f"up{suffix}.png").read_bytes()) for suffix in ("", "-dark")}
+
+    def shows(suffix: str) -> bool:
+        wanted = f"data:image/png;base64,{files[suffix].decode()}"
+        for _ in range(100):  # the policy keeps playwright's own way of waiting out
+            if page.evaluate("document.querySelector('figure img').currentSrc") == wanted:
+                return True
+            page.wait_for_timeout(20)
+        return False
+
+    assert shows("")
+    page.emulate_media(color_scheme="dark")
+    assert shows("-dark")
+    page.emulate_media(color_scheme="dark", media="print")
+    assert shows("")
 
 
 def test_scripts_that_run_are_those_that_the_policy_names(folder: Path):
