@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "other",
         nargs="?",
         metavar="OTHER",
-        help="print what differs in this ledger instead, and write a page of it; each is a suite, or a folder with a claims.json",
+        help="print what differs in this ledger, and write a page; each is a suite, or a folder with claims.json",
     )
     _of_suite(commands, "choices", _choices, "write choices.csv: does a verdict hang on the study's own choices?")
     _of_suite(commands, "seeds", _seeds, "look at a suite with `until`: which rows need more seeds, and which cells")

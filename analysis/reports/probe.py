@@ -9,8 +9,8 @@ from pathlib import Path
 
 from analysis.probe.subjects import open_subjects
 from analysis.probe.with_images import plan
-from analysis.reports.front.gallery import write_gallery
 from analysis.reports.build import Reporter
+from analysis.reports.front.gallery import write_gallery
 from analysis.reports.parameters import NOTEBOOKS, Job, check_parameters
 from lib.common import paths
 from lib.common.errors import StudyError

@@ -84,9 +84,7 @@ def evaluate(
     rows = decide(findings, alpha, looking_factor(looks, alpha), ahead)
     kinds = {goal: _kinds(_of_goal(frame, goal)) for goal in {TESTS[claim.test].goal for claim in claims}}
     return [
-        row
-        | _shown_by(each.claim)
-        | {"data": each.data or data_of(each.task, kinds[TESTS[each.claim.test].goal])}
+        row | _shown_by(each.claim) | {"data": each.data or data_of(each.task, kinds[TESTS[each.claim.test].goal])}
         for row, each in zip(rows, findings, strict=True)
     ]
 
@@ -135,7 +133,7 @@ def write_claims_file(path: Path, rows: list[dict[str, Any]]) -> None:
 def _claim(entry: Mapping[str, Any], common: Mapping[str, Threshold]) -> Claim:
     name = cut(str(entry.get("id", "without an id"))) if isinstance(entry, Mapping) else "without a table"
     check_keys(f"key of claim {name}", entry, (*TEXTS, *SOME, "compare", "thresholds"))
-    texts = {key: entry.get(key) for key in (*TEXTS, *(key for key in SOME if key in entry))}
+    texts: dict[str, Any] = {key: entry.get(key) for key in (*TEXTS, *(key for key in SOME if key in entry))}
     for key, text in texts.items():
         if not isinstance(text, str) or not text:
             raise StudyError(f"claim {name} must have a text for {key!r}, got {shown(text)}")

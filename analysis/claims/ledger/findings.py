@@ -1,4 +1,4 @@
-"""What was found, in sentences: per claim, notebook and question, from the rows of a ledger and the words of claims.toml.
+"""What was found, in sentences per claim, notebook and question: from rows of a ledger and the words of claims.toml.
 
 Nothing here knows what came out. A sentence says what the decided rows of a claim say, in how many tasks and by how
 much; of open rows that they are open; of claims that were not tested only that they were not. Simulated and real data
@@ -98,7 +98,9 @@ def show_findings(suite: str, notebook: str, report: str = "") -> HTML:
         if each["claim"] in shown
     ]
     every = ["<details><summary>Every claim in words</summary><ul>", *items, "</ul></details>"] if items else []
-    return HTML("\n".join(['<div class="found">', *lines, *every, f"<p>{escape(found['sure'])}</p></div>"]))
+    return HTML(
+        "\n".join(['<div class="found">', *lines, *every, f"<p>The whole ledger: {escape(found['sure'])}</p></div>"])
+    )
 
 
 def _labeled(kind: str, text: str) -> str:
@@ -129,14 +131,16 @@ def how_sure(ledger: Iterable[Row], alpha: float) -> str:
     tested = decided + found["inconclusive"]
     if not tested:
         return "No claim was tested: the runs for it are not there."
-    told = f"{decided} of {_rows(tested)} that {'was' if tested == 1 else 'were'} tested {_are(decided)} decided"
+    were, are = ("was" if tested == 1 else "were"), ("is" if 1 in (decided, tested) else "are")
+    told = f"{decided} of {tested} {'row' if tested == 1 else 'rows'} that {were} tested {are} decided"
     if not decided:
         return f"{told}; the others are open."
     wrong = f"At most {100 * alpha:.0f} % of decided rows are expected to be wrong."
     fragile = found["fragile"]
     again = "a study of the same size with other seeds would say the same less than four times in five"
-    return f"{told}. {wrong} " + (f"{fragile} of them {_are(fragile)} fragile: {again}." if fragile else
-                                  "None of them is fragile.")  # fmt: skip
+    if not fragile:
+        return f"{told}. {wrong} None of them is fragile."
+    return f"{told}. {wrong} {fragile} of them {'is' if fragile == 1 else 'are'} fragile: {again}."
 
 
 def claim_sentence(claim: Claim, rows: Sequence[Row]) -> str:
@@ -162,7 +166,8 @@ def claim_sentence(claim: Claim, rows: Sequence[Row]) -> str:
         parts.append(f"it is open {_share(unsure, tested)}")
     withheld = sum(bool(row.get("withheld")) for row in unsure)
     if withheld:
-        parts.append(f"support is withheld in {_tasks(withheld)}, for the reason that the ledger gives")
+        tasks = "1 task" if withheld == 1 else f"{withheld} tasks"
+        parts.append(f"support is withheld in {tasks}, for the reason that the ledger gives")
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
 
@@ -274,15 +279,3 @@ def _kinds(rows: Iterable[Row]) -> list[str]:
     """The kinds of data of rows, simulated first; an older ledger does not say which."""
     found = {str(row.get("data") or "") for row in rows}
     return sorted(found, key=lambda kind: (KINDS.index(kind) if kind in KINDS else len(KINDS), kind))
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count} rows"
-
-
-def _tasks(count: int) -> str:
-    return "1 task" if count == 1 else f"{count} tasks"
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"

@@ -88,12 +88,12 @@ def _row(told: Mapping[Any, Any], both: list[dict[Any, Any]], on: Axis | None) -
     ]  # fmt: skip
     known = next(row for row in pair if row is not None)
     line = told["line"]
-    lined = line is not None and not pd.isna(line)
+    lines = [] if line is None or pd.isna(line) else [float(line)]
     what = [WORDS[told["words"]]] + (["intervals do not meet"] if told["apart"] else [])
     return {
         "claim": told["claim"], "task": told["task"], "sides": sides, "what": "; ".join(what),
         "statement": str(known.get("statement") or ""), "unit": str(known.get("unit") or ""),
-        "holds": f"{told['side']} {number_text(line)}" if lined else "–",
-        "scale": scale(on, [float(line)] if lined else []),
+        "holds": f"{told['side']} {number_text(line)}" if lines else "–",
+        "scale": scale(on, lines),
         "words": told["words"], "tested": any(row and row["verdict"] != "not tested" for row in pair),
     }  # fmt: skip

@@ -49,7 +49,7 @@ def axis(rows: Sequence[Mapping[str, Any]]) -> Axis | None:
 
 
 def plot(row: Mapping[str, Any], on: Axis | None) -> str:
-    """One row: the side where the claim holds, the line, the interval and the effect; nothing where it has no number."""
+    """One row: the side where the claim holds, the line, the interval, the effect; nothing where it has no number."""
     if on is None or row.get("effect") is None:
         return ""
     shapes = []
@@ -70,7 +70,7 @@ def plot(row: Mapping[str, Any], on: Axis | None) -> str:
 
 
 def scale(on: Axis | None, lines: Sequence[float]) -> str:
-    """The numbers below the rows of one axis: the lines, side by side where they touch, and the ends if these are free."""
+    """The numbers below the rows of one axis: the lines, together where they touch; the ends where there is room."""
     if on is None:
         return ""
     places: list[tuple[float, str]] = []

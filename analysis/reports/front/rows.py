@@ -53,9 +53,10 @@ def viewed(ledger: Sequence[Mapping[str, Any]], beside: Published) -> list[dict[
         notebook = str(row.get("notebook") or "")
         told: dict[str, Any] = {
             **claim_row(row), "anchor": _anchor(f"{row['id']}-{row['task']}", anchors), "place": place,
-            "order": ORDER.get(row["verdict"], len(ORDER)), "sign": SIGNS.get(row["verdict"], ""), "numbers": row_numbers(row),
+            "order": ORDER.get(row["verdict"], len(ORDER)), "sign": SIGNS.get(row["verdict"], ""),
+            "numbers": row_numbers(row),
             "parts": part_lines(row), "picture": plot(row, drawn[row["id"]]), "data": str(row.get("data") or ""),
-            "tested": row["verdict"] != "not tested", "letter": row["id"][:1], "fragile": bool(row.get("fragile")),
+            "tested": row["verdict"] != "not tested", "letter": row["id"][:1],
             "figure_link": figure, "figure_data": table,
             "page": f"{quote(notebook)}.html" if notebook in beside.pages else "",
             "raw": {key: _plain(row.get(key)) for key in ("effect", "seeds", "replication", "adjusted", "agreement")},
@@ -140,5 +141,3 @@ def rules(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         paper = "" if claim is None else claim.published
         found.append({key: row[key] for key in keys} | {"thresholds": lines, "published": paper})
     return found
-
-
