@@ -126,6 +126,8 @@ def differs(table: pd.DataFrame) -> pd.Series:
 def fared(names: tuple[str, str], table: pd.DataFrame) -> str:
     """How the words of the first ledger fared in the second, in one sentence."""
     found = repeat(table)
+    if not found.tested:
+        return f"no row is tested in both {names[0]} and {names[1]}"
     return (
         f"{found.tested} rows tested in both, {found.differ} with another word; of {found.decided} decided rows of "
         f"{names[0]} {found.kept} have the same word in {names[1]} and {found.turned} the opposite; of {found.firm} "

@@ -45,7 +45,8 @@ def findings(ledger: Sequence[Row]) -> dict[str, Any]:
         data: the kinds of data that its tested rows rest on. counts: rows per verdict, and of the decided ones how many
         are fragile. sure: one sentence on how sure that is. claims: one entry per claim and kind of data (claim, data,
         word, text), word being a verdict, or "mixed". notebooks: per notebook, and questions: per question (with its
-        letter, words, authors and the ids of its claims), one entry per kind of data (data, sentences).
+        letter, words, authors and the ids of its claims), one entry per kind of data (data, leads: the
+        claims in words, sentences).
     """
     claims = {claim.id: claim for claim in load_claims()}
     known = [row for row in ledger if row["id"] in claims]
@@ -192,8 +193,8 @@ def _told(
         never = [name for name in own if not of[name]]
         said += [rest] if rest else []
         said += [f"Not tested: {', '.join(never)}."] if never else []
-        told.append({"data": kind, "sentences": said})
-    return told or [{"data": "", "sentences": [f"Not tested: {', '.join(own)}."]}]
+        told.append({"data": kind, "leads": leads, "sentences": said})
+    return told or [{"data": "", "leads": [], "sentences": [f"Not tested: {', '.join(own)}."]}]
 
 
 def _rest(each: Sequence[Sequence[Row]]) -> str:

@@ -47,6 +47,7 @@ def write_gallery(folder: Path, *, title: str, commit: str, finished: str, resul
     if there:
         paths.write_atomic(folder / FINDINGS, json.dumps(about | found, indent=1) + "\n")
         paths.write_atomic(folder / "ledger.html", _ledger_page(seen, panels, about | {"found": found}))
+    leads = {name for entry in found["questions"] for said in entry["said"] for name in said["leads"]}
     links = {name: words for name, words in LINKS.items() if (folder / name).exists()}
     links |= {"../index.html": "all suites"} if folder.parent == paths.reports_dir() else {}
     target = folder / "index.html"
@@ -55,7 +56,7 @@ def write_gallery(folder: Path, *, title: str, commit: str, finished: str, resul
         **about,
         found=found,
         cards=pages.read_cards(folder),
-        asked=rows.asked(panels, answers=True) if there else [],
+        asked=rows.asked(panels, only=leads) if there else [],
         told={entry["letter"]: entry["said"] for entry in found["questions"]},
         shown_in={
             question.letter: {row["notebook"] for row in seen if row["letter"] == question.letter}
@@ -77,7 +78,7 @@ def _ledger_page(seen: list[dict[str, Any]], panels: list[dict[str, Any]], about
         **about,
         tested=tested,
         untested=[row for row in seen if not row["tested"]],
-        asked=rows.asked(panels, answers=False),
+        asked=rows.asked(panels),
         tasks=sorted({row["task"] for row in tested}),
         rules=rows.rules(seen),
         script=script,

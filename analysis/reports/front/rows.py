@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -118,13 +118,12 @@ def panels(ledger: Sequence[Mapping[str, Any]], rows: Sequence[dict[str, Any]]) 
     return found
 
 
-def asked(panels_: Sequence[Mapping[str, Any]], *, answers: bool) -> list[tuple[Question, list[Mapping[str, Any]]]]:
-    """The questions with the panels of their claims, or of those claims alone that answer them."""
-    return [
-        (each, [panel for panel in panels_ if panel["id"] in each.answers or (
-            not answers and panel["id"].startswith(each.letter))])
-        for each in questions()
-    ]  # fmt: skip
+def asked(
+    panels_: Sequence[Mapping[str, Any]], only: Container[str] | None = None
+) -> list[tuple[Question, list[Mapping[str, Any]]]]:
+    """The questions with the panels of their claims, or of some of these."""
+    shown = [panel for panel in panels_ if only is None or panel["id"] in only]
+    return [(each, [panel for panel in shown if panel["id"].startswith(each.letter)]) for each in questions()]
 
 
 def rules(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -77,7 +77,6 @@ def test_the_truth_of_a_planted_study_is_what_the_sentence_says(truth: float, wa
 def test_a_mixture_over_tasks_says_how_many_of_each():
     unsure = [row("K1", "d", "inconclusive"), row("K1", "e", "inconclusive"), row("K1", "f", "not tested")]
     text = said("K1", row("K1", "a", "supported", 0.5), row("K1", "b_c", "contradicted", 1.5, fragile=True), *unsure)
-                row("K1", "d", "inconclusive", 0.9), row("K1", "e", "inconclusive"), row("K1", "f", "not tested"))  # fmt: skip
     decided, third = text.split("; it is open")
     first, second = decided.split("); ")
     assert first.startswith(f"In 1 of 4 tasks, {CLAIMS['K1'].supported} (K1, a; 0.5 [0.4, 0.6] times the steps")
@@ -128,7 +127,9 @@ def test_nothing_is_said_of_what_was_not_tested():
     found = findings(rows)
     assert found["claims"] == []
     assert found["data"] == []
-    assert found["notebooks"]["03_transfer_value"] == [{"data": "", "sentences": ["Not tested: K1, K2, K3."]}]
+    assert found["notebooks"]["03_transfer_value"] == [
+        {"data": "", "leads": [], "sentences": ["Not tested: K1, K2, K3."]}
+    ]
     assert found["sure"] == "No claim was tested: the runs for it are not there."
     assert findings([])["counts"] == dict.fromkeys((*VERDICTS, "fragile"), 0)
 
@@ -157,6 +158,7 @@ def test_a_notebook_leads_with_what_is_decided_and_counts_the_rest():
     assert told["sentences"][1] == "Also contradicted: K3; open: K1."
     (asked,) = findings(rows)["questions"][0]["said"]
     assert ["(K1" in asked["sentences"][0], "(K3" in asked["sentences"][1]] == [True, True], "the answers, also if open"
+    assert asked["leads"] == ["K1", "K3"]
     assert asked["sentences"][2].startswith("Also supported: K2 (fragile).")
 
 

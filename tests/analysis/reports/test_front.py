@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
+from playwright.sync_api import Page as Browsed
 
 from analysis.__main__ import main
 from analysis.reports.front.forest import axis, plot, scale
@@ -237,6 +238,49 @@ def test_two_ledgers_show_what_changed_and_what_stayed(compared: Path):
     assert "there in one only" in claims, "rows that one of the two does not have are folded at the end"
     main_page = (compared.parent.parent / "index.html").read_text()
     assert 'href="compared/planted_and_other.html">planted and other</a>' in main_page
+
+
+# ---- in a browser ---------------------------------------------------------------------------------------------------
+
+
+def test_the_ledger_filters_sorts_and_shows_notes_by_click_and_key(folder: Path, page: Browsed):
+    page.goto((folder / "ledger.html").as_uri())
+    rows = page.locator("#rows tbody:visible")
+    assert rows.count() == 6
+    assert page.locator("output").inner_text() == "6 of 6 rows"
+    page.select_option("[name=verdict]", "contradicted")
+    assert rows.count() == 2
+    page.select_option("[name=letter]", "L")
+    assert [rows.count(), page.locator("output").inner_text()] == [1, "1 of 6 rows"]
+    page.select_option("[name=letter]", "")
+    page.select_option("[name=verdict]", "")
+    page.fill("[name=text]", "NOTE ON BUSI")
+    assert rows.count() == 1
+    page.fill("[name=text]", "")
+    by_effect = page.locator("thead button", has_text="Effect [interval]")
+    by_effect.press("Enter")
+    by_effect.press("Enter")
+    assert by_effect.locator("xpath=..").get_attribute("aria-sort") == "descending"
+    assert "1.5 [1.2, 1.9]" in rows.first.inner_text()
+    note = rows.first.locator("button")
+    assert not rows.first.locator(".more").is_visible()
+    note.press("Space")
+    assert rows.first.locator(".more").is_visible()
+    assert note.get_attribute("aria-expanded") == "true"
+    page.select_option("[name=verdict]", "supported")
+    page.goto((folder / "ledger.html").as_uri() + "#K4-busi")
+    assert page.locator("#K4-busi").is_visible(), "an address shows its row, whatever the filter"
+    page.goto((folder / "ledger.html").as_uri() + "#A3-busi")
+    assert page.locator("#A3-busi").is_visible(), "also where it was folded"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_runs_off_a_page(folder: Path, compared: Path, page: Browsed, width: int):
+    page.set_viewport_size({"width": width, "height": 800})
+    for file in every(folder, compared):
+        page.goto(file.as_uri())
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width, f"{file.name} is {wide} pixels wide"
 
 
 # ---- pictures and links --------------------------------------------------------------------------------------------
