@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "other",
         nargs="?",
         metavar="OTHER",
-        help="print what differs in this ledger instead; each is a suite, or a folder with a claims.json",
+        help="print what differs in this ledger, and write a page; each is a suite, or a folder with claims.json",
     )
     _of_suite(commands, "choices", _choices, "write choices.csv: does a verdict hang on the study's own choices?")
     _of_suite(commands, "seeds", _seeds, "look at a suite with `until`: which rows need more seeds, and which cells")
@@ -202,9 +202,11 @@ def _claims(arguments: argparse.Namespace) -> int:
 
 def _compared(*names: str) -> int:
     from analysis.claims.ledger.compare import compare_ledgers, compared_lines, read_ledger
+    from analysis.reports.front.compared import write_comparison
 
     (one, first), (other, second) = map(read_ledger, names)
     print(*compared_lines((one, other), compare_ledgers(first, second)), sep="\n")
+    print(f"written to {write_comparison((one, other), first, second)}", file=sys.stderr)
     return 0
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.reports import execution, page_parts, pages, parameters
+from analysis.reports.front import gallery, suites
 from lib.common import paths, provenance
 from lib.common.errors import StudyError
 from lib.runs.run import locked
@@ -193,7 +194,7 @@ def build_report(
     timeout: int | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> int:
-    """Execute and render the notebooks of a suite, write its tables and its gallery.
+    """Execute and render the notebooks of a suite, write its tables, its gallery, and the list of all suites.
 
     Args:
         suite: name of a suite, or path of its TOML file.
@@ -234,9 +235,10 @@ def _build(suite: str, chosen: Suite, planned: Sequence[parameters.Job], reporte
     finally:  # a run that cannot be read is an error, but the pages there are should be seen
         finished = f"{datetime.now():%Y-%m-%d %H:%M}"
         page_parts.link_pages(reporter.folder, [(card.name, card.title) for card in pages.read_cards(reporter.folder)])
-        index = pages.write_gallery(
+        index = gallery.write_gallery(
             reporter.folder, title=chosen.title, commit=reporter.commit, finished=finished, results=rows
         )
+        suites.write_suites()
     broken = sum(status != "ok" for status in statuses)
     reporter.say(f"{len(statuses) - broken} ok, {broken} not; open {_shown(index)}")
     return int(broken > 0)

@@ -1,4 +1,4 @@
-"""The pages of a report: one self-contained file per executed notebook, and the gallery in front of them."""
+"""The pages of a report: one self-contained file per executed notebook, and what the gallery shows of it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from analysis.claims.ledger.table import by_claim
 from analysis.figures import explorers
 from analysis.reports import page_parts
-from analysis.tables.results import computed_on
 from lib.common import paths
 
 TEMPLATES = Path(__file__).resolve().parent / "report_template"
@@ -165,30 +161,3 @@ def _contents(headings: Sequence[Mapping[str, Any]]) -> str:
 def read_cards(folder: Path) -> list[Card]:
     """The cards of all reports in a folder, in the order of their names."""
     return [Card(**json.loads(path.read_text())) for path in sorted(folder.glob("*.card.json"))]
-
-
-def write_gallery(folder: Path, *, title: str, commit: str, finished: str, results: pd.DataFrame | None) -> Path:
-    """Write `index.html`: a card per report, the claims ledger if there is one, links to the tables."""
-    from jinja2 import Environment, FileSystemLoader
-
-    ledger = folder / "claims.json"
-    claims = json.loads(ledger.read_text()) if ledger.exists() else []
-    cards = read_cards(folder)
-    page = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    html = page.get_template("gallery.html.j2").render(
-        suite=folder.name,
-        title=title,
-        cards=cards,
-        broken=sum(card.status != "ok" for card in cards),
-        claims=by_claim(claims),
-        pages={card.name for card in cards},
-        files=[name for name in ("results.csv", "claims.json") if (folder / name).exists()],
-        runs=None if results is None else len(results),
-        computed=[] if results is None else computed_on(results),
-        commit=commit,
-        finished=finished,
-        style=style(),
-    )
-    target = folder / "index.html"
-    paths.write_atomic(target, html)
-    return target

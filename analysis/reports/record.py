@@ -17,7 +17,9 @@ import pandas as pd
 from analysis.claims.ledger.choices.specifications import told_ledger
 from analysis.claims.ledger.compare import compare_ledgers, repeat
 from analysis.claims.ledger.evaluate import load_claims, write_claims_file
+from analysis.claims.ledger.findings import findings, with_data
 from analysis.claims.verdicts import VERDICTS
+from analysis.reports.front.gallery import FINDINGS
 from analysis.tables.learning_rates import with_chosen
 from analysis.tables.results import named_labels, run_table
 from lib.common import paths, provenance
@@ -41,8 +43,8 @@ def record_suite(name: str) -> Path:
     """Write the record of a finished suite to `results/SUITE/`, and the table in the README anew.
 
     runs.csv: every run at every rate, `chosen` where its seed chose it. labels.csv: test scores by label, where a task
-    names some. claims.json: the ledger. provenance.json: commit, suite file, and what the runs were computed with and
-    on.
+    names some. claims.json: the ledger. findings.json: what it says, in sentences. provenance.json: commit, suite file,
+    and what the runs were computed with and on.
 
     Raises:
         StudyError: runs of the suite are missing.
@@ -98,8 +100,8 @@ def records() -> list[Record]:
     """What is recorded: provenance and ledger of every suite, simulated data first."""
     found = []
     for file in sorted(records_folder().glob("*/provenance.json")):
-        ledger = json.loads((file.parent / "claims.json").read_text())
-        found.append((json.loads(file.read_text()), ledger))
+        about = json.loads(file.read_text())
+        found.append((about, with_data(json.loads((file.parent / "claims.json").read_text()), about)))
     return sorted(found, key=lambda each: (_kinds(each[0]) != "simulated", each[0]["suite"]))
 
 
@@ -131,6 +133,12 @@ def summary_text() -> str:
         if any(cells):
             lines.append(f"| {claim.id} | " + " | ".join(each or "–" for each in cells) + " |")
     return "\n".join([*lines, *_again(found)])
+
+
+def findings_text(about: Mapping[str, Any], ledger: Sequence[Mapping[str, Any]]) -> str:
+    """What a record found, in sentences, as `findings.json` has it."""
+    told = {key: about.get(key) for key in ("suite", "title", "recorded")}
+    return json.dumps(told | findings(ledger), indent=1) + "\n"
 
 
 def _repeats(record: Record, others: Sequence[Record]) -> str:
@@ -172,7 +180,7 @@ def _words(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write_summary() -> Path:
-    """Put the tables of the records into the README, between their marks.
+    """Put the tables of the records into the README, between their marks, and beside each record what it found.
 
     Raises:
         StudyError: the README has no such marks.
@@ -182,5 +190,7 @@ def write_summary() -> Path:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise StudyError(f"{file} has no place for the record; it stands between {BEGIN} and {END}")
+    for about, ledger in records():
+        paths.write_atomic(records_folder() / about["suite"] / FINDINGS, findings_text(about, ledger))
     paths.write_atomic(file, f"{before}{BEGIN}\n{summary_text()}\n{END}{after}")
     return file

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from analysis.claims.ledger.findings import with_data
 from analysis.claims.ledger.kept import suite_ledger
 from analysis.claims.ledger.table import interval_text, number_text
 from analysis.claims.verdicts import VERDICTS
@@ -56,7 +57,8 @@ def read_ledger(name: str) -> tuple[str, Ledger]:
     rows = read_json(file)
     if not isinstance(rows, list) or not rows or not all(map(_is_row, rows)):
         raise StudyError(f"{file} holds no claims ledger; python -m analysis claims SUITE writes one")
-    return name, rows
+    about = file.with_name("provenance.json")  # of a record
+    return name, with_data(rows, read_json(about)) if about.is_file() else rows
 
 
 def _is_row(row: Any) -> bool:
@@ -108,20 +110,30 @@ def repeat(table: pd.DataFrame) -> Repeat:
 def compared_lines(names: tuple[str, str], table: pd.DataFrame) -> list[str]:
     """What differs between two ledgers as lines to print: rows with another word, or intervals apart, and the count."""
     lines = []
-    for row in table[(table.words != "same") | table.apart].to_dict("records"):
-        if row["words"] == "not tested" and row["verdict_1"] == row["verdict_2"]:
-            continue
+    for row in table[differs(table)].to_dict("records"):
         sides = [_side_text(row, place) for place in (1, 2)]
         mark = "; intervals do not meet" if row["apart"] else ""
         lines.append(f"{row['claim']:4} {row['task']:24} {' -> '.join(sides)}{mark}")
+    return [*lines, fared(names, table)]
+
+
+def differs(table: pd.DataFrame) -> pd.Series:
+    """Which rows of `compare_ledgers` have another word, or intervals that do not meet; not those tested in neither."""
+    neither = (table.words == "not tested") & (table.verdict_1 == table.verdict_2)
+    return ((table.words != "same") | table.apart) & ~neither
+
+
+def fared(names: tuple[str, str], table: pd.DataFrame) -> str:
+    """How the words of the first ledger fared in the second, in one sentence."""
     found = repeat(table)
-    fared = (
+    if not found.tested:
+        return f"no row is tested in both {names[0]} and {names[1]}"
+    return (
         f"{found.tested} rows tested in both, {found.differ} with another word; of {found.decided} decided rows of "
         f"{names[0]} {found.kept} have the same word in {names[1]} and {found.turned} the opposite; of {found.firm} "
         f"that are not fragile {found.firm_kept} ({found.expected:.1f} expected); {found.apart} rows with intervals "
         "that do not meet"
     )
-    return [*lines, fared]
 
 
 def _told(row: Mapping[str, Any] | None, place: int) -> dict[str, Any]:

@@ -81,6 +81,11 @@ def test_ledgers_are_read_from_files_folders_and_suites(tmp_path: Path, capsys: 
     assert "1 rows tested in both, 0 with another word" in capsys.readouterr().out
 
 
+def test_ledgers_on_other_tasks_have_no_row_in_common():
+    table = compare_ledgers([row("a", "supported")], [row("b", "supported"), row("a", "not tested")])
+    assert compared_lines(("one", "other"), table)[-1] == "no row is tested in both one and other"
+
+
 @pytest.mark.parametrize(
     "rows",
     [

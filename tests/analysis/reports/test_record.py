@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis.claims.ledger.findings import with_data
 from analysis.reports import record
 from lib.common import paths
 from lib.common.errors import StudyError
@@ -33,6 +34,8 @@ def test_a_record_is_whole(folder: Path):
     assert {entry["task"] for entry in about["data"]} == set(runs.task)
     real = runs[runs.kind == "real"]
     assert all(entry["sha256"] for entry in about["data"] if entry["kind"] == "real") or not len(real)
+    told = record.findings_text(about, with_data(ledger, about))
+    assert (folder / "findings.json").read_text() == told, "python -m analysis record"
     seeds = runs[runs.chosen].seed.nunique()
     for row in ledger:
         assert row["seeds"] <= seeds
@@ -68,6 +71,8 @@ def test_a_claim_is_counted_by_word(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         record.write_summary()
     readme.write_text(f"before\n{record.BEGIN}\nold\n{record.END}\nafter\n")
     record.write_summary()
+    found = json.loads((planted / "findings.json").read_text())
+    assert (found["suite"], found["data"], found["counts"]["supported"]) == ("planted", ["real"], 2)
     text = readme.read_text()
     assert text.startswith("before\n")
     assert text.endswith(f"{record.END}\nafter\n")

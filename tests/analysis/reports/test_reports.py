@@ -181,7 +181,9 @@ def test_a_folder_of_reports_belongs_to_one_suite_file(notebooks: Path, tmp_path
 def test_status_comes_from_the_exception(built: Built, name: str, status: str):
     assert f'<span class="status">{status}</span>' in built.page(name)
     gallery = built.page("index")
-    assert re.search(rf'href="{name}.html">.*?<span class="status">{status}</span>', gallery, re.S)
+    card = gallery[gallery.index(f'class="card {status.replace(" ", "-")}" href="{name}.html"') :].split("</a>")[0]
+    assert (f'<span class="status">{status}</span>' in card) == (status != "ok"), "a status is told where it is not ok"
+    assert (f'<p class="amiss">{name}: {status}</p>' in gallery) == (status != "ok")
     assert f"{name} {status}" in built.printed
 
 
@@ -243,18 +245,21 @@ def test_figures_are_inline_and_published(built: Built):
     assert 'class="thumb"><img src="data:image/png' in built.page("index")
 
 
-def test_gallery_shows_title_lead_and_ledger(built: Built):
+def test_gallery_shows_title_lead_and_findings(built: Built):
     gallery = built.page("index")
     assert "About a *thing*" not in gallery
     assert "About a thing" in gallery
     assert "It has, after Doe et al. (2020), one lead." in gallery
     assert "And more" not in gallery
-    assert "Transfer shortens training &lt;b&gt;" in gallery
-    assert '<td>1.23</td><td class="number">[0.9, 1.5]</td>' in gallery
-    assert "Effect: ratio." in gallery
-    assert "few seeds" in gallery
     assert "<h1>A tiny suite</h1>" in gallery
-    assert 'href="results.csv"' in gallery
+    for name in ("results.csv", "ledger.html", "findings.json", "../index.html"):
+        assert f'href="{name}"' in gallery
+    assert "It is open whether a network that starts from a source" in gallery
+    ledger = built.page("ledger")
+    assert "Transfer shortens training &lt;b&gt;" in ledger
+    assert "1.23 [0.9, 1.5]" in ledger
+    assert "few seeds" in ledger
+    assert 'href="tiny/index.html"' in (built.folder.parent / "index.html").read_text()
 
 
 class Loads(HTMLParser):
@@ -272,7 +277,7 @@ class Loads(HTMLParser):
 
 def test_pages_load_nothing_from_elsewhere(built: Built):
     files = sorted(built.folder.glob("*.html"))
-    assert len(files) == len(FATES) + 1
+    assert len(files) == len(FATES) + 2
     for path in files:
         page = path.read_text()
         loads = Loads()
