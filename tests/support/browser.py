@@ -12,7 +12,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(
+    scope="module"
+)  # as long as it is there its thread has a running event loop, which kernels cannot share
 def browser() -> Iterator[Browser]:
     """The browser; without one, tests that ask for it are skipped."""
     with sync_playwright() as playwright:
