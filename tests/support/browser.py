@@ -12,11 +12,12 @@ from playwright.sync_api import Browser, Page, sync_playwright
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
-@pytest.fixture(
-    scope="module"
-)  # as long as it is there its thread has a running event loop, which kernels cannot share
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The browser; without one, tests that ask for it are skipped."""
+    """The browser; without one, tests that ask for it are skipped.
+
+    One a module: as long as it is there, its thread has a running event loop, which kernels cannot share.
+    """
     with sync_playwright() as playwright:
         found = next(filter(None, map(shutil.which, NAMES)), None) or playwright.chromium.executable_path
         if not Path(found).is_file():
