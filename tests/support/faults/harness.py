@@ -1,6 +1,6 @@
 """What becomes of a small running study under faults: every kind of fault, at random moments, told as a table.
 
-    python tests/support/faults/harness.py --count 240 --seed 1     # the table of SECURITY.md
+    python tests/support/faults/harness.py --count 220 --seed 1     # the table of SECURITY.md
 
 The study is done once undisturbed. Then a fault is put into one of its commands, and the command is called again: it
 must end well, with the outcome of the undisturbed study bit for bit, and what was finished before the fault, or is

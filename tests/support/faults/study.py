@@ -198,7 +198,7 @@ def repository_copy(place: Path) -> Path:
     target = place / "repository"
     for name in CODE:
         shutil.copytree(paths.REPOSITORY / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("README.md", "pyproject.toml"):
+    for name in ("README.md", "pyproject.toml", "CITATION.cff"):
         shutil.copy(paths.REPOSITORY / name, target / name)
     catalog = target / "lib/data/tasks/catalog.py"
     fewer = catalog.read_text().replace("images=400", f"images={DRAWN}")
