@@ -21,6 +21,7 @@ from PIL import Image
 
 from analysis.figures.style import arm_labels, arm_style, arms_in_order, task_title
 from lib.common.errors import StudyError
+from lib.training.goals.segmentation_metrics import dice
 
 SCRIPT = Path(__file__).with_suffix(".js").read_text()
 STYLE = Path(__file__).with_suffix(".css").read_text()
@@ -104,7 +105,7 @@ def outlines_explorer(
         {
             "name": name, "picture": _picture(image),
             "masks": [_bits(each[at] > 0) for each in masks.values()],
-            "dice": [None, *(round(_dice(truth[at] > 0, each[at] > 0), 3) for each in drawn.values())],
+            "dice": [None, *(round(dice(each[at] > 0, truth[at] > 0), 3) for each in drawn.values())],
         }
         for at, (name, image) in enumerate(zip(names, images, strict=True))
     ]  # fmt: skip
@@ -126,9 +127,3 @@ def _picture(image: np.ndarray) -> str:
 
 def _bits(mask: np.ndarray) -> str:
     return base64.b64encode(np.packbits(mask).tobytes()).decode()
-
-
-def _dice(one: np.ndarray, other: np.ndarray) -> float:
-    """2 |A and B| / (|A| + |B|), and 1 where both are empty."""
-    total = int(one.sum() + other.sum())
-    return 2 * int((one & other).sum()) / total if total else 1.0

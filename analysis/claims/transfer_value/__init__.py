@@ -1,6 +1,6 @@
 """What transfer is worth: accuracy and time saved (notebook 03, claims K1 to K3).
 
-Read `claim_tests`, then `figures`; the tables are `analysis.tables.paired_gains` and `convergence`.
+Read `claim_tests`, then `figures` and `drawings`; the tables are `analysis.tables.paired_gains` and `convergence`.
 """
 
 from __future__ import annotations
