@@ -246,7 +246,7 @@ class RunSpec:
         return get_task(self.task).outputs
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, sources nested; fields that joined later only off their default, so as to rename no run."""
+        """Plain JSON values, sources nested; fields that joined later only off their default: no run is renamed."""
         later = _LATER if self.stage_map is None else {**_LATER, **{name: getattr(RunSpec, name) for name in _OWN}}
         told = (name for name in FIELDS if name not in later or getattr(self, name) != later[name])
         values = {name: getattr(self, name) for name in told}

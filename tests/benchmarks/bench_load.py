@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
@@ -109,10 +110,11 @@ def main() -> None:
                 continue
             rows.append({"command": name, "runs": count, **measured(home, suite, name)})
             print(json.dumps(rows[-1]), flush=True)
-    table = with_growth(pd.DataFrame(rows))
+        table = with_growth(pd.DataFrame(rows))  # written after each number: the next one takes ten times as long
+        made = f"python tests/benchmarks/bench_load.py FOLDER {' '.join(map(str, counts))}; {date.today()}"
+        busy = f"{os.cpu_count()} cores, on average {os.getloadavg()[2]:.0f} processes wanting them"
+        write_record(RECORDS / "many_runs.csv", table, f"{made}; {busy}")
     print(table.to_string(index=False))
-    command = f"python tests/benchmarks/bench_load.py FOLDER {' '.join(map(str, counts))}"
-    write_record(RECORDS / "many_runs.csv", table, f"{command}; {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}")
 
 
 if __name__ == "__main__":

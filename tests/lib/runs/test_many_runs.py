@@ -67,7 +67,12 @@ def planted(folder: Path, seeds: int) -> Path:
     for spec in [*suite.source_specs(), *(s for c in suite.cells for n in c.seeds for s in suite.at_all_rates(c, n))]:
         if not (run_dir(spec) / "result.json").is_file():
             tiny.plant(spec, dice=0.5 + spec.seed / 100)
-        os.utime(run_dir(spec) / "result.json", ns=(OLD, OLD))
+        result = run_dir(spec) / "result.json"
+        whole = json.loads(result.read_text()) | {"seconds": 1.0}
+        files = whole.pop("files")
+        whole.pop("seal")
+        result.write_text(json.dumps(seal.sealed(whole, files)))
+        os.utime(result, ns=(OLD, OLD))
     seal.forget()
     return file
 
@@ -173,7 +178,7 @@ def test_progress_is_told_every_few_seconds(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     with progress.telling():
         for _ in progress.counted(range(1000), "reading"):
-            clock[0] += 0.01
+            clock[0] += 1 / 64
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("reading: 501 of 1,000 (5 s so far, 5 s left)")
+    assert [line.split(" of ")[0] for line in lines] == ["reading: 321", "reading: 642", "reading: 963"]
+    assert lines[0].endswith("of 1,000 (5 s so far, 11 s left)")
