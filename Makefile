@@ -9,7 +9,7 @@ READY := .venv/.ready
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test lab classroom lint lock audit clean
+.PHONY: help setup report pdf test lab classroom lint lock audit clean
 
 help:
 	@echo "make TARGET [SUITE=class] [JOBS=2] [PYTHON=python3.11]"
@@ -19,6 +19,9 @@ setup: $(READY)  ## make .venv with the locked versions (the other targets do th
 
 report: $(READY)  ## train what is missing and render every notebook of SUITE (smoke, class, real, full)
 	$(BIN)/python -m analysis report $(SUITE) --jobs $(JOBS)
+
+pdf: $(READY)  ## print the pages of SUITE as PDF beside them (needs Chromium, Chrome or Edge)
+	$(BIN)/python -m analysis pdf $(SUITE)
 
 test: $(READY)  ## everything a change must pass, without the slow, GPU and benchmark tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal

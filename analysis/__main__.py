@@ -51,7 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     _of_suite(commands, "table", _table, "write results.csv, one row per finished run, and print it")
-    _of_suite(commands, "claims", _claims, "write claims.json, the claims ledger, and print it")
+    claims = _of_suite(commands, "claims", _claims, "write claims.json, the claims ledger, and print it")
+    claims.add_argument(
+        "other",
+        nargs="?",
+        metavar="OTHER",
+        help="print what differs in this ledger, and write a page; each is a suite, or a folder with claims.json",
+    )
     _of_suite(commands, "choices", _choices, "write choices.csv: does a verdict hang on the study's own choices?")
     _of_suite(commands, "seeds", _seeds, "look at a suite with `until`: which rows need more seeds, and which cells")
     grow = _of_suite(commands, "grow", _grow, "train a suite with `until` and look at it, in turn, to its end")
@@ -99,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument("--size", type=_positive, default=64, metavar="S", help="with --network: side (default 64)")
     recommend.add_argument("--out", type=Path, metavar="FOLDER", help="default: recommend-TASK among the reports")
 
+    _of_suite(commands, "pdf", _pdf, "print the pages of a suite's report as PDF, with a browser that is there")
     _of_suite(commands, "agreement", _agreement, "hold such recommendations against a suite's trained runs")
 
     errors = commands.add_parser(
@@ -178,6 +185,8 @@ def _table(arguments: argparse.Namespace) -> int:
 
 
 def _claims(arguments: argparse.Namespace) -> int:
+    if arguments.other is not None:
+        return _compared(arguments.suite, arguments.other)
     from analysis.claims.ledger.table import claim_row
     from analysis.reports.build import write_claims
 
@@ -188,6 +197,16 @@ def _claims(arguments: argparse.Namespace) -> int:
         print("{id:4} {task:24} {said:22} {effect} {interval}{holds} {unit}, {seeds} seeds".format(**row))
         print(f"     {row['statement']}")
     print(f"written to {target}", file=sys.stderr)
+    return 0
+
+
+def _compared(*names: str) -> int:
+    from analysis.claims.ledger.compare import compare_ledgers, compared_lines, read_ledger
+    from analysis.reports.front.compared import write_comparison
+
+    (one, first), (other, second) = map(read_ledger, names)
+    print(*compared_lines((one, other), compare_ledgers(first, second)), sep="\n")
+    print(f"written to {write_comparison((one, other), first, second)}", file=sys.stderr)
     return 0
 
 
@@ -245,6 +264,13 @@ def _agreement(arguments: argparse.Namespace) -> int:
     for table in (ranking_agreement_summary(rows), agreement_over_conditions(rows)):
         print(table.to_string(index=False, float_format="{:.2f}".format), end="\n\n")
     print(f"written to {target}", file=sys.stderr)
+    return 0
+
+
+def _pdf(arguments: argparse.Namespace) -> int:
+    from analysis.reports.printed import write_pdfs
+
+    print(*write_pdfs(arguments.suite), sep="\n")
     return 0
 
 

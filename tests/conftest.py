@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import tiny
 
+pytest_plugins = ["browser"]
+
 from lib.data.tasks.images import data_digest
 from lib.data.tasks.task import get_task
 

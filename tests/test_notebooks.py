@@ -1,5 +1,6 @@
 """The committed notebooks, executed as a user would: the whole smoke suite, from nothing to the gallery."""
 
+import ast
 import json
 from pathlib import Path
 
@@ -55,9 +56,17 @@ def test_the_smoke_suite_from_nothing_to_the_gallery(study_home: Path, capfd: py
         assert f"{notebook.stem}.html" in gallery
         executed = nbformat.read(folder / notebook.name, as_version=4)
         outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
-        shown = sum("image/png" in output.get("data", {}) for output in outputs)
-        published = len(list((folder / notebook.stem).glob("*.png")))
-        assert shown == published > 0, f"{notebook.stem} shows {shown} figures and published {published}"
+        figures = [output.metadata["palimpsest"] for output in outputs if "palimpsest" in output.get("metadata", {})]
+        assert figures, f"{notebook.stem} has no figure"
+        assert not [output for output in outputs if "image/png" in output.get("data", {})], "drawn and not published"
+        page = (folder / f"{notebook.stem}.html").read_text()
+        for figure in figures:
+            for kind in ("png", "svg", "csv"):
+                assert (folder / notebook.stem / f"{figure['name']}.{kind}").stat().st_size > 10
+            assert f'<figure id="figure-{figure["name"]}">' in page
+            assert len(figure["alt"]) > 40
+            assert figure["caption"]
+        assert len({figure["alt"] for figure in figures}) == len(figures), f"alternative texts of {notebook.stem}"
         assert not [output for output in outputs if output.get("name") == "stderr"]
 
     exercises = sorted((FOLDER / "teaching").glob("*.ipynb"))
@@ -75,3 +84,18 @@ def test_the_smoke_suite_from_nothing_to_the_gallery(study_home: Path, capfd: py
     students, _ = tally(study_home / "handed_in")
     assert students.exercise.tolist() == [exercise.stem for exercise in exercises]
     assert (students.solved == students.questions).all()
+
+
+def test_every_published_figure_has_its_data_and_its_caption():
+    every = [*NOTEBOOKS, FOLDER / "probe" / "probe.ipynb", *sorted((FOLDER / "teaching" / "solutions").glob("*.ipynb"))]
+    figures = 0
+    for path in every:
+        cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        calls = [node for cell in cells for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Call)]
+        published = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "publish"]
+        for call in published:
+            given = {keyword.arg for keyword in call.keywords}
+            assert given in (set(), {"data", "caption"}), f"{path.stem}: {ast.unparse(call)}"
+            figures += bool(given)
+        assert any(call.keywords for call in published), f"{path.stem} publishes no figure"
+    assert figures >= 60

@@ -21,7 +21,9 @@ from outside.valid_files import NEXT, network
 
 from analysis.claims.ledger.table import verdict_table
 from analysis.reports.build import report_folder
-from analysis.reports.pages import Card, write_gallery
+from analysis.reports.front.compared import write_comparison
+from analysis.reports.front.gallery import write_gallery
+from analysis.reports.pages import Card
 from analysis.reports.parameters import NOTEBOOKS, check_parameters
 from lib.common.errors import StudyError
 from lib.data.cards import find_card, load_card
@@ -264,7 +266,7 @@ def test_a_checkpoint_of_another_step_run_or_network_is_refused(study_home: Path
             Run(home).model()
 
 
-def test_markup_in_names_is_text(tmp_path: Path):
+def test_markup_in_names_is_text(tmp_path: Path, study_home: Path):
     mark = "<script>alert(1)</script><img src=x onerror=alert(1)>"
     keys = ("id", "paper", "statement", "task", "verdict", "unit", "note", "notebook", "figure", "test")
     claim = {
@@ -279,7 +281,11 @@ def test_markup_in_names_is_text(tmp_path: Path):
     card = Card(mark, mark, mark, mark, mark, mark)
     (tmp_path / "a.card.json").write_text(json.dumps(card.__dict__))
     page = write_gallery(tmp_path, title=mark, commit=mark, finished=mark, results=None).read_text()
-    for shown in (page, verdict_table([claim]).data):
+    ledger = (tmp_path / "ledger.html").read_text()
+    decided = [[{**claim, "verdict": word}] for word in ("supported", "contradicted")]
+    both = write_comparison((mark, mark), *decided)
+    assert both.parent == study_home / "reports" / "compared"
+    for shown in (page, ledger, both.read_text(), verdict_table([claim]).data):
         assert "&lt;script&gt;" in shown
         assert "<script>alert" not in shown
         assert "<img src=x" not in shown

@@ -36,6 +36,7 @@ class Claim:
     """A published claim in checkable words, with its test; one entry of claims.toml.
 
     measure: of similarity, where the test compares representations; that of `run_similarity` where it says none.
+    supported, contradicted: what is true then. number: how an effect is said. published: the paper's own number.
     """
 
     id: str
@@ -48,6 +49,10 @@ class Claim:
     thresholds: Mapping[str, Threshold]
     compare: tuple[str, ...] = ()
     measure: str = ""
+    supported: str = ""
+    contradicted: str = ""
+    number: str = ""
+    published: str = ""
 
     def value(self, name: str) -> float:
         """The threshold of that name."""
@@ -61,7 +66,8 @@ class Finding:
     evidence: the numbers and the lines they are held against; None where the claim could not be tested. note: how it
     was measured and what was left out. seeds: replicates it rests on. barred: why the claim cannot be supported,
     whatever the numbers say (an arm is missing, too many runs never got there). exact: the claim is exact, and so is
-    its verdict, with no interval: (number found, number it is held against, whether the claim holds).
+    its verdict, with no interval: (number found, number it is held against, whether the claim holds). data: simulated
+    or real, where a row on all tasks speaks of one kind alone.
     """
 
     claim: Claim
@@ -71,6 +77,7 @@ class Finding:
     seeds: int = 0
     barred: str = ""
     exact: tuple[float, float, bool] | None = None
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,17 @@ def data_kind(frame: pd.DataFrame) -> str:
     if "simulated" not in found:
         return ""
     return "simulated data" if len(found) == 1 else "real and simulated data"
+
+
+def data_of(task: str, kinds: Mapping[str, str]) -> str:
+    """Whether a row of the ledger is on simulated or real data, or on both: from the kinds of the tasks.
+
+    Args:
+        task: of the row; it may carry a sampling rate or a network (`task@4`); "all" and what is no task are on all.
+        kinds: by task; empty where there are none, and so is then the answer.
+    """
+    found = {kind for name, kind in kinds.items() if name.split("@")[0] == task.split("@")[0]}
+    return " and ".join(sorted(found or set(kinds.values())))
 
 
 def diverged_text(frame: pd.DataFrame, strategies: tuple[str, ...]) -> str:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
@@ -88,11 +89,39 @@ def image_grid(
     return grid
 
 
+def picture_table(masks: Images, **about: Any) -> pd.DataFrame:
+    """What is to be said of pictures beside a figure of them: one row each.
+
+    Args:
+        masks: as in `image_grid`. about: columns of one value or of one for each picture.
+
+    Returns:
+        Those of `about`, then height, width (of a volume with depth), share outlined and the labels that the mask has.
+    """
+    rows = []
+    for mask in masks:
+        sides = dict(zip(("height", "width", "depth"), np.shape(np.squeeze(mask)), strict=False))
+        outlined = float(labeled(np.asarray(mask)).mean())
+        rows.append({**sides, "outlined": outlined, "labels": " ".join(map(str, _labels([mask])))})
+    table = pd.DataFrame(rows)
+    return table.assign(**about)[[*about, *table]]
+
+
+def example_table(name: str, size: int) -> pd.DataFrame:
+    """What `example_grid` shows, one row a picture: task, number, size, share outlined."""
+    _, masks = _examples(name, size)
+    return picture_table(masks, task=name, kind=get_task(name).kind, picture=range(1, len(masks) + 1))
+
+
+def _examples(name: str, size: int) -> tuple[Images, Images]:
+    count, side = (6, size) if get_task(name).dim == 2 else (2, size // 2)
+    return first_images(name, count, side)
+
+
 def example_grid(name: str, size: int) -> NDArray[np.object_]:
     """The first images of a task with their outlines: six, or two volumes drawn with half as many voxels a side."""
     task = get_task(name)
-    count, side = (6, size) if task.dim == 2 else (2, size // 2)
-    return image_grid(*first_images(name, count, side), task.title, task=task)
+    return image_grid(*_examples(name, size), task.title, task=task)
 
 
 @study_style

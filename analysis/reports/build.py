@@ -16,9 +16,11 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.reports import execution, pages, parameters
+from analysis.reports import execution, page_parts, pages, parameters
+from analysis.reports.front import gallery, suites
 from lib.common import paths, provenance
 from lib.common.errors import StudyError
+from lib.runs.run import locked
 from lib.study import engines
 from lib.study.plan import finished_runs, load_suite
 from lib.study.suite import Suite
@@ -63,13 +65,11 @@ def write_table(suite: str) -> tuple[Path, pd.DataFrame]:
 
 def write_claims(suite: str) -> tuple[Path, list[dict[str, Any]]]:
     """Write `claims.json`, the claims ledger of a suite; returns where it is and the claims."""
-    from analysis.claims.ledger.choices.specifications import suite_choices, with_agreement
+    from analysis.claims.ledger.choices.specifications import told_ledger
     from analysis.claims.ledger.evaluate import write_claims_file
-    from analysis.claims.ledger.kept import suite_ledger
 
     chosen = load_suite(suite)
-    ledger, target = suite_ledger(chosen), report_folder(chosen) / "claims.json"
-    ledger = with_agreement(ledger, suite_choices(chosen))
+    ledger, target = told_ledger(chosen), report_folder(chosen) / "claims.json"
     write_claims_file(target, ledger)
     return target, ledger
 
@@ -196,7 +196,7 @@ def build_report(
     timeout: int | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> int:
-    """Execute and render the notebooks of a suite, write its tables and its gallery.
+    """Execute and render the notebooks of a suite, write its tables, its gallery, and the list of all suites.
 
     Args:
         suite: name of a suite, or path of its TOML file.
@@ -215,6 +215,11 @@ def build_report(
     chosen = load_suite(suite)
     report_folder(chosen)  # refused here, before anything is started
     reporter = Reporter(chosen.name, len(planned), timeout, threads=max(1, engines.cores() // max(1, jobs)))
+    with locked(reporter.folder, lambda: reporter.say("another process makes these reports; waiting for it to end")):
+        return _build(suite, chosen, planned, reporter, jobs)
+
+
+def _build(suite: str, chosen: Suite, planned: Sequence[parameters.Job], reporter: Reporter, jobs: int) -> int:
     reporter.say(f"suite {reporter.suite}: {len(planned)} notebooks, into {reporter.folder}")
     statuses: list[str] = []
     # In threads even when there is one at a time: an interrupt then reaches this one, which can stop the kernels.
@@ -231,9 +236,11 @@ def build_report(
         write_claims(suite)
     finally:  # a run that cannot be read is an error, but the pages there are should be seen
         finished = f"{datetime.now():%Y-%m-%d %H:%M}"
-        index = pages.write_gallery(
+        page_parts.link_pages(reporter.folder, [(card.name, card.title) for card in pages.read_cards(reporter.folder)])
+        index = gallery.write_gallery(
             reporter.folder, title=chosen.title, commit=reporter.commit, finished=finished, results=rows
         )
+        suites.write_suites()
     broken = sum(status != "ok" for status in statuses)
     reporter.say(f"{len(statuses) - broken} ok, {broken} not; open {_shown(index)}")
     return int(broken > 0)

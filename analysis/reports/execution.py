@@ -19,6 +19,7 @@ from analysis.reports.parameters import Job
 from lib.common import paths
 
 STDERR_LINES = 40
+KILLED = "The kernel died; was it out of memory?"
 
 
 @dataclass
@@ -121,7 +122,10 @@ def execute(
         except CellTimeoutError:
             outcome = Outcome("timed out", f"A cell took longer than {timeout} s, the limit set by --timeout.")
         except DeadKernelError:
-            outcome = Outcome("killed", "The kernel died; was it out of memory?")
+            outcome = Outcome("killed", KILLED)
+        except RuntimeError as error:  # so jupyter_client says it of a kernel that dies before its first answer
+            dead = "Kernel died" in str(error)
+            outcome = Outcome("killed", KILLED) if dead else Outcome("failed", f"RuntimeError: {error}")
         except Exception as error:  # whatever else keeps one notebook from running must not cost the others
             outcome = Outcome("failed", f"{type(error).__name__}: {error}")
         stderr.seek(0)

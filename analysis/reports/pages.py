@@ -1,4 +1,4 @@
-"""The pages of a report: one self-contained file per executed notebook, and the gallery in front of them."""
+"""The pages of a report: one self-contained file per executed notebook, and what the gallery shows of it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import base64
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from analysis.claims.ledger.table import by_claim
-from analysis.tables.results import computed_on
+from analysis.figures import explorers
+from analysis.reports import page_parts
 from lib.common import paths
 
 TEMPLATES = Path(__file__).resolve().parent / "report_template"
@@ -83,8 +82,10 @@ def thumbnail(notebook: Any) -> str:
     from PIL import Image
 
     for output in _outputs(notebook):
-        if "image/png" in output.get("data", {}):
-            image = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).convert("RGB")
+        about = output.get("figure")
+        if about or "image/png" in output.get("data", {}):
+            data = about["light"].partition(",")[2] if about else output.data["image/png"]
+            image = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
             image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
             stream = io.BytesIO()
             image.save(stream, "PNG", optimize=True)
@@ -109,7 +110,8 @@ def write_report(notebook: Any, target: Path, run: Mapping[str, Any]) -> Card:
 
     if run["cell"] is not None:
         notebook.cells[run["cell"]].metadata["broken"] = True
-    name = str(run["name"])
+    name, folder = str(run["name"]), target.with_suffix("")
+    count = page_parts.number_figures(notebook, folder)
     title, lead = heading_and_lead(notebook, name)
     exporter = HTMLExporter(
         template_name=TEMPLATES.name,
@@ -125,41 +127,37 @@ def write_report(notebook: Any, target: Path, run: Mapping[str, Any]) -> Card:
     )
     seconds = duration(run["seconds"])
     facts = {**run, "title": title, "seconds": seconds}
-    resources = {"run": facts, "style": style(), "metadata": {"path": str(paths.REPOSITORY / "notebooks")}}
-    page, _ = exporter.from_notebook_node(notebook, resources)
-    paths.write_atomic(target, page)
+    script = (TEMPLATES / "page.js").read_text()
+    resources = {
+        "run": facts,
+        "style": style(),
+        "script": script,
+        "policy": " ".join(f"'{page_parts.hash_of(each)}'" for each in (script, explorers.SCRIPT)),
+        "count": count,
+        "tables": page_parts.tables_beside(folder),
+        "cite": page_parts.citation(str(run["commit"])),
+        "metadata": {"path": str(paths.REPOSITORY / "notebooks")},
+    }
+    page, headings = page_parts.link_headings(exporter.from_notebook_node(notebook, resources)[0])
+    page = page_parts.link_tables(page, folder)
+    paths.write_atomic(target, page.replace("<!--contents-->", _contents(headings), 1))
     card = Card(name, title, lead, str(run["status"]), seconds, thumbnail(notebook))
     paths.write_atomic(target.with_suffix(".card.json"), json.dumps(asdict(card)))
     return card
 
 
+def _contents(headings: Sequence[Mapping[str, Any]]) -> str:
+    """The table of contents of a page; nothing where it would have fewer than two lines."""
+    if len(headings) < 2:
+        return ""
+    lines = [
+        f'<li class="level-{each["level"]}"><a href="#{each["name"]}">{escape(each["words"])}</a></li>'
+        for each in headings
+    ]
+    inside = f"<details open><summary>Contents</summary><ul>{''.join(lines)}</ul></details>"
+    return f'<nav class="contents" aria-label="Contents">{inside}</nav>'
+
+
 def read_cards(folder: Path) -> list[Card]:
     """The cards of all reports in a folder, in the order of their names."""
     return [Card(**json.loads(path.read_text())) for path in sorted(folder.glob("*.card.json"))]
-
-
-def write_gallery(folder: Path, *, title: str, commit: str, finished: str, results: pd.DataFrame | None) -> Path:
-    """Write `index.html`: a card per report, the claims ledger if there is one, links to the tables."""
-    from jinja2 import Environment, FileSystemLoader
-
-    ledger = folder / "claims.json"
-    claims = json.loads(ledger.read_text()) if ledger.exists() else []
-    cards = read_cards(folder)
-    page = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    html = page.get_template("gallery.html.j2").render(
-        suite=folder.name,
-        title=title,
-        cards=cards,
-        broken=sum(card.status != "ok" for card in cards),
-        claims=by_claim(claims),
-        pages={card.name for card in cards},
-        files=[name for name in ("results.csv", "claims.json") if (folder / name).exists()],
-        runs=None if results is None else len(results),
-        computed=[] if results is None else computed_on(results),
-        commit=commit,
-        finished=finished,
-        style=style(),
-    )
-    target = folder / "index.html"
-    paths.write_atomic(target, html)
-    return target

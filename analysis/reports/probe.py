@@ -9,8 +9,8 @@ from pathlib import Path
 
 from analysis.probe.subjects import open_subjects
 from analysis.probe.with_images import plan
-from analysis.reports import pages
 from analysis.reports.build import Reporter
+from analysis.reports.front.gallery import write_gallery
 from analysis.reports.parameters import NOTEBOOKS, Job, check_parameters
 from lib.common import paths
 from lib.common.errors import StudyError
@@ -78,6 +78,6 @@ def build_probe(
             reporter.stop()
             raise
     finished = f"{datetime.now():%Y-%m-%d %H:%M}"
-    pages.write_gallery(folder, title=f"Probe: {title}", commit=reporter.commit, finished=finished, results=None)
+    write_gallery(folder, title=f"Probe: {title}", commit=reporter.commit, finished=finished, results=None)
     reporter.say(f"open {folder / NOTEBOOK.stem}.html")
     return int(status != "ok")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,12 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.claims.ledger.choices.specifications import told_ledger
+from analysis.claims.ledger.compare import compare_ledgers, repeat
 from analysis.claims.ledger.evaluate import load_claims, write_claims_file
-from analysis.claims.ledger.kept import suite_ledger
+from analysis.claims.ledger.findings import findings, with_data
 from analysis.claims.verdicts import VERDICTS
+from analysis.reports.front.gallery import FINDINGS
 from analysis.tables.learning_rates import with_chosen
 from analysis.tables.results import named_labels, run_table
 from lib.common import paths, provenance
@@ -26,6 +30,7 @@ from lib.study.plan import load_suite, missing_runs, runs_at_all_rates
 from lib.study.suite import Suite
 
 BEGIN, END = "<!-- record: python -m analysis record -->", "<!-- end of record -->"
+Record = tuple[Mapping[str, Any], list[dict[str, Any]]]
 OFTEN = 12  # letters of a digest that stand in a record
 
 
@@ -38,8 +43,8 @@ def record_suite(name: str) -> Path:
     """Write the record of a finished suite to `results/SUITE/`, and the table in the README anew.
 
     runs.csv: every run at every rate, `chosen` where its seed chose it. labels.csv: test scores by label, where a task
-    names some. claims.json: the ledger. provenance.json: commit, suite file, and what the runs were computed with and
-    on.
+    names some. claims.json: the ledger. findings.json: what it says, in sentences. provenance.json: commit, suite file,
+    and what the runs were computed with and on.
 
     Raises:
         StudyError: runs of the suite are missing.
@@ -55,7 +60,7 @@ def record_suite(name: str) -> Path:
     labels = named_labels(run for run, chosen in zip(runs, table.chosen, strict=True) if chosen)
     if len(labels):
         paths.write_atomic(folder / "labels.csv", labels.to_csv(index=False, float_format="%.6g"))
-    write_claims_file(folder / "claims.json", suite_ledger(name))
+    write_claims_file(folder / "claims.json", told_ledger(suite))
     about = json.dumps(_provenance(suite, runs, table), indent=1) + "\n"
     paths.write_atomic(folder / "provenance.json", about)
     write_summary()
@@ -91,12 +96,12 @@ def _short(digest: Any) -> str | None:
     return digest[:OFTEN] if isinstance(digest, str) and digest else None
 
 
-def records() -> list[tuple[Mapping[str, Any], list[dict[str, Any]]]]:
+def records() -> list[Record]:
     """What is recorded: provenance and ledger of every suite, simulated data first."""
     found = []
     for file in sorted(records_folder().glob("*/provenance.json")):
-        ledger = json.loads((file.parent / "claims.json").read_text())
-        found.append((json.loads(file.read_text()), ledger))
+        about = json.loads(file.read_text())
+        found.append((about, with_data(json.loads((file.parent / "claims.json").read_text()), about)))
     return sorted(found, key=lambda each: (_kinds(each[0]) != "simulated", each[0]["suite"]))
 
 
@@ -108,9 +113,11 @@ def summary_text() -> str:
     """The tables of the README: what was recorded, and the verdicts per claim and record, as Markdown.
 
     A cell counts the rows of a claim (one per task, or one for all) by their word; rows that were not tested are left
-    out, and so are claims that no record tests.
+    out, and so are claims that no record tests. Records with the same rows (one study with other seeds, or in another
+    arithmetic) have one column, and a table of which words came again.
     """
     found = records()
+    first = [each for each in found if not _repeats(each, found)]
     lines = ["| record | data | runs | seeds | decided rows | of these fragile |", "|---|---|---|---|---|---|"]
     for about, ledger in found:
         decided = [row for row in ledger if row["verdict"] in ("supported", "contradicted")]
@@ -119,13 +126,43 @@ def summary_text() -> str:
             f"| `{about['suite']}` | {_kinds(about)} | {about['runs']:,} | {_range(seeds)} | {len(decided)} of "
             f"{sum(row['verdict'] != 'not tested' for row in ledger)} | {sum(row['fragile'] for row in decided)} |"
         )
-    lines += ["", "| claim | " + " | ".join(f"`{about['suite']}`" for about, _ in found) + " |"]
-    lines += ["|---" * (len(found) + 1) + "|"]
+    lines += ["", "| claim | " + " | ".join(f"`{about['suite']}`" for about, _ in first) + " |"]
+    lines += ["|---" * (len(first) + 1) + "|"]
     for claim in load_claims():
-        cells = [_words([row for row in ledger if row["id"] == claim.id]) for _, ledger in found]
+        cells = [_words([row for row in ledger if row["id"] == claim.id]) for _, ledger in first]
         if any(cells):
             lines.append(f"| {claim.id} | " + " | ".join(each or "–" for each in cells) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_again(found)])
+
+
+def findings_text(about: Mapping[str, Any], ledger: Sequence[Mapping[str, Any]]) -> str:
+    """What a record found, in sentences, as `findings.json` has it."""
+    told = {key: about.get(key) for key in ("suite", "title", "recorded")}
+    return json.dumps(told | findings(ledger), indent=1) + "\n"
+
+
+def _repeats(record: Record, others: Sequence[Record]) -> str:
+    """The record that another one repeats: the shortest name of those with the same rows, tested or not; or none."""
+    same = [about["suite"] for about, ledger in others if _keys(ledger) == _keys(record[1])]
+    return "" if (first := min(same, key=len)) == record[0]["suite"] else first
+
+
+def _keys(ledger: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    return [(row["id"], row["task"]) for row in ledger]
+
+
+def _again(found: Sequence[Record]) -> list[str]:
+    """How often the words of one record stand in another that repeats it, both ways round; nothing without any."""
+    lines = []
+    for before, after in itertools.permutations(found, 2):
+        if _keys(before[1]) == _keys(after[1]):
+            told = repeat(compare_ledgers(before[1], after[1]))
+            names = " | ".join(f"`{about['suite']}`" for about, _ in (before, after))
+            cells = [f"{told.differ} of {told.tested}", f"{told.kept} of {told.decided}"]
+            cells += [f"{told.firm_kept} of {told.firm}", f"{told.expected:.1f}", f"{told.turned}"]
+            lines.append(f"| {names} | {' | '.join(cells)} |")
+    head = "| said in | said again in | rows with another word | decided rows: same word | not fragile: same word | "
+    return ["", f"{head}expected | opposite word |", "|---" * 7 + "|", *lines] if lines else []
 
 
 def _range(seeds: Sequence[int]) -> str:
@@ -143,7 +180,7 @@ def _words(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write_summary() -> Path:
-    """Put the tables of the records into the README, between their marks.
+    """Put the tables of the records into the README, between their marks, and beside each record what it found.
 
     Raises:
         StudyError: the README has no such marks.
@@ -153,5 +190,7 @@ def write_summary() -> Path:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise StudyError(f"{file} has no place for the record; it stands between {BEGIN} and {END}")
+    for about, ledger in records():
+        paths.write_atomic(records_folder() / about["suite"] / FINDINGS, findings_text(about, ledger))
     paths.write_atomic(file, f"{before}{BEGIN}\n{summary_text()}\n{END}{after}")
     return file

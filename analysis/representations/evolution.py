@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
+from analysis.figures.explorers import rounded
 from analysis.representations.comparison.compare import Map
 from analysis.representations.run_similarity import comparable_runs, layer_maps, probe_images, similarity_map
 from analysis.tables.results import with_own_source
 from lib.runs.run import Run
 
 GROUPS = {"full_finetuning": "own", "scratch": "random", "shuffled_labels": "shuffled"}
+NAMES = {"own": "from a source", "random": "from random weights"}
 
 
 def runs_to_follow(frame: pd.DataFrame, runs: Mapping[str, Run]) -> tuple[str, dict[str, Run]] | None:
@@ -76,6 +80,29 @@ def checkpoint_block(found: Map, row: tuple[Run, int], column: tuple[Run, int]) 
         row_notes=[found.row_notes[at] for at in rows],
         column_notes=[found.column_notes[at] for at in columns],
     )
+
+
+def layers_by_checkpoint(found: Map, chosen: Mapping[str, Run]) -> dict[str, Any]:
+    """For an explorer: every stage against every other at the checkpoints that all these runs have.
+
+    Returns:
+        layers, steps, measure, and pairs: of networks, each with a name and values (steps, layers x layers), None where
+        a similarity is not known.
+    """
+    runs = {group: run for group, run in chosen.items() if group in NAMES}
+    steps = sorted(set.intersection(*(set(run.steps()) for run in runs.values())))
+    pairs = []
+    for one, other in itertools.combinations_with_replacement(runs, 2):
+        blocks = [
+            checkpoint_block(found, *((runs[group], runs[group].steps().index(step)) for group in (one, other)))
+            for step in steps
+        ]
+        alone = f"{NAMES[one]}, with itself"
+        name = alone if one == other else f"{NAMES[one]} (rows), {NAMES[other]} (columns)"
+        pairs.append({"name": name, "values": [rounded(block.values) for block in blocks]})
+    pairs.sort(key=lambda pair: "itself" in pair["name"])  # that of two networks first
+    layers = list(dict.fromkeys(label.layer for label in found.rows))
+    return {"layers": layers, "steps": steps, "measure": "CKA", "pairs": pairs}
 
 
 def layer_pairs(found: Map, chosen: Mapping[str, Run]) -> dict[str, Map]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -103,6 +103,11 @@ def layer_by_layer(maps: Mapping[str, Map], title: str, note: str) -> Axes:
     return grid[0, 0]
 
 
+def map_table(maps: Mapping[str, Map]) -> pd.DataFrame:
+    """What `layer_by_layer` draws, one row a cell: panel, and the columns of `Map.table`."""
+    return pd.concat([found.table().assign(panel=name.replace(" | ", ", ")) for name, found in maps.items()])
+
+
 @study_style
 def comparison_cost(table: pd.DataFrame, note: str) -> Axes:
     """Seconds to represent and to compare, against layers, images and checkpoints, on one logarithmic scale."""
@@ -146,6 +151,45 @@ def coordinates(similarity: np.ndarray) -> np.ndarray:
     return vectors[:, [-1, -2]] * np.sqrt(np.maximum(values[[-1, -2]], 0))
 
 
+def run_pair_table(maps: LayerMaps) -> pd.DataFrame:
+    """What `run_by_run` draws, one row a cell: layer, group, seed and run of both networks, CKA."""
+    order, tables = by_group(maps), []
+    places = [place for _, _, place in order]
+    a, b = (each.ravel() for each in np.indices((len(order), len(order))))
+    about = {
+        f"{what}_{side}": [value(order[at]) for at in which]
+        for side, which in (("a", a), ("b", b))
+        for what, value in _about(maps).items()
+    }
+    for layer in _three(maps):
+        values = maps.values[layer][np.ix_(places, places)]
+        tables.append(pd.DataFrame({"layer": maps.layers[layer], **about, "cka": values.ravel()}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def embedding_table(maps: LayerMaps) -> pd.DataFrame:
+    """What `embedding` draws, one row a point: layer, group, seed, run, x, y."""
+    order, tables = by_group(maps), []
+    about = {what: [value(each) for each in order] for what, value in _about(maps).items()}
+    for layer in _three(maps):
+        x, y = _points(maps, layer).T
+        tables.append(pd.DataFrame({"layer": maps.layers[layer], **about, "x": x, "y": y}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _about(maps: LayerMaps) -> dict[str, Callable[[tuple[str, int, int]], object]]:
+    """What is told of a checkpoint of `by_group`, by column."""
+    runs = maps.checkpoints.run_id
+    return {"group": lambda each: GROUPS[each[0]], "seed": lambda each: each[1], "run": lambda each: runs[each[2]]}
+
+
+def _points(maps: LayerMaps, layer: int) -> np.ndarray:
+    places = [place for _, _, place in by_group(maps)]
+    similarity = maps.values[layer][np.ix_(places, places)].copy()
+    np.fill_diagonal(similarity, 1)
+    return coordinates(similarity)
+
+
 @study_style
 def run_by_run(maps: LayerMaps, title: str) -> Axes:
     """Every run against every run at three stages: the first, the bottleneck, the last; groups in blocks."""
@@ -179,12 +223,9 @@ def run_by_run(maps: LayerMaps, title: str) -> Axes:
 def embedding(maps: LayerMaps, title: str) -> Axes:
     """Runs as points in a plane, near where their representations are alike, at three stages; groups by color."""
     order = by_group(maps)
-    places = [place for _, _, place in order]
     figure, grid = plt.subplots(1, 3, figsize=(13.5, 4.8), sharex=True, sharey=True)
     for ax, layer in zip(grid, _three(maps), strict=True):
-        similarity = maps.values[layer][np.ix_(places, places)].copy()
-        np.fill_diagonal(similarity, 1)
-        points = coordinates(similarity)
+        points = _points(maps, layer)
         for group in dict.fromkeys(group for group, _, _ in order):
             at = [place for place, each in enumerate(order) if each[0] == group]
             style = GROUP_STYLES[group]

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 
@@ -225,6 +226,15 @@ def untrained_maps(seed: int) -> tuple[dict[str, Any], str]:
     first, second = (represent_model(network, STAGES, whole_map_probe(pictures)) for network in networks)
     maps = {"network 0 | with itself": compare(first), "network 0 (rows) | with network 1": compare(first, second)}
     return maps, f"debiased CKA, {first.about}"
+
+
+def layers_table(session: CkaByHand) -> pd.DataFrame:
+    """What `layers_figure` shows, one row a number: layer, image, feature (both from 1), value."""
+    tables = []
+    for layer, values in {"X": session.X, "Y": session.Y}.items():
+        image, feature = (each.ravel() + 1 for each in np.indices(values.shape))
+        tables.append(pd.DataFrame({"layer": layer, "image": image, "feature": feature, "value": values.ravel()}))
+    return pd.concat(tables, ignore_index=True)
 
 
 @study_style

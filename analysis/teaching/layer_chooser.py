@@ -63,18 +63,28 @@ def tuning_table(runs: Iterable[Run]) -> pd.DataFrame:
     return table.sort_values("test Dice", ascending=False, ignore_index=True)
 
 
-@study_style
-def u_diagram(stages: Sequence[str], *, ax: Axes | None = None) -> Axes:
-    """The small U-Net as a U of boxes, those of `stages` in color, each with its number of parameters."""
+def stage_counts(stages: Sequence[str]) -> pd.DataFrame:
+    """What `u_diagram` draws, one row per stage: stage, parameters, trainable."""
+    return pd.DataFrame([{"stage": stage, **count} for stage, count in _counts(stages).items()])
+
+
+def _counts(stages: Sequence[str]) -> dict[str, dict[str, int]]:
     model = UNet(width=source_run().width, depth=DEPTH)
     if stages:
         freeze(model, "layer_subset", {"stages": list(stages)}, generator(0))
     counts = parameters_by_stage(model)
+    return counts if stages else {stage: {**count, "trainable": 0} for stage, count in counts.items()}
+
+
+@study_style
+def u_diagram(stages: Sequence[str], *, ax: Axes | None = None) -> Axes:
+    """The small U-Net as a U of boxes, those of `stages` in color, each with its number of parameters."""
+    counts = _counts(stages)
     ax = axes(ax, width=7.5, height=3.6)
     for stage, count in counts.items():
         level = 0 if stage == "head" else int(stage[3:])
         column = level if stage.startswith("enc") else 2 * DEPTH - level + (stage == "head")
-        color = MOVES if stages and count["trainable"] else FROZEN
+        color = MOVES if count["trainable"] else FROZEN
         ax.add_patch(Rectangle((column - 0.45, -level - 0.36), 0.9, 0.72, facecolor=color, edgecolor="#555555"))
         text = "white" if color == MOVES else "black"
         ax.text(column, -level, f"{stage}\n{count['parameters']:,}", ha="center", va="center", fontsize=11, color=text)
@@ -82,7 +92,7 @@ def u_diagram(stages: Sequence[str], *, ax: Axes | None = None) -> Axes:
         ax.plot([level + 0.45, 2 * DEPTH - level - 0.45], [-level, -level], color="#AAAAAA", linewidth=1, zorder=0)
     ax.set(xlim=(-0.7, 2 * DEPTH + 1.7), ylim=(-DEPTH - 0.6, 0.6))
     ax.set_axis_off()
-    moving = sum(row["trainable"] for row in counts.values()) if stages else 0
+    moving = sum(row["trainable"] for row in counts.values())
     total = sum(row["parameters"] for row in counts.values())
     title_and_note(ax, "What moves", f"{moving:,} of {total:,} parameters; gray lines: skip connections")
     return ax

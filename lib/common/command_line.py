@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lib.common.errors import StudyError
+from lib.common.errors import GOES_ON, StudyError, refusal
 from lib.common.progress import telling
 
 
@@ -52,10 +52,11 @@ def run_command(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (OSError, MemoryError) as error:
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "not enough memory"
-        where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-        print(f"error: {where}{reason}; what was finished is kept, and the same command goes on", file=sys.stderr)
+    except (OSError, MemoryError, RuntimeError) as error:
+        refused = refusal(error)
+        if refused is None:
+            raise
+        print(f"error: {refused}; {GOES_ON}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from what was saved", file=sys.stderr)

@@ -1,9 +1,13 @@
-"""The one exception for a user's mistake, and how a misspelt name is told."""
+"""The one exception for a user's mistake, how a misspelt name is told, and what the system refuses."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+
+_SHORT = ("can't allocate memory", "not enough memory", "out of memory", "can't start new thread")
+GOES_ON = "what was finished is kept, and the same command goes on"
 
 
 class StudyError(ValueError):
@@ -18,6 +22,30 @@ def cut(text: str, most: int = 300) -> str:
 def shown(value: object) -> str:
     """A value as errors name it."""
     return cut(repr(value))
+
+
+def refusal(error: BaseException) -> str | None:
+    """What the system refused, a file or memory, in one line; None for an error that is none of the system's."""
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # whoever reads has gone: no refusal
+        reason = error.strerror or str(error)
+        return f"{error.filename}: {reason}" if error.filename else reason
+    # PyTorch (and oneDNN in it) raises RuntimeErrors where memory ends, and Python where there is none for a thread
+    text = str(error).strip().partition("\n")[0]
+    if isinstance(error, RuntimeError) and (text == "could not create a primitive" or any(w in text for w in _SHORT)):
+        return f"not enough memory ({cut(text)})"
+    return "not enough memory" if isinstance(error, MemoryError) else None
+
+
+@contextlib.contextmanager
+def telling_refusals(what: str) -> Iterator[None]:
+    """Turn what the system refuses, a file or memory, into a `StudyError` that names `what` was being done."""
+    try:
+        yield
+    except (OSError, MemoryError, RuntimeError) as error:
+        refused = refusal(error)
+        if refused is None:
+            raise
+        raise StudyError(f"{what}: {refused}; {GOES_ON}") from error
 
 
 def nearest(kind: str, value: object, options: Iterable[str]) -> str:

@@ -88,16 +88,16 @@ def read_with_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_step(path: Path, step: int) -> dict[str, Tensor]:
-    """The tensors of a checkpoint in a run's folder.
+    """The tensors of a checkpoint in a run's folder, or of its best state.
 
     Raises:
         StudyError: the file is missing, damaged, or that of another step or run.
     """
     tensors, about = read_with_metadata(path)
-    own = {"step": str(step), "run": path.parent.parent.name}
+    own = {"step": str(step), "run": _folder(path).name}
     odd = {key: about[key] for key in own if about.get(key, own[key]) != own[key]}  # older files name no run
     if odd:
-        raise StudyError(f"{path} is that of another step or run ({odd}); put the right file back")
+        raise StudyError(f"{path} is that of another step or run ({odd}); put the right file back, or {_remedy(path)}")
     return tensors
 
 
@@ -116,8 +116,12 @@ def read_kept(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, str]] 
 
 
 def _remedy(path: Path) -> str:
-    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    return f"delete the run's folder {folder} to train it again"
+    return f"delete the run's folder {_folder(path)} to train it again"
+
+
+def _folder(path: Path) -> Path:
+    """The folder of the run that a file lies in."""
+    return path.parent.parent if path.parent.name == "checkpoints" else path.parent
 
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

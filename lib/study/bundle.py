@@ -100,14 +100,22 @@ def write_bundle(
     specs = own.source_specs()
     specs += [spec for cell in own.cells for seed in cell.seeds for spec in own.at_all_rates(cell, seed)]
     root = suite.name if parts == 1 else f"{suite.name}-{number}-of-{parts}"
-    temporary = target.with_name(f".{target.name}.part")
+    with writing(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, made = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # two may write it at once
+    temporary = Path(made)
     try:
-        with writing(target.parent), tarfile.open(temporary, "w:gz", compresslevel=1) as archive:
+        with (
+            writing(target.parent),
+            open(handle, "wb") as stream,
+            tarfile.open(fileobj=stream, mode="w:gz", compresslevel=1) as archive,
+        ):
             extra = [(name, text.encode(), 0o644) for name, text in (notes or {}).items()]
             for name, content, mode in chain(_members(suite, specs, number, parts), _files(more), extra):
                 about = tarfile.TarInfo(f"{root}/{name}")
                 about.size, about.mode = len(content), mode
                 archive.addfile(about, io.BytesIO(content))
+        temporary.chmod(0o644)  # temporary files are private
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

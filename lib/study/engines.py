@@ -21,7 +21,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
 from lib.common import paths
-from lib.common.errors import StudyError
+from lib.common.errors import StudyError, telling_refusals
 from lib.common.registry import Registry
 from lib.data.tasks.images import load_data
 from lib.runs.spec import RunSpec, canonical, run_id, spec_from_dict
@@ -139,6 +139,8 @@ class LocalProcesses:
         except BrokenPipeError:
             return self._died(worker, what)
         for answer in worker.stdout:
+            if not answer.endswith("\n"):
+                break  # it died in the middle of a word
             event: dict[str, Any] = json.loads(answer)
             if event["kind"] == "failed":
                 self._idle.put(worker)
@@ -202,7 +204,8 @@ ENGINES.add("local", LocalProcesses)
 
 
 def _drawn(task: str, size: int) -> str:
-    load_data(task, size)
+    with telling_refusals(f"images of {task}"):
+        load_data(task, size)
     return "drawn"
 
 

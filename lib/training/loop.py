@@ -21,7 +21,7 @@ from lib.networks.stages import Staged
 from lib.runs.listing import check_current
 from lib.runs.run import Run, foreign_origin, locked, open_run, run_dir, start_model
 from lib.runs.spec import RunSpec
-from lib.runs.tensor_files import read_with_metadata, remove_orphans, write_tensors
+from lib.runs.tensor_files import read_step, remove_orphans, write_tensors
 from lib.strategies.frozen_normalization import calibrate, set_training_mode
 from lib.strategies.partial_layers import hold_channels
 from lib.strategies.strategy import STRATEGIES, trainable
@@ -262,13 +262,13 @@ class Training:
         return True
 
     def save_best(self) -> None:
-        write_tensors(self.run.path / "best.safetensors", self.model.state_dict(), {"step": str(self.step)})
+        about = {"step": str(self.step), "run": self.run.path.name}
+        write_tensors(self.run.path / "best.safetensors", self.model.state_dict(), about)
 
     def done(self) -> None:
         if self.spec.patience is not None:
-            tensors, metadata = read_with_metadata(self.run.path / "best.safetensors")
-            self.model.load_state_dict(tensors)
-            self.step = int(metadata["step"])
+            self.step = self.best[1]
+            self.model.load_state_dict(read_step(self.run.path / "best.safetensors", self.step))
         self.keep()
         self.record.drop_later(self.step)
         last = next(row for row in reversed(self.record.rows) if row["step"] <= self.step)

@@ -18,6 +18,22 @@ from lib.runs.spec import RunSpec
 from lib.runs.tensor_files import changed, read_tensors, read_with_metadata, write_tensors, writing
 
 
+def read_state(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A state to resume from and its tensors.
+
+    Raises:
+        StudyError: the file is damaged, or holds something else.
+    """
+    tensors, metadata = read_with_metadata(file)
+    state = parse_json(metadata.get("state", "null"), f"the state in {file}")
+    if (
+        not isinstance(state, dict)
+        or not {"step", "seconds", "best", "rows", "data", "source", "files"} <= state.keys()
+    ):
+        raise StudyError(f"{file} is no state to resume from; delete it to train the run from step 0 again")
+    return state, tensors
+
+
 class Record:
     """What a run has written so far: `files` as its seal will list them, `rows` as its metrics hold them.
 
@@ -59,10 +75,7 @@ class Record:
         if not file.is_file():
             (self.path / "metrics.jsonl").unlink(missing_ok=True)
             return None
-        tensors, metadata = read_with_metadata(file)
-        if "state" not in metadata:
-            raise StudyError(f"{file} is no state to resume from; delete it to train the run from step 0 again")
-        state = parse_json(metadata["state"], f"the state in {file}")
+        state, tensors = read_state(file)
         if state["files"].get("spec.json") != self.files["spec.json"]:
             raise StudyError(f"{file} is the state of another run; delete it to train the run from step 0 again")
         named = ("data", data, f"the data of task {task!r}"), ("source", source, "the weights of the source")

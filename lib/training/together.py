@@ -7,21 +7,23 @@ import functools
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from lib.common.device import pick_device
+from lib.common.errors import telling_refusals
 from lib.common.seeding import generator
 from lib.runs.building import build_network
 from lib.runs.run import Run, locked, open_run, run_dir
 from lib.runs.spec import RunSpec, run_id
-from lib.runs.tensor_files import read_with_metadata, remove_orphans
+from lib.runs.tensor_files import remove_orphans
 from lib.strategies.frozen_normalization import tracking_norms
 from lib.strategies.strategy import freeze
 from lib.training.foreign_networks import why_alone
 from lib.training.loop import Report, silent, train
+from lib.training.record import read_state
 from lib.training.stack import SAVED, WRITING, Member, Stack
 
 FILL = 256e6  # bytes of the widest map of all runs of a stack: larger stacks are no faster on a GPU
@@ -82,8 +84,7 @@ def settle(runs: Sequence[Run]) -> None:
 def _saved_step(run: Run, name: str) -> int | None:
     if not (run.path / name).is_file():
         return None
-    _, metadata = read_with_metadata(run.path / name)
-    return int(json.loads(metadata["state"])["step"])
+    return int(read_state(run.path / name)[0]["step"])
 
 
 def _least(device: torch.device) -> int:
@@ -101,6 +102,11 @@ def train_stack(
     errors holds.
     """
     unique = {run_id(spec): spec for spec in specs}
+    with telling_refusals(next(iter(unique), "no run")):
+        return _train_all(unique, device, report, save_every)
+
+
+def _train_all(unique: Mapping[str, RunSpec], device: str, report: Report, save_every: float) -> list[Run]:
     missing = [spec for spec in unique.values() if not (run_dir(spec) / "result.json").is_file()]
     for spec in missing:
         if spec.source is not None:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import HTML
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from torch import Tensor
 
+from analysis.figures.explorers import explorer, gray_bytes, rounded
 from analysis.figures.style import (
     ARM_STYLES,
     INTERVAL,
@@ -28,8 +30,10 @@ from analysis.figures.style import (
     volume_text,
     volume_with_unit,
 )
+from analysis.filters.change import filter_change_over_training
 from analysis.filters.kernels import read_layers
 from analysis.statistics.intervals import mean_interval
+from lib.runs.run import Run
 
 NO_RUNS = "no run that was trained to its end; train them with: python -m lib train SUITE"
 AFFINE = {"affine_share": "explained by scale and shift of the kernel", "affine_share_permuted": "of another kernel"}
@@ -175,6 +179,38 @@ def filter_mosaic(
     words = ", each as its slices side by side; " if in_space else "; "
     figure.suptitle(f"{layer}: kernels{words}gray is zero", x=0.01, ha="left", fontweight="bold", wrap=True)
     return grid[0]
+
+
+def mosaic_table(panels: Mapping[str, Mapping[str, Tensor]], layer: str, *, most: int = 64) -> pd.DataFrame:
+    """What `filter_mosaic` draws, one row per weight: layer, panel, kernel (numbered row by row), tap, value."""
+    tables = []
+    for title, weights in panels.items():
+        found = read_layers({f"{layer}.weight": weights[f"{layer}.weight"]})[layer].kernels
+        flat = found.reshape(-1, int(np.prod(found.shape[2:])))[:most]
+        kernel, tap = (each.ravel() for each in np.indices(flat.shape))
+        tables.append(
+            pd.DataFrame({"layer": layer, "panel": title, "kernel": kernel, "tap": tap, "value": flat.ravel()})
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def kernels_explorer(run: Run, most: int = 64) -> HTML:
+    """The kernels of each layer of a run at every checkpoint, on one gray scale a layer, as something to explore."""
+    steps = run.steps()
+    weights = [run.weights(step) for step in steps]
+    changes = filter_change_over_training(run)
+    layers = []
+    for layer in dict.fromkeys(changes[changes.kind == "convolution"].layer):
+        tiles = [_tiles(each, layer, most) for each in weights]
+        scale = max(float(np.nanmax(np.abs(each))) for each in tiles) or 1.0
+        cosine = changes[changes.layer == layer].set_index("step").cosine_median.reindex(steps[1:])
+        layers.append(
+            {
+                "name": layer, "width": tiles[0].shape[1], "frames": [gray_bytes(each / scale) for each in tiles],
+                "cosine": [1.0, *rounded(cosine)],
+            }
+        )  # fmt: skip
+    return explorer("filters", {"steps": steps, "layers": layers}, f"Kernels of {run.path.name} over training")
 
 
 def _depth(weight: Tensor) -> int:

@@ -61,8 +61,9 @@ def decide(
     Returns:
         id, paper, statement, task, verdict, effect, interval [low, high], level (of the interval), line (what the
         effect is held against), side (of the line on which the claim holds), distance (effect - line), unit, seeds, p,
-        adjusted (by Benjamini and Hochberg over all rows with a p), replication, fragile, detectable (the effect that
-        this design decides for with 80 % power), parts (the same for every number that the row rests on) and note.
+        adjusted (by Benjamini and Hochberg over all rows with a p), replication, fragile, withheld (whether its numbers
+        would support the claim, and something that the note names keeps it from being said), detectable (the effect
+        that this design decides for with 80 % power), parts (the same for every number that the row rests on) and note.
     """
     found = judge(findings, alpha, looking)
     level = alpha * max(sum(p <= alpha for p in found.adjusted.values()), 1) / max(len(found.p), 1) / looking
@@ -128,7 +129,7 @@ def _row(finding: Finding) -> dict[str, Any]:
         "verdict": "not tested", "effect": None, "interval": [None, None], "level": None,
         "line": None, "side": None, "distance": None,
         "unit": claim.unit, "seeds": finding.seeds, "p": None, "adjusted": None, "replication": None,
-        "fragile": False, "detectable": None, "parts": [], "note": finding.note,
+        "fragile": False, "withheld": False, "detectable": None, "parts": [], "note": finding.note,
     }  # fmt: skip
 
 
@@ -143,7 +144,9 @@ def _exact(finding: Finding) -> dict[str, Any]:
 def _decided(finding: Finding, word: str, sides: OneSided, p: float, adjusted: float, level: float) -> dict[str, Any]:
     evidence = finding.evidence
     assert evidence is not None
-    toward = word == "supported" or (word == "inconclusive" and not finding.barred and sides.support < sides.against)
+    withheld = bool(finding.barred) and word == "inconclusive" and bool(float(evidence.p().support) <= level / 2)
+    toward = word == "supported" or withheld
+    toward = toward or (word == "inconclusive" and not finding.barred and sides.support < sides.against)
     chosen = decisive(evidence, support=toward)
     parts = [_part(leaf, level, *factors) for leaf, *factors in leaves(evidence)]
     shown = next(part for (leaf, *_), part in zip(leaves(evidence), parts, strict=True) if leaf is chosen)
@@ -154,7 +157,7 @@ def _decided(finding: Finding, word: str, sides: OneSided, p: float, adjusted: f
     numbers = {key: shown[key] for key in ("effect", "interval", "line", "side", "distance", "detectable")}
     return numbers | {
         "verdict": word, "level": 1 - level, "p": p, "adjusted": adjusted, "replication": again, "fragile": fragile,
-        "parts": parts if len(parts) > 1 else [],
+        "withheld": withheld, "parts": parts if len(parts) > 1 else [],
         "note": sentences(finding.note, finding.barred),
     }  # fmt: skip
 

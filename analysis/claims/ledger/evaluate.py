@@ -19,7 +19,7 @@ from analysis.claims import (  # noqa: F401  they register their tests
     which_layers,
 )
 from analysis.claims.ledger.decide import decide
-from analysis.claims.verdicts import TESTS, Claim, Finding, Runs, Threshold, sentences
+from analysis.claims.verdicts import TESTS, Claim, Finding, Runs, Threshold, data_of, sentences
 from analysis.statistics.looks import looking_factor
 from analysis.tables.results import computed_on, with_own_source
 from lib.common.errors import StudyError, check_keys, cut, shown
@@ -30,7 +30,8 @@ from lib.runs.run import Run
 
 CLAIMS = Path(__file__).with_name("claims.toml")
 COMMON = ("min_seeds", "alpha")
-TEXTS = ("id", "paper", "statement", "test", "unit", "notebook", "figure")
+TEXTS = ("id", "paper", "statement", "supported", "contradicted", "test", "unit", "notebook", "figure")
+SOME = ("number", "published")  # texts that not every claim has
 
 
 def load_claims(path: Path = CLAIMS) -> list[Claim]:
@@ -41,7 +42,7 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
         twice.
     """
     content = read_toml(path)
-    check_keys(f"table of {path.name}", content, ("common", "claim"))
+    check_keys(f"table of {path.name}", content, ("common", "claim", "question"))
     common = _thresholds(content.get("common", {}), COMMON, "common")
     entries = content.get("claim", [])
     if not isinstance(entries, list):
@@ -74,15 +75,19 @@ def evaluate(
             probable a decision is there.
 
     Returns:
-        What `decide` says of a row, and notebook and figure (what shows it, by its published name) and test (the
-        function that found it).
+        What `decide` says of a row, and notebook and figure (what shows it, by its published name), test (the
+        function that found it) and data (simulated, real, "real and simulated"; empty where no run is finished).
     """
     claims = load_claims() if claims is None else list(claims)
     by_id = {run.path.name: run for run in runs}
     findings = [each for claim in counted(claims, "testing claims") for each in find(claim, frame, evaluations, by_id)]
     alpha = claims[0].value("alpha") if claims else 0.05
     rows = decide(findings, alpha, looking_factor(looks, alpha), ahead)
-    return [row | _shown_by(finding.claim) for row, finding in zip(rows, findings, strict=True)]
+    kinds = {goal: _kinds(_of_goal(frame, goal)) for goal in {TESTS[claim.test].goal for claim in claims}}
+    return [
+        row | _shown_by(each.claim) | {"data": each.data or data_of(each.task, kinds[TESTS[each.claim.test].goal])}
+        for row, each in zip(rows, findings, strict=True)
+    ]
 
 
 def find(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Runs) -> list[Finding]:
@@ -97,6 +102,10 @@ def find(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, runs: Run
 def _shown_by(claim: Claim) -> dict[str, str]:
     test = f"{TESTS[claim.test].run.__module__}.{claim.test}"
     return {"notebook": claim.notebook, "figure": claim.figure, "test": test}
+
+
+def _kinds(frame: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(frame.task, frame.kind, strict=True)) if len(frame) else {}
 
 
 def _and_limits(finding: Finding, table: pd.DataFrame) -> str:
@@ -124,17 +133,20 @@ def write_claims_file(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def _claim(entry: Mapping[str, Any], common: Mapping[str, Threshold]) -> Claim:
     name = cut(str(entry.get("id", "without an id"))) if isinstance(entry, Mapping) else "without a table"
-    check_keys(f"key of claim {name}", entry, (*TEXTS, "compare", "thresholds"))
-    for key in TEXTS:
-        if not isinstance(entry.get(key), str) or not entry[key]:
-            raise StudyError(f"claim {name} must have a text for {key!r}, got {shown(entry.get(key))}")
+    check_keys(f"key of claim {name}", entry, (*TEXTS, *SOME, "compare", "thresholds"))
+    texts: dict[str, Any] = {key: entry.get(key) for key in (*TEXTS, *(key for key in SOME if key in entry))}
+    for key, text in texts.items():
+        if not isinstance(text, str) or not text:
+            raise StudyError(f"claim {name} must have a text for {key!r}, got {shown(text)}")
+    if "number" in texts and texts["number"].count("{}") != 1:
+        raise StudyError(f"number of claim {name} must hold one {{}} for the value, got {shown(texts['number'])}")
     test = TESTS[entry["test"]]
     compare = entry.get("compare", [])
     if test.compares != (isinstance(compare, list) and len(compare) == 2):
         wants = "compare = [strategy, reference]" if test.compares else "no compare"
         raise StudyError(f"claim {name} must have {wants} for test {entry['test']!r}, got {shown(compare)}")
     own = _thresholds(entry.get("thresholds", {}), test.thresholds, f"claim {name}")
-    return Claim(**{key: entry[key] for key in TEXTS}, thresholds={**common, **own}, compare=tuple(compare))
+    return Claim(**texts, thresholds={**common, **own}, compare=tuple(compare))
 
 
 def _thresholds(given: Mapping[str, Any], names: Iterable[str], where: str) -> dict[str, Threshold]:

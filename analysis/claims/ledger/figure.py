@@ -13,14 +13,15 @@ from analysis.claims.ledger.table import interval_text, number_text
 from analysis.figures.style import axes, empty_axes, study_style
 
 VERDICT_COLORS = {"supported": "#9FD3C7", "contradicted": "#F2B6A0", "inconclusive": "#E3E3E3", "not tested": "#FFFFFF"}
+SIGNS = {"supported": "+", "contradicted": "−", "inconclusive": "?", "not tested": ""}  # colors are one gray in print
 
 
 @study_style
 def ledger_figure(rows: Sequence[dict[str, Any]], *, ax: Axes | None = None) -> Axes:
     """The verdicts on the claims of one paper: claims down, tasks across, the verdict as color.
 
-    In each cell the effect, below it the interval that decides, and what it is held against; units stand in the table,
-    as claims have units of their own. A fragile verdict is hatched.
+    In each cell the sign of the verdict (+, − or ?) and the effect, below it the interval that decides, and what it is
+    held against; units stand in the table, as claims have units of their own. A fragile verdict is hatched.
     """
     if not rows:
         return empty_axes(axes(ax), "Claims ledger", "no claim")
@@ -35,7 +36,8 @@ def ledger_figure(rows: Sequence[dict[str, Any]], *, ax: Axes | None = None) -> 
         ax.add_patch(cell)
         text = "" if row["verdict"] == "not tested" else "–"
         if row["effect"] is not None:
-            text = "\n".join(filter(None, (number_text(row["effect"]), interval_text(row), _line(row))))
+            effect = f"{SIGNS[row['verdict']]}  {number_text(row['effect'])}"
+            text = "\n".join(filter(None, (effect, interval_text(row), _line(row))))
         ax.text(x, y, text, ha="center", va="center", fontsize=9)
     ax.set_xticks(
         range(len(tasks)), ["\n".join(textwrap.wrap(task.replace("_", " "), 13)) for task in tasks], fontsize=10
@@ -46,7 +48,8 @@ def ledger_figure(rows: Sequence[dict[str, Any]], *, ax: Axes | None = None) -> 
     ax.grid(False)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    marks = [(word, color, None) for word, color in VERDICT_COLORS.items()] + [("fragile", "#FFFFFF", "///")]
+    marks = [(f"{SIGNS[word]}  {word}".strip(), color, None) for word, color in VERDICT_COLORS.items()]
+    marks += [("fragile", "#FFFFFF", "///")]
     for word, color, hatch in marks:
         ax.add_patch(Rectangle((0, 0), 0, 0, facecolor=color, edgecolor="#CCCCCC", hatch=hatch, label=word))
     columns = 5 if len(tasks) > 5 else 3  # a legend wider than the axes would squeeze them

@@ -13,15 +13,6 @@ NUMBERS = ("effect", "line", "detectable", "seeds", "p", "adjusted", "replicatio
 TEXTS = ("side", "id", "paper", "statement", "task", "verdict", "unit", "note", "notebook", "figure", "test")
 
 
-def by_claim(claims: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Rows of the ledger under the claim that they speak of, in the order in which the claims come."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for claim in claims:
-        row: dict[str, Any] = {**claim_row(claim), "parts": part_lines(claim)}
-        found.setdefault((row["id"], row["statement"]), []).append(row)
-    return [(rows[0], rows) for rows in found.values()]
-
-
 def number_text(value: Any) -> str:
     """A number to three digits, and a dash where there is none."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
@@ -35,6 +26,7 @@ def claim_row(claim: Mapping[str, Any]) -> dict[str, str]:
     texts |= {key: str(claim.get(key) or "") for key in TEXTS}
     side = f"{texts['side']} {texts['line']}" if texts["side"] else ""
     said = texts["verdict"] + (", fragile" if claim.get("fragile") else "")
+    said += ", support withheld" if claim.get("withheld") else ""
     level = claim.get("level")
     share = claim.get("agreement")
     agree = "–" if share is None else f"{100 * share:.0f} %"
@@ -49,11 +41,15 @@ def interval_text(claim: Mapping[str, Any]) -> str:
     return f"[{', '.join(map(number_text, interval))}]" if known else ""
 
 
+def row_numbers(claim: Mapping[str, Any]) -> str:
+    """The effect of a row, or of a part of one, with its interval."""
+    return f"{number_text(claim.get('effect'))} {interval_text(claim)}".rstrip()
+
+
 def part_lines(claim: Mapping[str, Any]) -> list[str]:
     """What a row rests on where that is more than one number: each with its interval and its line."""
     return [
-        f"{part['name']}: {number_text(part['effect'])} {interval_text(part)}, holds {part['side']} "
-        f"{number_text(part['line'])}"
+        f"{part['name']}: {row_numbers(part)}, holds {part['side']} {number_text(part['line'])}"
         for part in claim.get("parts", ())
     ]
 

@@ -30,6 +30,7 @@ from analysis.figures.style import (
     volume_with_unit,
 )
 from analysis.statistics.intervals import mean_interval
+from lib.runs.run import Run
 
 RATE_COLORS = {3.0: "#56B4E9", 4.0: "#0072B2", 6.0: "#E69F00", 8.0: "#D55E00"}
 
@@ -187,12 +188,26 @@ def reconstruction_panels(images: Mapping[str, np.ndarray], title: str, *, worst
     figure.suptitle(f"{title}; below: error, 0 (white) to {worst:g} of the range (black)", x=0.01, ha="left", wrap=True)
     for (name, image), (top, bottom) in zip(images.items(), grid.T, strict=True):
         top.imshow(image, cmap="gray", vmin=0, vmax=1)
-        error = np.abs(image - truth)
         words = name.replace("_", " ").replace(" (", "\n(")
         if name != "reference":
-            bottom.imshow(error, cmap="gray_r", vmin=0, vmax=worst)
-            words += f"\n{-10 * np.log10(np.mean(error**2) / truth.max() ** 2):.1f} dB"
+            bottom.imshow(np.abs(image - truth), cmap="gray_r", vmin=0, vmax=worst)
+            words += f"\n{_psnr(image, truth):.1f} dB"
         top.set_title(words, fontsize=10, loc="center", fontweight="normal")
         top.set_axis_off()
         bottom.set_axis_off()
     return grid
+
+
+def panel_table(images: Mapping[str, np.ndarray], runs: Mapping[str, Run]) -> pd.DataFrame:
+    """What `reconstruction_panels` shows, one row a picture: picture, run (if any), psnr in dB on this slice."""
+    truth = images["reference"]
+    rows = [
+        {"picture": name, "run": runs[name].path.name if name in runs else "", "psnr": _psnr(image, truth)}
+        for name, image in images.items()
+        if name != "reference"
+    ]
+    return pd.DataFrame(rows)
+
+
+def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
+    return float(-10 * np.log10(np.mean((image - truth) ** 2) / truth.max() ** 2))

@@ -49,6 +49,37 @@ def sampling_masks(lines: Mapping[str, np.ndarray], acceleration: float) -> NDAr
     return grid[:, 0]
 
 
+def line_table(lines: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """What `sampling_masks` draws, one row per line of an item: kind, item, line, measured (0 or 1)."""
+    tables = []
+    for kind, measured in lines.items():
+        item, line = (each.ravel() for each in np.indices(measured.shape))
+        tables.append(
+            pd.DataFrame({"kind": kind, "item": item, "line": line, "measured": measured.ravel().astype(int)})
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def slice_table(pairs: Sequence[tuple[str, np.ndarray, np.ndarray | None]]) -> pd.DataFrame:
+    """What `simulated_beside_real` shows, one row a picture: slice, kind, at_hand, mean and spread of grays."""
+    rows = []
+    for name, *pictures in pairs:
+        for kind, image in zip(("simulated", "real"), pictures, strict=True):
+            grays = {} if image is None else {"mean": float(image.mean()), "spread": float(image.std())}
+            rows.append({"slice": name, "kind": kind, "at_hand": "no" if image is None else "yes", **grays})
+    return pd.DataFrame(rows)
+
+
+def measured_table(data: Measured, found: Reconstructions) -> pd.DataFrame:
+    """What `measured_kspace` shows: coils and share of samples, and the mean and spread of each reconstruction."""
+    about = {"coils": len(data.kspace), "samples": float(data.mask.mean())}
+    kinds = {"zero-filled": found.zero_filled, "SENSE": found.least_squares, "total variation": found.total_variation}
+    rows = [
+        {"picture": name, **about, "mean": float(at.mean()), "spread": float(at.std())} for name, at in kinds.items()
+    ]
+    return pd.DataFrame(rows)
+
+
 @study_style
 def simulated_beside_real(pairs: Sequence[tuple[str, np.ndarray, np.ndarray | None]]) -> NDArray[np.object_]:
     """Simulated slices above real ones of the same kind, if there are any; a place says where there is none.

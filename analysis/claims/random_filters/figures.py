@@ -38,6 +38,18 @@ SHADE = "Oranges"
 COLORS = {"start": ARM_STYLES["scratch"].color, "end": ARM_STYLES["full_finetuning"].color}
 
 
+def spectrum_table(start: Mapping[str, Tensor], end: Mapping[str, Tensor], layer: str) -> pd.DataFrame:
+    """Squared singular values of a layer's matrix, scaled to mean 1: layer, checkpoint, rows, columns, value."""
+    tables = []
+    for name, weights in {"start": start, "end": end}.items():
+        matrix = read_layers({f"{layer}.weight": weights[f"{layer}.weight"]})[layer].rows()
+        rows, columns = sorted(matrix.shape)
+        own = random_matrices.squared_singular_values(matrix)
+        about = {"layer": layer, "checkpoint": name, "rows": rows, "columns": columns}
+        tables.append(pd.DataFrame({**about, "value": own / own.sum() * rows}))  # mean 1, as under the law
+    return pd.concat(tables, ignore_index=True)
+
+
 @study_style
 def spectra(start: Mapping[str, Tensor], end: Mapping[str, Tensor], layer: str, *, ax: Axes | None = None) -> Axes:
     """Singular values squared of a layer's matrix at the start and at the end, with the Marchenko-Pastur law.
@@ -45,12 +57,9 @@ def spectra(start: Mapping[str, Tensor], end: Mapping[str, Tensor], layer: str, 
     Both scaled so that a random matrix lies between the edges, whatever its scale.
     """
     ax = axes(ax, width=9)
-    values, rows, columns = {}, 0, 0
-    for name, weights in {"start": start, "end": end}.items():
-        matrix = read_layers({f"{layer}.weight": weights[f"{layer}.weight"]})[layer].rows()
-        rows, columns = sorted(matrix.shape)
-        own = random_matrices.squared_singular_values(matrix)
-        values[name] = own / own.sum() * rows  # mean 1, as under the law
+    table = spectrum_table(start, end, layer)
+    values = {str(name): own.to_numpy() for name, own in table.groupby("checkpoint", sort=False)["value"]}
+    rows, columns = (int(table[name].iloc[0]) for name in ("rows", "columns"))
     low, high = random_matrices.marchenko_pastur_edges(rows, columns)
     top = max(high * 1.15, 1.05 * max(own.max() for own in values.values()))
     bins = np.linspace(0, top, 41)

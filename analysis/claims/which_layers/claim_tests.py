@@ -182,7 +182,8 @@ def only_in_ultrasound(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFr
             first, second = (side.to_numpy(dtype=np.float64) for side in means)
             evidence = Difference("ultrasound - chest X-ray, over tasks", first, second, claim.value("margin"), True)
         note = sentences(reason, words, left_out, data_kind(own))
-        found.append(Finding(claim, where, note, evidence, int(own.groupby("task").seed.nunique().min())))
+        seeds = int(own.groupby("task").seed.nunique().min())
+        found.append(Finding(claim, where, note, evidence, seeds, data=str(kind)))
     return found or [Finding(claim, "all", "No set of layers trained alike on ultrasound and on X-ray")]
 
 

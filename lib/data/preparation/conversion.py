@@ -132,6 +132,8 @@ def in_making(folder: Path) -> Iterator[Path]:
         os.replace(temporary, folder)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if folder.exists():  # another process was faster
+            raise StudyError(f"{folder} exists already; move or delete it first; {root_note()}") from error
         raise StudyError(
             f"writing {folder} failed: {error.strerror or error}; nothing was left behind; {root_note()}"
         ) from error

@@ -107,8 +107,10 @@ def test_word_interval_level_and_p_agree_in_every_row(looking: float) -> None:
                 if each.barred and word == "supported":
                     assert row["verdict"] != "supported"
                     assert "An arm is missing" in row["note"]
+                    assert row["withheld"] == is_said
                 else:
                     assert is_said == (row["verdict"] == word)
+                    assert each.barred or not row["withheld"]
                     assert outside(row)[word] or row["verdict"] != word, "the interval shown is the one that decides"
             if row["parts"]:
                 shown = {key: row[key] for key in ("effect", "line", "side", "distance", "detectable")}

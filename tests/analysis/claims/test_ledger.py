@@ -35,12 +35,14 @@ FIELDS += [
     "adjusted",
     "replication",
     "fragile",
+    "withheld",
     "detectable",
     "parts",
     "note",
     "notebook",
     "figure",
     "test",
+    "data",
 ]
 LEDGER = {claim.id: claim for claim in load_claims()}
 
@@ -395,6 +397,8 @@ GOOD = CLAIMS.read_text()
         ('id = "K2"', 'id = "K1"', "claim ids must differ, but 'K1' stands 2 times"),
         ('compare = ["full_finetuning", "scratch"]', "", r"K1 must have compare = \[strategy, reference\]"),
         ('paper = "Karimi', 'paper = 3 # "Karimi', "claim K1 must have a text for 'paper', got 3"),
+        ('supported = "a network', 'supported = "" # ', "claim K1 must have a text for 'supported', got ''"),
+        ('number = "{} times', 'number = "times', "number of claim K1 must hold one {} for the value"),
         ("\n[[claim]]", "\n[[claim", "is not valid TOML"),
     ],
 )

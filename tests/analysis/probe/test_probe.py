@@ -230,9 +230,9 @@ def test_the_command_writes_a_report_with_tables_beside(code: str, tmp_path: Pat
     assert "What did training do to this network?" in page
     assert "probe.html" in (out / "index.html").read_text()
     tables = {path.stem for path in (out / "probe").glob("*.csv")}
-    assert tables == {"unread", "left_out", "moves", "when_moved", "verdicts", "battery", "similarities", "to_ends",
+    assert tables == {"unread", "left_out", "moves", "when_moved", "verdicts", "battery", "layers", "to_ends",
                       "dimensions", "counterparts"}  # fmt: skip
-    figures = {path.stem for path in (out / "probe").glob("*.png")}
+    figures = {path.stem for path in (out / "probe").glob("*.svg")}
     assert figures == {"moves", "verdicts", "layers", "to_ends", "dimensions", "counterparts"}
     summary = pd.read_csv(out / "probe" / "when_moved.csv")
     assert set(summary[summary.moved].layer) == set(RETRAINED)

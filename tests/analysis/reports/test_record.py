@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis.claims.ledger.findings import with_data
 from analysis.reports import record
 from lib.common import paths
 from lib.common.errors import StudyError
@@ -33,6 +34,8 @@ def test_a_record_is_whole(folder: Path):
     assert {entry["task"] for entry in about["data"]} == set(runs.task)
     real = runs[runs.kind == "real"]
     assert all(entry["sha256"] for entry in about["data"] if entry["kind"] == "real") or not len(real)
+    told = record.findings_text(about, with_data(ledger, about))
+    assert (folder / "findings.json").read_text() == told, "python -m analysis record"
     seeds = runs[runs.chosen].seed.nunique()
     for row in ledger:
         assert row["seeds"] <= seeds
@@ -49,7 +52,7 @@ def test_records_stay_small():
 
 def test_a_claim_is_counted_by_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def row(name: str, word: str, *, fragile: bool = False, seeds: int = 3) -> dict[str, object]:
-        return {"id": name, "verdict": word, "fragile": fragile, "seeds": seeds}
+        return {"id": name, "task": "all", "verdict": word, "fragile": fragile, "seeds": seeds}
 
     planted = tmp_path / "results" / "planted"
     planted.mkdir(parents=True)
@@ -68,8 +71,37 @@ def test_a_claim_is_counted_by_word(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         record.write_summary()
     readme.write_text(f"before\n{record.BEGIN}\nold\n{record.END}\nafter\n")
     record.write_summary()
+    found = json.loads((planted / "findings.json").read_text())
+    assert (found["suite"], found["data"], found["counts"]["supported"]) == ("planted", ["real"], 2)
     text = readme.read_text()
     assert text.startswith("before\n")
     assert text.endswith(f"{record.END}\nafter\n")
     assert "old" not in text
     shutil.rmtree(planted)
+
+
+def test_records_of_one_study_share_a_column_and_tell_which_words_came_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def row(task: str, word: str, *, fragile: bool = False) -> dict[str, object]:
+        known = {"id": "K1", "task": task, "verdict": word, "fragile": fragile, "seeds": 3, "replication": 0.9}
+        return known | {"effect": 1.0, "interval": [0.5, 1.5], "line": 0.0, "side": "above"}
+
+    ledgers = {
+        "plain": [row("a", "supported"), row("b", "contradicted", fragile=True), row("c", "inconclusive")],
+        "plain_again": [row("a", "supported"), row("b", "supported"), row("c", "inconclusive")],
+        "other": [row("a", "inconclusive")],
+    }
+    for name, ledger in ledgers.items():
+        folder = tmp_path / "results" / name
+        folder.mkdir(parents=True)
+        (folder / "claims.json").write_text(json.dumps(ledger))
+        about = {"suite": name, "runs": 9, "data": [{"kind": "simulated"}]}
+        (folder / "provenance.json").write_text(json.dumps(about))
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
+    lines = record.summary_text().splitlines()
+    assert "| claim | `other` | `plain` |" in lines
+    assert lines[-2:] == [
+        "| `plain` | `plain_again` | 1 of 3 | 1 of 2 | 1 of 1 | 0.9 | 1 |",
+        "| `plain_again` | `plain` | 1 of 3 | 1 of 2 | 1 of 2 | 1.8 | 1 |",
+    ]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
-import matplotlib
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -26,6 +28,7 @@ from analysis.reports.build import Reporter, build_report, report_folder
 from analysis.reports.published import publish
 from lib.common import paths
 from lib.common.errors import StudyError
+from lib.runs.run import locked
 from lib.study import engines
 from lib.study.plan import load_suite
 
@@ -49,8 +52,9 @@ FATES = {
         "import os, pathlib; print('folder', pathlib.Path.cwd().name); print('rate', rate, pathlib.Path(suite).name)",
         "print('threads', os.environ['OMP_NUM_THREADS'])",
         "import of_my_own; print('module', of_my_own.__name__)",
-        "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()",
-        "from analysis.reports import publish; publish('line', plt.gca(), report)",
+        "import matplotlib.pyplot as plt, pandas as pd; plt.plot([1, 2]); ax = plt.gca()",
+        "from analysis.reports import publish\n"
+        "publish('line', ax, report, data=pd.DataFrame({'x': [0, 1], 'y': [1, 2]}), caption='A line.')",
     ],
     "02_broken": ["x = 1", "import sys; print('a warning sign', file=sys.stderr); raise KeyError('lost')", "y = 2"],
     "03_killed": ["import os; os.write(2, b'last words\\n')", "os.kill(os.getpid(), 9)"],
@@ -127,6 +131,35 @@ def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def test_two_reports_of_one_suite_are_made_one_after_the_other(notebooks: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each begins by deleting the pages of its notebooks."""
+    told, waiting = list[str](), threading.Event()
+
+    def say(self: Reporter, text: str) -> None:
+        told.append(text)
+        if "waiting" in text:
+            waiting.set()
+
+    monkeypatch.setattr(Reporter, "say", say)
+    monkeypatch.setattr(Reporter, "run", lambda self, job: told.append(f"{job.name} runs") or "ok")
+    monkeypatch.setattr("analysis.claims.ledger.kept.evaluate", lambda *tables, **more: [CLAIM])
+    with ThreadPoolExecutor(1) as pool:
+        with locked(report_folder(load_suite("tiny.toml")), lambda: None):
+            other = pool.submit(build_report, "tiny.toml")
+            assert waiting.wait(60)
+            assert told == ["another process makes these reports; waiting for it to end"]
+        assert other.result(60) == 0
+    assert "01_one runs" in told
+
+
+def test_a_kernel_that_dies_before_its_first_word_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_notebook(tmp_path / "01_one.ipynb", ["1"])
+    monkeypatch.setattr(execution.sys, "executable", shutil.which("false"))
+    job = parameters.Job(tmp_path / "01_one.ipynb", {}, frozenset())
+    outcome = execution.execute(job, tmp_path / "out.ipynb", print, None, lambda pid: None)
+    assert (outcome.status, outcome.message) == ("killed", "The kernel died; was it out of memory?")
+
+
 def test_a_folder_of_reports_belongs_to_one_suite_file(notebooks: Path, tmp_path: Path, study_home: Path):
     first = load_suite("tiny.toml")
     folder = report_folder(first)
@@ -148,7 +181,9 @@ def test_a_folder_of_reports_belongs_to_one_suite_file(notebooks: Path, tmp_path
 def test_status_comes_from_the_exception(built: Built, name: str, status: str):
     assert f'<span class="status">{status}</span>' in built.page(name)
     gallery = built.page("index")
-    assert re.search(rf'href="{name}.html">.*?<span class="status">{status}</span>', gallery, re.S)
+    card = gallery[gallery.index(f'class="card {status.replace(" ", "-")}" href="{name}.html"') :].split("</a>")[0]
+    assert (f'<span class="status">{status}</span>' in card) == (status != "ok"), "a status is told where it is not ok"
+    assert (f'<p class="amiss">{name}: {status}</p>' in gallery) == (status != "ok")
     assert f"{name} {status}" in built.printed
 
 
@@ -210,18 +245,21 @@ def test_figures_are_inline_and_published(built: Built):
     assert 'class="thumb"><img src="data:image/png' in built.page("index")
 
 
-def test_gallery_shows_title_lead_and_ledger(built: Built):
+def test_gallery_shows_title_lead_and_findings(built: Built):
     gallery = built.page("index")
     assert "About a *thing*" not in gallery
     assert "About a thing" in gallery
     assert "It has, after Doe et al. (2020), one lead." in gallery
     assert "And more" not in gallery
-    assert "Transfer shortens training &lt;b&gt;" in gallery
-    assert '<td>1.23</td><td class="number">[0.9, 1.5]</td>' in gallery
-    assert "Effect: ratio." in gallery
-    assert "few seeds" in gallery
     assert "<h1>A tiny suite</h1>" in gallery
-    assert 'href="results.csv"' in gallery
+    for name in ("results.csv", "ledger.html", "findings.json", "../index.html"):
+        assert f'href="{name}"' in gallery
+    assert "It is open whether a network that starts from a source" in gallery
+    ledger = built.page("ledger")
+    assert "Transfer shortens training &lt;b&gt;" in ledger
+    assert "1.23 [0.9, 1.5]" in ledger
+    assert "few seeds" in ledger
+    assert 'href="tiny/index.html"' in (built.folder.parent / "index.html").read_text()
 
 
 class Loads(HTMLParser):
@@ -239,13 +277,14 @@ class Loads(HTMLParser):
 
 def test_pages_load_nothing_from_elsewhere(built: Built):
     files = sorted(built.folder.glob("*.html"))
-    assert len(files) == len(FATES) + 1
+    assert len(files) == len(FATES) + 2
     for path in files:
         page = path.read_text()
         loads = Loads()
         loads.feed(page)
         assert not [address for address in loads.found if not address.startswith("data:")]
         assert "default-src 'none'" in page
+        assert not re.search(r"script-src[^;>]*unsafe", page)
         assert not re.search(r"@import|url\(|\bimport\(|http-equiv=.refresh", page)
 
 
@@ -371,12 +410,22 @@ def test_an_empty_folder_is_an_error(notebooks: Path):
 def test_publish_writes_only_into_a_report(tmp_path: Path):
     table = pd.DataFrame({"a": [1, 2]})
     publish("table", table, "")
-    assert not list(tmp_path.glob("*.csv"))
+    publish("figure", Figure(), "", data=table, caption="Nothing.")
+    assert not list(tmp_path.glob("*.*"))
     publish("table", table, str(tmp_path))
     assert (tmp_path / "table.csv").read_text() == "a\n1\n2\n"
-    with matplotlib.rc_context({"figure.dpi": 50}):
-        publish("figure", Figure(), str(tmp_path))
-    assert (tmp_path / "figure.png").stat().st_size > 100
+    nested = table.assign(interval=[[0.5, None], np.arange(2)])
+    publish("a figure", Figure(), str(tmp_path), data=nested, caption="Nothing.")
+    for kind in (".png", "-dark.png", ".svg"):
+        assert (tmp_path / f"a_figure{kind}").stat().st_size > 100
+    assert pd.read_csv(tmp_path / "a_figure.csv").interval.tolist() == ["[0.5, null]", "[0, 1]"]
+
+
+@pytest.mark.parametrize("given", [{}, {"data": pd.DataFrame()}, {"caption": "Words."}])
+def test_a_figure_without_data_or_caption_is_refused(tmp_path: Path, given: dict):
+    with pytest.raises(StudyError, match=r"give 'bare' data= \(a table\) and caption="):
+        publish("bare", Figure(), str(tmp_path / "report"), **given)
+    assert not (tmp_path / "report").exists()
 
 
 @pytest.mark.parametrize(

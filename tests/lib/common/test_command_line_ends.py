@@ -21,6 +21,15 @@ KEPT = "what was finished is kept, and the same command goes on"
         (StudyError("no such thing"), 2, "error: no such thing\n"),
         (OSError(28, "No space left on device", "runs/a"), 2, f"error: runs/a: No space left on device; {KEPT}\n"),
         (MemoryError(), 2, f"error: not enough memory; {KEPT}\n"),
+        *[
+            (RuntimeError(text), 2, f"error: not enough memory ({text}); {KEPT}\n")
+            for text in (
+                "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory",
+                "CUDA out of memory. Tried to allocate 2.00 GiB",
+                "could not create a primitive",  # as oneDNN says it
+                "can't start new thread",
+            )
+        ],
         (KeyboardInterrupt(), 130, "\ninterrupted; the same command goes on from what was saved\n"),
     ],
 )
@@ -30,6 +39,14 @@ def test_what_went_wrong_is_one_line(fault: BaseException, code: int, said: str,
 
     assert run_command(command) == code
     assert capsys.readouterr().err == said
+
+
+def test_a_defect_is_no_refusal_of_the_system():
+    def command() -> int:
+        raise RuntimeError("could not create a primitive descriptor for a convolution")  # of a kind that it lacks
+
+    with pytest.raises(RuntimeError, match="descriptor"):
+        run_command(command)
 
 
 @pytest.mark.parametrize("code", [0, 1])

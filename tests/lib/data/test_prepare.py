@@ -16,6 +16,7 @@ from lib.data import cards
 from lib.data.cards import Card, all_cards, find_card
 from lib.data.preparation import conversion, dataset_recipes, near_duplicates, pictures
 from lib.data.preparation.checks import check_prepared
+from lib.data.preparation.conversion import in_making
 from lib.data.preparation.prepare import prepare
 from lib.data.prepared_folder import INDEX_COLUMNS, Prepared, read_prepared
 
@@ -170,6 +171,21 @@ def test_a_prepared_folder_is_never_overwritten(set_up):
     card.path.mkdir(parents=True)
     with pytest.raises(StudyError, match="exists already; move or delete it first; data root"):
         prepare(card, folder=originals)
+
+
+def test_of_two_that_prepare_at_once_the_slower_is_told_and_leaves_nothing(tmp_path: Path):
+    root = tmp_path / "data"
+
+    def slower() -> None:
+        with in_making(root / "set") as making:
+            (making / "index.csv").write_text("slower")
+            with in_making(root / "set") as faster:
+                (faster / "index.csv").write_text("faster")
+
+    with pytest.raises(StudyError, match="exists already; move or delete it first; data root"):
+        slower()
+    assert [file.name for file in root.iterdir()] == ["set"]
+    assert (root / "set" / "index.csv").read_text() == "faster"
 
 
 def test_a_full_disk_leaves_nothing_behind(set_up, monkeypatch: pytest.MonkeyPatch):

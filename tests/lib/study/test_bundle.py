@@ -24,6 +24,7 @@ from lib.data.tasks.images import data_digest, load_task
 from lib.runs.listing import list_runs
 from lib.runs.run import Run, run_dir
 from lib.runs.seal import file_entry, sealed, spec_text
+from lib.study import bundle as bundling
 from lib.study.bundle import merge, part_of, write_bundle
 from lib.study.engines import LocalProcesses
 from lib.study.plan import finished_runs, load_suite, missing_runs, train_suite
@@ -74,6 +75,30 @@ def bundle(suite: Suite, tmp_path: Path) -> Path:
     with tarfile.open(tmp_path / "few.tar.gz") as archive:
         archive.extractall(tmp_path / "there", filter="data")
     return tmp_path / "there" / "few"
+
+
+def test_two_that_write_one_bundle_at_once_write_it_whole(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The other one begins and ends while this one is in the middle; the folder is made."""
+    target, real, begun = tmp_path / "new" / "folder" / "few.tar.gz", bundling.commit, list[int]()
+
+    def in_the_middle() -> str:
+        if not begun:
+            begun.append(1)
+            write_bundle(suite, target)
+            target.rename(tmp_path / "other.tar.gz")
+        return real()
+
+    monkeypatch.setattr(bundling, "commit", in_the_middle)
+    write_bundle(suite, target)
+    names = []
+    for file in (target, tmp_path / "other.tar.gz"):
+        with tarfile.open(file) as archive:
+            names.append([member.name for member in archive if archive.extractfile(member).read() is not None])
+    assert names[0] == names[1]
+    assert "few/train.sh" in names[0]
+    assert [file.name for file in target.parent.iterdir()] == [target.name]
 
 
 def train_there(bundle: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -64,6 +66,41 @@ def test_here_puts_a_users_mistake_into_the_future():
         future = engine.submit(tiny.spec(fold=5))
     assert isinstance(future.exception(), StudyError)
     assert "fold must be between" in str(future.exception())
+
+
+REFUSALS = {
+    "No space left on device": OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "data/simulated/a.npz"),
+    "Read-only file system": OSError(errno.EROFS, os.strerror(errno.EROFS)),
+    "not enough memory": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSALS)
+def test_what_the_system_refuses_fails_the_run_in_a_line_and_is_no_defect(
+    what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The images of a task cannot be kept, or do not fit: here, and in a worker that trains or draws."""
+
+    def refused(*_: object) -> None:
+        raise REFUSALS[what]
+
+    monkeypatch.setattr("lib.training.loop.load_data", refused)
+    monkeypatch.setattr(engines, "load_data", refused)
+    with InProcess() as engine:
+        error = engine.submit(tiny.spec()).exception()
+    assert isinstance(error, StudyError)
+    assert str(error).startswith(run_id(tiny.spec()))
+    assert what in str(error)
+    asked = [json.dumps([tiny.spec().to_dict()]), json.dumps({"draw": ["blobs", 16]})]
+    work(asked, device="cpu")
+    printed = capsys.readouterr()
+    answers = [json.loads(line) for line in printed.out.splitlines()]
+    reasons = [each["reason"] for each in answers if each["kind"] == "failed"]
+    assert len(reasons) == 2
+    assert all(what in reason and "the same command goes on" in reason for reason in reasons)
+    assert "images of blobs" in reasons[1]
+    assert "defect" not in printed.out
+    assert printed.err == ""
 
 
 def test_here_lets_a_defect_and_ctrl_c_through(monkeypatch: pytest.MonkeyPatch):
@@ -181,7 +218,7 @@ def test_a_dead_worker_costs_its_own_run_only():
             return sum(event["run"] == run_id(spec) and event["kind"] == "evaluation" for event in events)
 
     victim, broken = long_spec(), tiny.spec(seed=5)
-    (open_run(broken).path / "metrics.jsonl").mkdir()  # what no user's mistake does: a defect
+    (open_run(broken).path / "metrics.jsonl").mkdir()  # what the system refuses, not the study
     others = [tiny.spec(seed=seed) for seed in (1, 2)]
     with LocalProcesses(report=report, workers=2, threads=1) as engine:
         futures = {run_id(spec): engine.submit(spec) for spec in (victim, *others, broken, tiny.spec(fold=5))}
@@ -194,7 +231,7 @@ def test_a_dead_worker_costs_its_own_run_only():
         with pytest.raises(RunFailed, match=f"{run_id(victim)}: its worker was killed by SIGKILL .*resumes it"):
             futures[run_id(victim)].result(300)
         assert [futures[run_id(spec)].result(300) for spec in others] == ["done", "done"]
-        with pytest.raises(RunFailed, match=r"IsADirectoryError: .*a defect; its traceback is above"):
+        with pytest.raises(RunFailed, match=r"metrics.jsonl: Is a directory; what was finished is kept"):
             futures[run_id(broken)].result(300)
         with pytest.raises(RunFailed, match="fold must be between 0 and 4"):
             futures[run_id(tiny.spec(fold=5))].result(300)
@@ -313,3 +350,14 @@ def test_the_time_left_is_never_negative(now: list[float]):
     assert not any("-" in line for line in lines)
     assert "[4/4 runs] b done" in lines[-1]
     assert "0 s left" in lines[-1]
+
+
+def test_a_worker_that_dies_in_the_middle_of_a_word_is_a_dead_worker(monkeypatch: pytest.MonkeyPatch):
+    pipe = subprocess.PIPE
+    command = ["sh", "-c", 'read line; printf \'{"kind": "eval\'; kill -9 $$']
+    worker = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+    monkeypatch.setattr(LocalProcesses, "_worker", lambda self: worker)
+    with LocalProcesses(device="cpu", workers=1) as engine:
+        error = engine.submit(tiny.spec()).exception(60)
+    assert isinstance(error, RunFailed)
+    assert "was killed by SIGKILL (out of memory?)" in str(error)

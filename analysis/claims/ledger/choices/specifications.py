@@ -11,7 +11,7 @@ from analysis.claims.evidence import leaves
 from analysis.claims.ledger.choices.alternatives import Case, Choice, alternatives
 from analysis.claims.ledger.decide import decide
 from analysis.claims.ledger.evaluate import find, load_claims
-from analysis.claims.ledger.kept import kept, planned_looks
+from analysis.claims.ledger.kept import kept, planned_looks, suite_ledger
 from analysis.claims.verdicts import Claim, Finding, Runs
 from analysis.statistics.looks import looking_factor
 from lib.common.progress import counted
@@ -100,6 +100,15 @@ def suite_choices(suite: str | Suite) -> pd.DataFrame:
 
     table = pd.DataFrame(kept("cache/choices", read, records), columns=COLUMNS)
     return table.astype(dict.fromkeys(("effect", "low", "high", "line", "adjusted"), "float64"))
+
+
+def told_ledger(suite: Suite) -> list[dict[str, Any]]:
+    """The ledger of a suite as claims.json has it, in reports and in records: with `agreement`.
+
+    Raises:
+        StudyError: a run is damaged, or its data or source changed since.
+    """
+    return with_agreement(suite_ledger(suite), suite_choices(suite))
 
 
 def with_agreement(ledger: Sequence[dict[str, Any]], table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -1,0 +1,40 @@
+"""A headless browser for pages: Chromium or Chrome of the machine, or the one that playwright has fetched."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The browser; without one, tests that ask for it are skipped.
+
+    One a module: as long as it is there, its thread has a running event loop, which kernels cannot share.
+    """
+    with sync_playwright() as playwright:
+        found = next(filter(None, map(shutil.which, NAMES)), None) or playwright.chromium.executable_path
+        if not Path(found).is_file():
+            pytest.skip("no Chromium on this machine: install one, or run `python -m playwright install chromium`")
+        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page; the test fails if it asks for anything but files, or something goes wrong in its console."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    opened, wrong = context.new_page(), list[str]()
+    opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else wrong.append(asked.url))
+    yield opened
+    context.close()
+    assert not wrong
