@@ -68,7 +68,7 @@ def planted(folder: Path, seeds: int) -> Path:
         if not (run_dir(spec) / "result.json").is_file():
             tiny.plant(spec, dice=0.5 + spec.seed / 100)
         result = run_dir(spec) / "result.json"
-        whole = json.loads(result.read_text()) | {"seconds": 1.0}
+        whole = json.loads(result.read_text()) | {"seconds": 1.0, "images": {"train": 8, "val": 2, "test": 2}}
         files = whole.pop("files")
         whole.pop("seal")
         result.write_text(json.dumps(seal.sealed(whole, files)))
