@@ -11,7 +11,6 @@ import functools
 import json
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from lib.common.command_line import add_engine_options, engine_options, run_comm
 from lib.common.device import DEVICES, bfloat16_is_fast, device_name, pick_device
 from lib.common.errors import StudyError
 from lib.common.outside import read_json
-from lib.common.progress import Progress, time_text
+from lib.common.progress import Progress, counted, time_text
 from lib.common.provenance import stamp
 from lib.data import cli as data_cli
 from lib.data.tasks.images import data_digest, load_data
@@ -28,7 +27,7 @@ from lib.data.tasks.task import SCORE
 from lib.networks import cli as network_cli
 from lib.networks.stages import parameters_by_stage
 from lib.runs.listing import find_run, list_runs
-from lib.runs.run import Run
+from lib.runs.run import Digest, Run, Sources
 from lib.runs.spec import RunSpec, run_id, spec_from_dict
 from lib.study import engines
 from lib.study.bundle import merge, part_of, write_bundle
@@ -214,7 +213,9 @@ def _verify(name: str | None) -> int:
     """Print what is wrong with the run of that name (None: with any run), a line each."""
     faults: list[str] = []
     runs = [find_run(name)] if name else list_runs(warn=faults.append)
-    faults += [fault for run in runs for fault in run.faults()]
+    digest, sources = functools.cache(data_digest), Sources()
+    for run in counted(runs, "checking all files of runs"):
+        faults += run.faults(digest, sources)
     for fault in faults:
         print(fault)
     print(f"{len(runs)} runs in {paths.runs_dir()} verified, {len(faults)} faults", file=sys.stderr)
@@ -232,17 +233,17 @@ def _runs(options: argparse.Namespace) -> int:
                 print(f"{stage:8}{count['parameters']:>12,} parameters {count['trainable']:>12,} trained")
         _print_result(run)
         return 0
-    digest = functools.cache(data_digest)
+    digest, sources = functools.cache(data_digest), Sources()
     runs = list_runs(warn=lambda message: print(f"left out: {message}", file=sys.stderr))
     for run in runs:
-        print(f"{run.path.name:60} {_status(run, digest)}")
+        print(f"{run.path.name:60} {_status(run, digest, sources)}")
     print(f"{len(runs)} runs in {paths.runs_dir()}")
     return 0
 
 
-def _status(run: Run, digest: Callable[[str, int], str | None] = data_digest) -> str:
+def _status(run: Run, digest: Digest = data_digest, sources: Sources | None = None) -> str:
     try:
-        result, outdated = run.result, run.outdated(digest)
+        result, outdated = run.result, run.outdated(digest, sources)
     except StudyError as error:  # one damaged run must not hide the others
         return str(error)
     if outdated:

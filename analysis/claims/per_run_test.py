@@ -23,8 +23,10 @@ from analysis.claims.verdicts import (
     sentences,
     target_tasks,
     too_few,
+    with_runs,
 )
 from analysis.tables.results import finished_rows
+from lib.common.progress import counted
 from lib.runs.run import Run
 
 T = TypeVar("T")
@@ -86,7 +88,7 @@ def _on_task(
     claim: Claim, task: str, rows: pd.DataFrame, runs: Runs, arms: Sequence[str], measures: Sequence[Measure],
     beside: Callable[[str], str],
 ) -> Finding:  # fmt: skip
-    done = rows[(rows.status == "done") & rows.run_id.isin(list(runs))]
+    done = with_runs(rows[rows.status == "done"], runs)
     parts, lacking, left_out, seeds = list[Part](), [], [], []
     for arm in arms:
         own = done[done.arm == arm]
@@ -94,7 +96,8 @@ def _on_task(
         missing = ""
         for rate, part in own.groupby("lr"):
             for measure in measures:
-                values = part.assign(value=[measure.of(runs[name]) for name in part.run_id])
+                names = counted(part.run_id.tolist(), f"{claim.id}, {task}, {arm}, rate {rate:g}: checkpoints of runs")
+                values = part.assign(value=[measure.of(runs[name]) for name in names])
                 values = by_replicate(values[values.value.notna()], "value", CONDITIONS)
                 wide, words = complete_replicates(values, int(claim.value("min_seeds")))
                 missing = too_few(wide, claim, f" of {arm}" + (f" at {rate:g}" if own.lr.nunique() > 1 else ""))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from analysis.claims.evidence import Part
@@ -126,6 +127,11 @@ def too_few(values: pd.Series | pd.DataFrame, claim: Claim, what: str) -> str:
     if len(values) < least:
         return f"{len(values)} seeds{what}, {least} needed"
     return f"{len(values)} seeds{what} on one test fold, 2 folds needed" if len(folds) < 2 else ""
+
+
+def with_runs(rows: pd.DataFrame, runs: Mapping[str, Run]) -> pd.DataFrame:
+    """The rows whose run is among these; looked up row by row, as there may be many times as many runs."""
+    return rows[np.array([name in runs for name in rows.run_id], dtype=bool)]
 
 
 def target_tasks(frame: pd.DataFrame) -> list[str]:

@@ -68,7 +68,8 @@ def write_claims(suite: str) -> tuple[Path, list[dict[str, Any]]]:
     from analysis.claims.ledger.choices.specifications import told_ledger
     from analysis.claims.ledger.evaluate import write_claims_file
 
-    ledger, target = told_ledger(suite), report_folder(load_suite(suite)) / "claims.json"
+    chosen = load_suite(suite)
+    ledger, target = told_ledger(chosen), report_folder(chosen) / "claims.json"
     write_claims_file(target, ledger)
     return target, ledger
 
@@ -77,7 +78,8 @@ def write_choices(suite: str) -> tuple[Path, pd.DataFrame]:
     """Write `choices.csv`, the rows of the claims ledger under every choice; returns where it is and the table."""
     from analysis.claims.ledger.choices.specifications import suite_choices
 
-    table, target = suite_choices(suite), report_folder(load_suite(suite)) / "choices.csv"
+    chosen = load_suite(suite)
+    table, target = suite_choices(chosen), report_folder(chosen) / "choices.csv"
     paths.write_atomic(target, table.to_csv(index=False))
     return target, table
 

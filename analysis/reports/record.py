@@ -60,7 +60,7 @@ def record_suite(name: str) -> Path:
     labels = named_labels(run for run, chosen in zip(runs, table.chosen, strict=True) if chosen)
     if len(labels):
         paths.write_atomic(folder / "labels.csv", labels.to_csv(index=False, float_format="%.6g"))
-    write_claims_file(folder / "claims.json", told_ledger(name))
+    write_claims_file(folder / "claims.json", told_ledger(suite))
     about = json.dumps(_provenance(suite, runs, table), indent=1) + "\n"
     paths.write_atomic(folder / "provenance.json", about)
     write_summary()

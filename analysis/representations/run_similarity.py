@@ -220,7 +220,7 @@ def layer_maps_of_runs(
         None where fewer than two runs are there.
     """
     rows = comparable_runs(frame, task, arms)
-    rows = rows[rows.run_id.isin(list(runs))]
+    rows = rows[np.array([name in runs for name in rows.run_id], dtype=bool)]
     if len(rows) < 2:
         return None
     chosen = [runs[name] for name in rows.run_id]

@@ -43,11 +43,7 @@ def time_to_plateau(
     fraction; the reference has itself as its reference.
     """
     ended = finished_rows(frame)
-    ordered = evaluations[np.isfinite(evaluations.val_dice.astype("float64"))].sort_values("step")
-    by_run = {
-        str(name): rows[["step", "seconds", "val_dice"]].to_numpy(dtype=np.float64).T
-        for name, rows in ordered.groupby("run_id")
-    }
+    by_run = _curves(evaluations[np.isfinite(evaluations.val_dice.astype("float64"))].sort_values("step"))
     records = ended.to_dict("records")
     references = {tuple(run[key] for key in PAIR): run for run in records if run["strategy"] == reference}
     described = [*PAIR, "run_id", "title", "kind", "strategy", "arm", "source", "volume"]
@@ -67,6 +63,16 @@ def time_to_plateau(
 
 
 _NONE = (math.nan, math.nan, False)
+
+
+def _curves(ordered: pd.DataFrame) -> dict[str, np.ndarray]:
+    """By run, its evaluations in the order of the rows: (3, evaluations) of step, seconds, Dice."""
+    codes, names = pd.factorize(ordered.run_id)
+    values = ordered[["step", "seconds", "val_dice"]].to_numpy(dtype=np.float64)[np.argsort(codes, kind="stable")]
+    ends = np.cumsum(np.bincount(codes, minlength=len(names)))
+    return (
+        {str(name): part.T for name, part in zip(names, np.split(values, ends[:-1]), strict=True)} if len(names) else {}
+    )
 
 
 def _time(run: dict[str, Any], by_run: dict[str, np.ndarray], level: float) -> tuple[float, float, bool]:

@@ -49,8 +49,9 @@ def difficulty(frame: pd.DataFrame) -> pd.DataFrame:
     Fixed in advance, so that it does not depend on any transfer. Columns: task, title, kind, difficulty,
     seeds. Tasks without a finished scratch run on all images are not listed.
     """
-    cells = summary(frame[frame.goal == "segmentation"], "dice")
-    cells = cells[(cells.arm == "scratch") & (cells.volume_label == "all") & (cells.seeds > 0)]
+    ended = finished_rows(frame[frame.goal == "segmentation"])
+    cells = summary(ended[(ended.arm == "scratch") & (ended.volume_label == "all")], "dice")
+    cells = cells[cells.seeds > 0]
     return cells.assign(difficulty=1 - cells["mean"])[["task", "title", "kind", "difficulty", "seeds"]].reset_index(
         drop=True
     )

@@ -5,6 +5,7 @@
     similarity_conformance                 checks of `comparison.compare` that each similarity package passes
     seeds_until                            planted ledgers that grow where rows are open, beside fixed numbers of seeds
     similarity_cost, similarity_series     what layers, images and checkpoints cost, and beside a peer
+    many_runs                              what commands take in a home of up to tens of thousands of finished runs
 
 Each is a CSV in `analysis/tables/measured` whose first lines are comments: the command under tests/benchmarks that
 makes it, the versions, the machine.

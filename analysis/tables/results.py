@@ -8,15 +8,18 @@ overlap, so intervals over them are somewhat too narrow (Bengio and Grandvalet 2
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.statistics.intervals import mean_interval
 from analysis.tables.run_row import EVALUATION, IDENTITY, OUTCOMES, RECONSTRUCTION, SETTINGS, run_row
 from lib.common.errors import StudyError
+from lib.common.progress import counted
 from lib.data.tasks.task import SCORE, get_task
-from lib.runs.listing import check_current
+from lib.runs.listing import current
 from lib.runs.run import Run
 
 LABEL_SCORES = ("dice", "hd95", "hd95_unit", "misses", "empty")
@@ -36,9 +39,7 @@ def run_table(runs: Iterable[Run]) -> pd.DataFrame:
         StudyError: a run is damaged, or its data or source changed since; or a finished run on all images does not say
             how many they were.
     """
-    runs = list(runs)
-    check_current(runs)
-    frame = pd.DataFrame([run_row(run) for run in runs], columns=IDENTITY + SETTINGS + OUTCOMES)
+    frame = pd.DataFrame(map(run_row, current(runs, "reading results")), columns=IDENTITY + SETTINGS + OUTCOMES)
     whole = ["volume", "seed", "fold", "budget", "batch", "size", "width", "depth", "steps", "trainable"]
     whole += ["parameters", "misses", "empty", "images", "source_seed", "dim", "flat", *SETTINGS[-3:]]
     numbers = ["lr", "seconds", "dice", "hd95", "peak_mb", *RECONSTRUCTION, "zero_filled_psnr", "start_psnr"]
@@ -73,14 +74,26 @@ def label_table(runs: Iterable[Run]) -> pd.DataFrame:
 
 def evaluation_table(runs: Iterable[Run]) -> pd.DataFrame:
     """Evaluations during training, one row each: IDENTITY, status, EVALUATION, seconds and lr."""
-    frames = []
-    for run in runs:
-        row = run_row(run)
-        rows = pd.DataFrame(run.metrics()).reindex(columns=[*EVALUATION, "seconds", "lr"])
-        rows["val_score"] = rows[f"val_{SCORE[run.spec.goal]}"]
-        frames.append(rows.astype("float64").assign(**{key: row[key] for key in [*IDENTITY, "status"]}))
-    columns = [*IDENTITY, "status", *EVALUATION, "seconds", "lr"]
-    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+    about, measured = [*IDENTITY, "status"], [*EVALUATION, "seconds", "lr"]
+    rows, curves = [], []
+    for run in counted(list(runs), "reading learning curves"):
+        found, row = run.metrics(), run_row(run)
+        score = f"val_{SCORE[run.spec.goal]}"
+        names = [score if name == "val_score" else name for name in measured]
+        values = [[each.get(name) for name in names] for each in found]
+        curves.append(np.array(values, dtype=np.float64).reshape(-1, len(measured)))
+        rows.append([row[name] for name in about])
+    if not rows:
+        return pd.DataFrame(columns=[*about, *measured])
+    counts = [len(curve) for curve in curves]
+    told = {name: np.repeat(_column([row[at] for row in rows]), counts) for at, name in enumerate(about)}
+    whole = np.concatenate(curves)
+    return pd.DataFrame({**told, **{name: whole[:, at] for at, name in enumerate(measured)}})
+
+
+def _column(values: Sequence[Any]) -> np.ndarray:
+    """Values of runs as an array: of whole numbers where all are, else as they are, None included."""
+    return np.array(values, dtype=np.int64 if all(type(each) is int for each in values) else object)
 
 
 def computed_on(frame: pd.DataFrame) -> list[str]:

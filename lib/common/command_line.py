@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lib.common.errors import GOES_ON, StudyError, refusal
+from lib.common.progress import telling
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +43,8 @@ def run_command(command: Callable[[], int]) -> int:
     130 after an interrupt, as shells count it; 0 where the reader of standard output (head, less) has seen enough.
     """
     try:
-        code = command()
+        with telling():
+            code = command()
         sys.stdout.flush()  # here and not at exit, where a closed pipe could no longer be caught
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -129,10 +129,12 @@ def _parsed(parse: Callable[[str], Any], text: str, name: str, kind: str) -> Any
         reason = f"nested more than {DEPTH} deep" if isinstance(error, RecursionError) else str(error)
         raise StudyError(f"{name} is not valid {kind}: {cut(reason)}") from error
     level = [found]
-    for _ in range(DEPTH):
-        level = [each for holder in level for each in _inner(holder)]
+    for _ in range(DEPTH - 1):
+        level = [each for holder in level for each in _inner(holder) if isinstance(each, (dict, list))]
         if not level:
             return found
+    if not any(_inner(holder) for holder in level):
+        return found
     raise StudyError(f"{name} is not valid {kind}: nested more than {DEPTH} deep")
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 QUIET_SECONDS = 5.0
+_last: contextvars.ContextVar[list[float] | None] = contextvars.ContextVar("_last", default=None)
 
 
 def time_text(seconds: float) -> str:
@@ -22,6 +27,34 @@ def time_text(seconds: float) -> str:
 def print_line(line: str) -> None:
     """Print a line at once, so that a pipe or a log shows it when it happens."""
     print(line, flush=True)
+
+
+@contextlib.contextmanager
+def telling() -> Iterator[None]:
+    """In here `counted` tells how far it is; command lines are, and notebooks, whose pages would show it, are not."""
+    before = _last.set([time.monotonic()])
+    try:
+        yield
+    finally:
+        _last.reset(before)
+
+
+def counted(items: Sequence[T], what: str) -> Iterator[T]:
+    """The items one by one; within `telling` a line on standard error says how many, if none was told for seconds.
+
+    Args:
+        what: is done to them, as in "reading runs".
+    """
+    last, began = _last.get(), time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if last is not None and now - last[0] > QUIET_SECONDS:
+            last[0], elapsed = now, now - began
+            left = f", {time_text(elapsed / done * (len(items) - done))} left" if done else ""
+            print(
+                f"{what}: {done:,} of {len(items):,} ({time_text(elapsed)} so far{left})", file=sys.stderr, flush=True
+            )
+        yield item
 
 
 def updating_display() -> Callable[[str], None]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from lib.common import paths
 from lib.common.errors import StudyError
+from lib.common.progress import counted
 from lib.data.tasks.images import data_digest
-from lib.runs.run import Run
+from lib.runs.run import Run, Sources
 
 NAMED = 5  # of runs that cannot be used are named at once
 
@@ -19,7 +20,9 @@ def list_runs(root: Path | None = None, warn: Callable[[str], None] | None = Non
     """Every run in a folder (default: the study's), by name; folders that are no runs are passed to `warn`."""
     root = paths.runs_dir() if root is None else root
     found = []
-    for folder in sorted(each for each in root.glob("*") if each.is_dir() or each.is_symlink()):
+    for folder in counted(
+        sorted(each for each in root.glob("*") if each.is_dir() or each.is_symlink()), "reading runs"
+    ):
         try:
             if not folder.exists():
                 raise StudyError(f"{folder} is a link that leads nowhere; mend it, or delete it")
@@ -54,14 +57,26 @@ def check_current(runs: Iterable[Run]) -> None:
     Raises:
         StudyError: some are not; names the first of them with what to do.
     """
-    digest, faults = functools.cache(data_digest), []
-    for run in runs:
+    for _ in current(runs, "checking runs"):
+        pass
+
+
+def current(runs: Iterable[Run], what: str) -> Iterator[Run]:
+    """The runs one by one, as far as `check_current` holds for them; what it raises comes after the last one.
+
+    Args:
+        what: is done to them, for the progress of long commands.
+    """
+    digest, sources, faults = functools.cache(data_digest), Sources(), dict[str, None]()
+    for run in counted(list(runs), what):
         try:
-            fault = run.outdated(digest)
+            fault = run.outdated(digest, sources)
         except StudyError as error:
             fault = str(error)
-        if fault and fault not in faults:
-            faults.append(fault)
+        if fault:
+            faults[fault] = None
+        elif not faults:
+            yield run
     if faults:
         more = f"\n... and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
-        raise StudyError("\n".join(faults[:NAMED]) + more + "\npython -m lib runs --verify names them all")
+        raise StudyError("\n".join(list(faults)[:NAMED]) + more + "\npython -m lib runs --verify names them all")

@@ -20,38 +20,43 @@ from lib.common.errors import StudyError
 from lib.common.outside import TABLE_BYTES, is_file, read_bytes
 from lib.common.seeding import generator
 from lib.data.tasks.images import data_digest, standardize
-from lib.data.tasks.task import SCORE, get_task
+from lib.data.tasks.task import get_task
 from lib.networks.foreign import first_line
 from lib.networks.stages import Staged
 from lib.runs.building import initial_network
 from lib.runs.foreign_start import check_frozen, fitted_file, foreign_report
 from lib.runs.outputs import masks_of, network_output
-from lib.runs.seal import check_file, check_result, read_record
-from lib.runs.spec import RunSpec, canonical, run_id, spec_from_dict
+from lib.runs.seal import Brief, check_file, holds_spec, read_brief, read_record, read_result, spec_text
+from lib.runs.spec import RunSpec, run_id, spec_from_dict
 from lib.runs.tensor_files import read_step, writing
 from lib.strategies.strategy import freeze, load_start
+
+Digest = Callable[[str, int], str | None]
+Sources = dict[str, tuple[str, str | None]]  # by name of a source run: its `start_digest`, and why it is outdated
 
 
 class Run:
     """One run's folder.
 
     Args:
-        path: a folder named after its spec.
+        path: a folder named after its spec. spec: that one, where it is known: its bytes need not be understood again.
 
     Raises:
         StudyError: the folder is no run, or its spec is damaged or belongs to another run.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, spec: RunSpec | None = None) -> None:
         self.path = path
         file = path / "spec.json"
         if not is_file(file):
             raise StudyError(f"{path} is not a run: it has no spec.json. Move it away, or name another folder")
-        table = read_record(file)
-        try:
-            self.spec: RunSpec = spec_from_dict(table)
-        except StudyError as error:  # also a sound spec of a task or strategy that is not known here, now
-            raise StudyError(f"{file} is no spec that can be read here: {error}") from error
+        if spec is None or not holds_spec(file, spec):
+            table = read_record(file)
+            try:
+                spec = spec_from_dict(table)
+            except StudyError as error:  # also a sound spec of a task or strategy that is not known here, now
+                raise StudyError(f"{file} is no spec that can be read here: {error}") from error
+        self.spec = spec
         if run_id(self.spec) != path.name:
             raise StudyError(
                 f"{path} holds the spec of {run_id(self.spec)}: it was renamed, edited, or made by another version "
@@ -60,15 +65,17 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """What came of the run, or None while it is unfinished.
+        """What came of the run, or None while it is unfinished; not to be written into.
 
         Raises:
             StudyError: `result.json` was damaged, edited, or is that of another run.
         """
-        file = self.path / "result.json"
-        if not file.exists() and not file.is_symlink():
-            return None
-        return check_result(self.path, read_record(file), spec_text(self.spec).encode(), SCORE[self.spec.goal])
+        return read_result(self.path, self.spec)
+
+    @property
+    def brief(self) -> Brief | None:
+        """What is asked of `result` again and again, without reading it again."""
+        return read_brief(self.path, self.spec)
 
     def metrics(self) -> list[dict[str, Any]]:
         """One dictionary per evaluation, in order of steps; of an unfinished run without a line cut short by a crash.
@@ -90,7 +97,7 @@ class Run:
         return self.path / name
 
     def checkpoint(self, step: int) -> Path:
-        """The file of a checkpoint, there or not."""
+        """Its file, there or not."""
         return self.path / checkpoint_name(step)
 
     def steps(self) -> list[int]:
@@ -114,39 +121,44 @@ class Run:
         files = {each: self._file(checkpoint_name(each)) for each in sorted({0, step})}
         return {name: value for each, file in files.items() for name, value in read_step(file, each).items()}
 
-    def outdated(self, digest: Callable[[str, int], str | None] = data_digest) -> str | None:
+    def outdated(self, digest: Digest = data_digest, sources: Sources | None = None) -> str | None:
         """Why the result is not one of the data, or of the source run, that are there now; None where it is.
 
         Data that do not lie here, and a source run that is not here, say nothing against a result.
 
         Args:
-            digest: `data_digest`, or a memory of it for many runs.
+            digest, sources: for many runs a memory of `data_digest`, and one of source runs.
         """
-        result, again = self.result, f"delete {self.path} to train it again"
-        if result is None:
+        brief, again = self.brief, f"delete {self.path} to train it again"
+        if brief is None:
             return None
         now = digest(self.spec.task, self.spec.size)
-        if now is not None and now != result.get("data"):
+        if now is not None and now != brief.data:
             return (
                 f"{self.path.name} was trained on other data than lie there now under the name {self.spec.task!r}: put "
                 f"the old data back, or {again} on the new"
             )
-        if self.spec.source is not None and (run_dir(self.spec.source) / "result.json").is_file():
-            source = Run(run_dir(self.spec.source))
-            if source.start_digest() != result.get("source"):
-                return f"{self.path.name} started from other weights than {source.path.name} has now: {again}"
-            return source.outdated(digest)
-        return None
+        if self.spec.source is None:
+            return None
+        known, name = {} if sources is None else sources, run_id(self.spec.source)
+        if name not in known:
+            if not (run_dir(self.spec.source) / "result.json").is_file():
+                return None
+            source = Run(run_dir(self.spec.source), self.spec.source)
+            known[name] = source.start_digest(), source.outdated(digest, known)
+        weights, fault = known[name]
+        if weights != brief.source:
+            return f"{self.path.name} started from other weights than {name} has now: {again}"
+        return fault
 
     def start_digest(self) -> str:
         """A sha256 of the final weights of a finished run, as its seal lists their files."""
-        result = self.result
+        result, steps = self.result, self.steps()
         assert result is not None
-        steps = self.steps()
         files = [result["files"][checkpoint_name(step)] for step in sorted({*steps[:1], *steps[-1:]})]
         return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
-    def faults(self) -> list[str]:
+    def faults(self, digest: Digest = data_digest, sources: Sources | None = None) -> list[str]:
         """All that is wrong with a run's folder, a sentence each: every file checked, data and source compared."""
         try:
             result = self.result
@@ -161,7 +173,7 @@ class Run:
             except StudyError as error:
                 found.append(str(error))
         try:
-            outdated = self.outdated()
+            outdated = self.outdated(digest, sources)
         except StudyError as error:
             outdated = str(error)
         return found + ([outdated] if outdated else [])
@@ -188,11 +200,6 @@ class Run:
         model, labels, volumes = self.model(step), get_task(self.spec.task).labels, self.spec.dim == 3
         parts = [part if volumes else standardize(part) for part in images.split(1 if volumes else 64)]
         return torch.cat([masks_of(network_output(model, part), labels) for part in parts]).numpy()
-
-
-def spec_text(spec: RunSpec) -> str:
-    """What `spec.json` holds."""
-    return canonical(spec) + "\n"
 
 
 def checkpoint_name(step: int) -> str:

@@ -6,15 +6,21 @@ sha256 of all the rest of itself. A file is checked when it is first read in a p
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import os
 import re
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lib.common.errors import StudyError, shown
-from lib.common.outside import inside, is_file, read_json
+from lib.common.outside import JSON_BYTES, inside, is_file, read_bytes, read_json
+from lib.data.tasks.task import SCORE
+from lib.runs.spec import RunSpec, canonical
 
 Files = dict[str, list[Any]]  # path in the run's folder, with /: size in bytes, sha256 in hex
 _NUMBER, _TABLE, _TEXT = (int, float, type(None)), (dict, type(None)), (str, type(None))
@@ -24,7 +30,22 @@ _KINDS = dict.fromkeys(("steps", "seconds", "trainable", "parameters", "peak_mb"
 _KINDS |= dict.fromkeys(("val", "test", "images", "subjects", "start", "source_before", "source_after"), _TABLE)
 _KINDS |= dict.fromkeys(("status", "reason", "data", "source", "device"), _TEXT)
 _SCORES = ("dice", "hd95", "misses", "empty", "images", "psnr", "ssim", "nmse", "artifacts", "train", "val", "test")
-_checked: set[tuple[str, int, int, int, str]] = set()
+_RECENT = 1024  # results that stay in memory, some 30 MB
+_SETTLED = 2 * 10**9  # nanoseconds; what was written later may have been written to again with the same time
+State = tuple[int, int, int]  # of a file: another one once it was written to, or put in the place of another
+_checked: set[tuple[str, State, str]] = set()
+
+
+class Brief(NamedTuple):
+    """What is asked of a result again and again, and is kept: status, validation score, digests of data and source."""
+
+    status: str
+    score: float | None
+    data: str | None
+    source: str | None
+
+
+_briefs: dict[tuple[str, State, str], Brief] = {}
 
 
 def read_record(file: Path) -> Any:
@@ -48,6 +69,89 @@ def sealed(result: Mapping[str, Any], files: Mapping[str, list[Any]]) -> dict[st
     """The result with the list of files and with its own seal."""
     whole = {**result, "files": {name: files[name] for name in sorted(files)}}
     return {**whole, "seal": _seal_of(whole)}
+
+
+def spec_text(spec: RunSpec) -> str:
+    """What `spec.json` holds."""
+    return canonical(spec) + "\n"
+
+
+def holds_spec(file: Path, spec: RunSpec) -> bool:
+    """Whether a spec.json holds this spec, byte for byte."""
+    try:
+        content = read_bytes(file, JSON_BYTES)
+    except StudyError:
+        return False
+    return content.endswith(b"\n") and hashlib.sha256(content[:-1]).hexdigest() == spec.digest
+
+
+def read_result(folder: Path, spec: RunSpec) -> dict[str, Any] | None:
+    """The result of a spec's run, None where there is none; checked once per process and state of the file.
+
+    It may be the very one that was given before: nobody writes into it.
+
+    Raises:
+        StudyError: see `check_result`.
+    """
+    state = _state_of_result(folder)
+    if state is None:
+        return None
+    if time.time_ns() - state[1] < _SETTLED:
+        return _checked_result(folder, spec)
+    return _result(folder, state, spec)
+
+
+def forget() -> None:
+    """Check every file anew, as a new process does."""
+    _checked.clear()
+    _briefs.clear()
+    _result.cache_clear()
+
+
+def read_brief(folder: Path, spec: RunSpec) -> Brief | None:
+    """The brief of the result of a spec's run, None where there is none; checked as `read_result` does it."""
+    state = _state_of_result(folder)
+    if state is None:
+        return None
+    key = str(folder), state, spec.digest
+    return _briefs.get(key) or _brief(read_result(folder, spec) or {}, spec)
+
+
+def _brief(result: Mapping[str, Any], spec: RunSpec) -> Brief:
+    done = result["status"] == "done"
+    data, source = (result.get(name) and sys.intern(result[name]) for name in ("data", "source"))
+    return Brief(result["status"], result["val"][SCORE[spec.goal]] if done else None, data, source)
+
+
+def _state_of_result(folder: Path) -> State | None:
+    file = folder / "result.json"
+    try:
+        return _state(os.stat(file))
+    except OSError:
+        if not file.exists() and not file.is_symlink():
+            return None
+        return 0, 0, 0  # a link that leads nowhere, say, which is an error when it is read
+
+
+def _checked_result(folder: Path, spec: RunSpec) -> dict[str, Any]:
+    record = read_record(folder / "result.json")
+    return check_result(folder, record, spec_text(spec).encode(), SCORE[spec.goal])
+
+
+@functools.lru_cache(_RECENT)
+def _result(folder: Path, state: State, spec: RunSpec) -> dict[str, Any]:
+    key = str(folder), state, spec.digest
+    if key in _briefs:
+        with (folder / "result.json").open("rb") as stream:
+            if _state(os.fstat(stream.fileno())) == state:
+                return json.loads(stream.read())
+    found = _checked_result(folder, spec)
+    _briefs[key] = _brief(found, spec)
+    return found
+
+
+def _state(found: os.stat_result) -> State:
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def check_result(folder: Path, result: Any, spec: bytes, score: str) -> dict[str, Any]:
@@ -106,7 +210,7 @@ def check_file(folder: Path, name: str, files: Mapping[str, list[Any]]) -> None:
         state = None
     if state is None:
         raise StudyError(f"{file} is missing. {again}")
-    key = (str(file), state.st_ino, state.st_mtime_ns, state.st_size, digest)
+    key = str(file), _state(state), digest
     if key in _checked:
         return
     if state.st_size != size:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from lib.common.errors import StudyError, nearest
+from lib.common.errors import StudyError, check_keys, nearest
 from lib.data.tasks.task import get_task
 from lib.imaging.mri import SAMPLING
 from lib.networks.stages import Staged
@@ -246,14 +246,17 @@ class RunSpec:
         return get_task(self.task).outputs
 
     def to_dict(self) -> dict[str, Any]:
-        """The spec as plain JSON values, sources nested; later fields only where they are not at their default.
-
-        A field that joined after runs had been trained is left out at its default, so that it renames no run.
-        """
-        values = {each.name: copy.deepcopy(getattr(self, each.name)) for each in fields(self)}
-        later = {**_LATER, **({} if self.stage_map is None else {name: getattr(RunSpec, name) for name in _OWN})}
-        values = {name: value for name, value in values.items() if name not in later or value != later[name]}
+        """Plain JSON values, sources nested; fields that joined later only off their default: no run is renamed."""
+        later = _LATER if self.stage_map is None else {**_LATER, **{name: getattr(RunSpec, name) for name in _OWN}}
+        told = (name for name in FIELDS if name not in later or getattr(self, name) != later[name])
+        values = {name: getattr(self, name) for name in told}
+        values |= {name: copy.deepcopy(value) for name, value in values.items() if isinstance(value, Mapping)}
         return {**values, "source": None if self.source is None else self.source.to_dict()}
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """A sha256 of `canonical`, made once: the files of many runs are held against it."""
+        return hashlib.sha256(canonical(self).encode()).hexdigest()
 
     def but(self, **changes: Any) -> RunSpec:
         """A copy with some fields changed."""
@@ -278,9 +281,7 @@ def spec_from_dict(values: Mapping[str, Any]) -> RunSpec:
     """
     if not isinstance(values, Mapping):
         raise StudyError(f"a run spec must be a table of fields, got {values!r}")
-    for name in values:
-        if name not in FIELDS:
-            raise StudyError(nearest("field of a run spec", name, FIELDS))
+    check_keys("field of a run spec", values, FIELDS)
     if "task" not in values:
         raise StudyError("a run spec needs a task")
     source = values.get("source")
@@ -295,5 +296,4 @@ def canonical(spec: RunSpec) -> str:
 def run_id(spec: RunSpec) -> str:
     """Name of the run's folder: task, strategy, volume and seed to be read, eight hex digits of the spec to be sure."""
     volume = "all" if spec.volume is None else f"n{spec.volume}"
-    digest = hashlib.sha256(canonical(spec).encode()).hexdigest()[:8]
-    return f"{spec.task}-{spec.strategy}-{volume}-s{spec.seed}-{digest}"
+    return f"{spec.task}-{spec.strategy}-{volume}-s{spec.seed}-{spec.digest[:8]}"

@@ -34,7 +34,7 @@ from lib.runs.seal import check_file
 from lib.runs.spec import RunSpec
 from lib.runs.tensor_files import writing
 from lib.study.growth import looks_file
-from lib.study.suite import Cell, Suite, result_of
+from lib.study.suite import Cell, Suite, brief_of
 from lib.training.together import computation
 
 UNPACKED = 20  # weights hardly shrink when they are packed; what does is a bomb
@@ -146,7 +146,7 @@ def _members(suite: Suite, specs: list[RunSpec], number: int, parts: int) -> Ite
             yield f"data/{find_card(name).folder}/card.toml", (find_card(name).path / "card.toml").read_bytes(), 0o644
     for name, size in sorted({(spec.task, spec.size) for spec in with_sources}):
         yield from _images(get_task(name), size)
-    for folder in sorted({run_dir(spec) for spec in with_sources if result_of(spec) is not None}):
+    for folder in sorted({run_dir(spec) for spec in with_sources if brief_of(spec) is not None}):
         run = Run(folder)
         for name in [*sorted((run.result or {})["files"]), "result.json"]:
             yield f"runs/{folder.name}/{name}", (folder / name).read_bytes(), 0o644

@@ -132,7 +132,8 @@ def _of_cells(cells: Iterable[Cell], suite: Suite) -> list[RunSpec]:
 def _done(specs: Iterable[RunSpec]) -> list[Run]:
     """Two cells may share a run: where seeds start from one source, that seed's run is also the common cell's."""
     unique = {run_id(spec): spec for spec in specs}
-    runs = [Run(run_dir(spec)) for spec in unique.values() if (run_dir(spec) / "result.json").is_file()]
+    folders = {name: run_dir(spec) for name, spec in unique.items()}
+    runs = [Run(folders[name], spec) for name, spec in unique.items() if (folders[name] / "result.json").is_file()]
     check_current(runs)
     return runs
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from lib.common.errors import StudyError, check_keys, nearest
-from lib.data.tasks.task import SCORE, get_task
+from lib.data.tasks.task import get_task
 from lib.runs.building import resolve_map
 from lib.runs.foreign_start import check_weights
 from lib.runs.run import Run, run_dir
+from lib.runs.seal import Brief
 from lib.runs.spec import FIELDS, MODELS, RunSpec, run_id
 from lib.strategies.strategy import STRATEGIES
 
@@ -96,9 +97,7 @@ class Suite:
     notebooks: Mapping[str, Mapping[str, Any]]
     until: Until | None = None
     looks: tuple[Look, ...] = ()
-    _known: dict[tuple[int, int, float], tuple[Cell, RunSpec]] = dataclasses.field(
-        default_factory=dict, init=False, compare=False, repr=False
-    )
+    _known: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, compare=False, repr=False)
 
     def spec(self, cell: Cell, seed: int, rate: float) -> RunSpec:
         """The run of a cell for a seed at a learning rate; made once, as to check a spec takes milliseconds."""
@@ -115,9 +114,11 @@ class Suite:
         return RunSpec(**values, options=cell.options, source=source, seed=seed, fold=_fold(cell.task, seed), lr=rate)
 
     def source(self, name: str, seed: int) -> RunSpec:
-        """The source run of that name for a seed."""
-        values = {**self.run, **self.sources[name]}
-        return RunSpec(**values, seed=seed, fold=_fold(values["task"], seed))
+        """The source run of that name for a seed; made once."""
+        if (name, seed) not in self._known:
+            values = {**self.run, **self.sources[name]}
+            self._known[name, seed] = RunSpec(**values, seed=seed, fold=_fold(values["task"], seed))
+        return self._known[name, seed]
 
     def _start(self, cell: Cell, seed: int) -> RunSpec | None:
         if cell.source is None or "task" not in self.sources[cell.source]:
@@ -140,10 +141,10 @@ class Suite:
         """
         specs, found = self.at_all_rates(cell, seed), []
         for spec in specs:
-            result = result_of(spec)
-            if result is None:
+            brief = brief_of(spec)
+            if brief is None:
                 return None
-            found.append(result["val"][SCORE[spec.goal]] if result["status"] == "done" else -math.inf)
+            found.append(-math.inf if brief.score is None else brief.score)
         return specs[found.index(max(found))]
 
 
@@ -292,7 +293,7 @@ def _fold(task: str, seed: int) -> int:
     return seed % get_task(task).folds
 
 
-def result_of(spec: RunSpec) -> dict[str, Any] | None:
-    """The result of a run, None while it is not finished."""
+def brief_of(spec: RunSpec) -> Brief | None:
+    """What is asked of a run's result again and again, None while it is not finished."""
     folder = run_dir(spec)
-    return Run(folder).result if (folder / "result.json").is_file() else None
+    return Run(folder, spec).brief if (folder / "result.json").is_file() else None

@@ -12,8 +12,8 @@ from torch import Tensor
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.common.outside import parse_json
-from lib.runs.run import checkpoint_name, spec_text, step_of
-from lib.runs.seal import Files, check_file, file_entry, sealed
+from lib.runs.run import checkpoint_name, step_of
+from lib.runs.seal import Files, check_file, file_entry, sealed, spec_text
 from lib.runs.spec import RunSpec
 from lib.runs.tensor_files import changed, read_tensors, read_with_metadata, write_tensors, writing
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from lib.common.device import keep_freed_memory, pick_device
-from lib.runs.run import Run, spec_text
+from lib.runs.run import Run
+from lib.runs.seal import spec_text
 from lib.runs.spec import RunSpec, run_id
 from lib.strategies.strategy import trainable
 from lib.training.loop import Training, silent

@@ -75,8 +75,8 @@ def outcome(run: Run) -> dict[str, Any]:
 def plant(target: RunSpec, *, dice: float | None) -> None:
     """Write the folder of a finished run without training it; `dice` None for one that diverged."""
     from lib.data.tasks.images import data_digest
-    from lib.runs.run import open_run, run_dir, spec_text
-    from lib.runs.seal import file_entry, sealed
+    from lib.runs.run import open_run, run_dir
+    from lib.runs.seal import file_entry, sealed, spec_text
 
     result = {"status": "diverged" if dice is None else "done", "reason": None, "val": None, "test": None}
     if dice is not None:

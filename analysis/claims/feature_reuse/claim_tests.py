@@ -26,6 +26,7 @@ from analysis.claims.verdicts import (
     data_kind,
     sentences,
     target_tasks,
+    with_runs,
 )
 from analysis.representations.run_similarity import MEASURE, LayerMaps, comparable_runs, layer_maps_of_runs
 from analysis.tables.results import with_own_source
@@ -42,7 +43,7 @@ def _per_task(claim: Claim, frame: pd.DataFrame, runs: Runs, judge: Judge, *, le
     findings = []
     for task in target_tasks(with_own_source(frame)):
         chosen = comparable_runs(frame, task, claim.compare)
-        there = chosen[chosen.run_id.isin(list(runs))]
+        there = with_runs(chosen, runs)
         own = with_own_source(there)
         seeds = set.intersection(*(set(own.seed[own.strategy == arm]) for arm in claim.compare))
         on = own.fold[own.seed.isin(seeds)].nunique()

@@ -25,6 +25,7 @@ from analysis.tables.results import computed_on, with_own_source
 from lib.common.errors import StudyError, check_keys, cut, shown
 from lib.common.outside import read_toml
 from lib.common.paths import write_atomic
+from lib.common.progress import counted
 from lib.runs.run import Run
 
 CLAIMS = Path(__file__).with_name("claims.toml")
@@ -79,7 +80,7 @@ def evaluate(
     """
     claims = load_claims() if claims is None else list(claims)
     by_id = {run.path.name: run for run in runs}
-    findings = [each for claim in claims for each in find(claim, frame, evaluations, by_id)]
+    findings = [each for claim in counted(claims, "testing claims") for each in find(claim, frame, evaluations, by_id)]
     alpha = claims[0].value("alpha") if claims else 0.05
     rows = decide(findings, alpha, looking_factor(looks, alpha), ahead)
     kinds = {goal: _kinds(_of_goal(frame, goal)) for goal in {TESTS[claim.test].goal for claim in claims}}

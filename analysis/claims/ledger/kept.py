@@ -25,17 +25,18 @@ from lib.study.plan import chosen_runs, load_suite, runs_at_all_rates
 from lib.study.suite import Suite
 
 ANALYSIS = Path(__file__).parents[2]
+_tables: dict[str, tuple[pd.DataFrame, pd.DataFrame]] = {}  # of the suite that was read last: ledger, then choices
 
 
-def suite_ledger(suite: str, ids: Iterable[str] | None = None) -> list[dict[str, Any]]:
-    """The ledger of a suite, or its rows on some claims.
+def suite_ledger(suite: str | Suite, ids: Iterable[str] | None = None) -> list[dict[str, Any]]:
+    """The ledger of a suite, by its name or as it was loaded, or its rows on some claims.
 
     Of one with `until`, it is corrected for all looks that its file plans.
 
     Raises:
         StudyError: a run is damaged, or its data or source changed since.
     """
-    read = load_suite(suite)
+    read = load_suite(suite) if isinstance(suite, str) else suite
     looks, ahead = planned_looks(read), _ahead(read)
 
     def rows_of(frame: pd.DataFrame, evaluations: pd.DataFrame, runs: list[Run]) -> list[dict[str, Any]]:
@@ -61,11 +62,14 @@ def kept(
     runs = runs_at_all_rates(suite, goal=None)
     folder = paths.home() / kind
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{_key(runs, chosen_runs(suite), planned_looks(suite))}.json"
+    key = _key(runs, chosen_runs(suite), planned_looks(suite))
+    target = folder / f"{key}.json"
     with locked(folder, lambda: None):  # notebooks of one report ask at the same time
         if not target.is_file():
-            table = with_chosen(suite, run_table(runs))
-            paths.write_atomic(target, json.dumps(compute(table, evaluation_table(runs), runs), allow_nan=False))
+            if key not in _tables:
+                _tables.clear()
+                _tables[key] = with_chosen(suite, run_table(runs)), evaluation_table(runs)
+            paths.write_atomic(target, json.dumps(compute(*_tables[key], runs), allow_nan=False))
         return json.loads(target.read_text())
 
 

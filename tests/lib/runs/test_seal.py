@@ -48,7 +48,7 @@ def written(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(written: Path, study_home: Path) -> Run:
     """The target in a home of its own, where it may be damaged."""
     shutil.copytree(written, study_home / "runs")
-    seal._checked.clear()
+    seal.forget()
     return Run(run_dir(target_spec()))
 
 

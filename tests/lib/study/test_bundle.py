@@ -22,8 +22,8 @@ from lib.common.errors import StudyError
 from lib.data.tasks import carried
 from lib.data.tasks.images import data_digest, load_task
 from lib.runs.listing import list_runs
-from lib.runs.run import Run, run_dir, spec_text
-from lib.runs.seal import file_entry, sealed
+from lib.runs.run import Run, run_dir
+from lib.runs.seal import file_entry, sealed, spec_text
 from lib.study import bundle as bundling
 from lib.study.bundle import merge, part_of, write_bundle
 from lib.study.engines import LocalProcesses

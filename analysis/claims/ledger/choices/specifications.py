@@ -14,8 +14,10 @@ from analysis.claims.ledger.evaluate import find, load_claims
 from analysis.claims.ledger.kept import kept, planned_looks, suite_ledger
 from analysis.claims.verdicts import Claim, Finding, Runs
 from analysis.statistics.looks import looking_factor
+from lib.common.progress import counted
 from lib.runs.run import Run
 from lib.study.plan import load_suite
+from lib.study.suite import Suite
 
 OWN = "the study's own"
 OPPOSITE = {"supported": "contradicted", "contradicted": "supported"}
@@ -48,7 +50,7 @@ def specifications(
     tested = {key for key, row in base.items() if row["verdict"] != "not tested"}
     found = [_row(*key, OWN, "", "as the study does it", base[key], "same") for key in base if key in tested]
     claims_tested = [claim for claim in claims if any(claim.id == name for name, _ in tested)]
-    for choice in alternatives(claims_tested, frame):
+    for choice in counted(alternatives(claims_tested, frame), "the ledger under other choices"):
         changed, reasons = _under(choice, claims_tested, own, frame, evaluations, by_id)
         ledger = _ledger(claims, own | changed, looks) if changed else {}
         for key in (key for key in base if key in tested and key[0] in changed.keys() | reasons.keys()):
@@ -83,13 +85,13 @@ def agreeing_choices(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype({"agreement": "float64"})
 
 
-def suite_choices(suite: str) -> pd.DataFrame:
-    """The specifications of a suite from its finished runs, kept beside its ledger.
+def suite_choices(suite: str | Suite) -> pd.DataFrame:
+    """The specifications of a suite, by its name or as it was loaded, from its finished runs; kept beside its ledger.
 
     Raises:
         StudyError: a run is damaged, or its data or source changed since.
     """
-    read = load_suite(suite)
+    read = load_suite(suite) if isinstance(suite, str) else suite
     looks = planned_looks(read)
 
     def records(frame: pd.DataFrame, evaluations: pd.DataFrame, runs: list[Run]) -> list[dict[str, Any]]:
@@ -100,7 +102,7 @@ def suite_choices(suite: str) -> pd.DataFrame:
     return table.astype(dict.fromkeys(("effect", "low", "high", "line", "adjusted"), "float64"))
 
 
-def told_ledger(suite: str) -> list[dict[str, Any]]:
+def told_ledger(suite: Suite) -> list[dict[str, Any]]:
     """The ledger of a suite as claims.json has it, in reports and in records: with `agreement`.
 
     Raises:
