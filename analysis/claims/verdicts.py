@@ -37,6 +37,7 @@ class Claim:
 
     measure: of similarity, where the test compares representations; that of `run_similarity` where it says none.
     supported, contradicted: what is true then. number: how an effect is said. published: the paper's own number.
+    short: the statement in a few words.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Claim:
     contradicted: str = ""
     number: str = ""
     published: str = ""
+    short: str = ""
 
     def value(self, name: str) -> float:
         """The threshold of that name."""

@@ -20,6 +20,7 @@ from analysis.claims.ledger.evaluate import load_claims, write_claims_file
 from analysis.claims.ledger.findings import findings, with_data
 from analysis.claims.verdicts import VERDICTS
 from analysis.reports.front.gallery import FINDINGS
+from analysis.reports.record_figure import verdict_marks, verdict_svg
 from analysis.tables.learning_rates import with_chosen
 from analysis.tables.results import named_labels, run_table
 from lib.common import paths, provenance
@@ -30,6 +31,7 @@ from lib.study.plan import load_suite, missing_runs, runs_at_all_rates
 from lib.study.suite import Suite
 
 BEGIN, END = "<!-- record: python -m analysis record -->", "<!-- end of record -->"
+FIGURE = "verdicts.svg"  # in the folder of records
 Record = tuple[Mapping[str, Any], list[dict[str, Any]]]
 OFTEN = 12  # letters of a digest that stand in a record
 
@@ -117,7 +119,7 @@ def summary_text() -> str:
     arithmetic) have one column, and a table of which words came again.
     """
     found = records()
-    first = [each for each in found if not _repeats(each, found)]
+    first = once(found)
     lines = ["| record | data | runs | seeds | decided rows | of these fragile |", "|---|---|---|---|---|---|"]
     for about, ledger in found:
         decided = [row for row in ledger if row["verdict"] in ("supported", "contradicted")]
@@ -131,7 +133,7 @@ def summary_text() -> str:
     for claim in load_claims():
         cells = [_words([row for row in ledger if row["id"] == claim.id]) for _, ledger in first]
         if any(cells):
-            lines.append(f"| {claim.id} | " + " | ".join(each or "–" for each in cells) + " |")
+            lines.append(f"| {claim.id}: {claim.short} | " + " | ".join(each or "–" for each in cells) + " |")
     return "\n".join([*lines, *_again(found)])
 
 
@@ -139,6 +141,11 @@ def findings_text(about: Mapping[str, Any], ledger: Sequence[Mapping[str, Any]])
     """What a record found, in sentences, as `findings.json` has it."""
     told = {key: about.get(key) for key in ("suite", "title", "recorded")}
     return json.dumps(told | findings(ledger), indent=1) + "\n"
+
+
+def once(found: list[Record]) -> list[Record]:
+    """Records without those that repeat another."""
+    return [each for each in found if not _repeats(each, found)]
 
 
 def _repeats(record: Record, others: Sequence[Record]) -> str:
@@ -162,7 +169,9 @@ def _again(found: Sequence[Record]) -> list[str]:
             cells += [f"{told.firm_kept} of {told.firm}", f"{told.expected:.1f}", f"{told.turned}"]
             lines.append(f"| {names} | {' | '.join(cells)} |")
     head = "| said in | said again in | rows with another word | decided rows: same word | not fragile: same word | "
-    return ["", f"{head}expected | opposite word |", "|---" * 7 + "|", *lines] if lines else []
+    told = "One study with other seeds, or in another arithmetic: how often the same words came again"
+    table = [f"{head}expected | opposite word |", "|---" * 7 + "|", *lines]
+    return ["", f"<details><summary>{told}</summary>", "", *table, "", "</details>"] if lines else []
 
 
 def _range(seeds: Sequence[int]) -> str:
@@ -180,7 +189,7 @@ def _words(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write_summary() -> Path:
-    """Put the tables of the records into the README, between their marks, and beside each record what it found.
+    """Put the tables of the records into the README, between their marks; draw its figure; beside each what it found.
 
     Raises:
         StudyError: the README has no such marks.
@@ -192,5 +201,6 @@ def write_summary() -> Path:
         raise StudyError(f"{file} has no place for the record; it stands between {BEGIN} and {END}")
     for about, ledger in records():
         paths.write_atomic(records_folder() / about["suite"] / FINDINGS, findings_text(about, ledger))
+    paths.write_atomic(records_folder() / FIGURE, verdict_svg(verdict_marks(once(records()))))
     paths.write_atomic(file, f"{before}{BEGIN}\n{summary_text()}\n{END}{after}")
     return file

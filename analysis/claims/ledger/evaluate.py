@@ -31,7 +31,7 @@ from lib.runs.run import Run
 CLAIMS = Path(__file__).with_name("claims.toml")
 COMMON = ("min_seeds", "alpha")
 TEXTS = ("id", "paper", "statement", "supported", "contradicted", "test", "unit", "notebook", "figure")
-SOME = ("number", "published")  # texts that not every claim has
+SOME = ("number", "published", "short")  # texts that not every claim has
 
 
 def load_claims(path: Path = CLAIMS) -> list[Claim]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import xml.etree.ElementTree
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from analysis.claims.ledger.findings import with_data
-from analysis.reports import record
+from analysis.reports import record, record_figure
 from lib.common import paths
 from lib.common.errors import StudyError
 
@@ -64,7 +65,7 @@ def test_a_claim_is_counted_by_word(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
     lines = record.summary_text().splitlines()
     assert lines[2] == "| `planted` | real | 1,234 | 3–5 | 3 of 3 | 1 |"
-    assert lines[-1] == "| K1 | supported 2 (1 fragile), contradicted 1 |"
+    assert lines[-1] == "| K1: a source saves steps | supported 2 (1 fragile), contradicted 1 |"
     readme = tmp_path / "README.md"
     readme.write_text("before\n")
     with pytest.raises(StudyError, match="no place for the record"):
@@ -101,7 +102,36 @@ def test_records_of_one_study_share_a_column_and_tell_which_words_came_again(
     monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
     lines = record.summary_text().splitlines()
     assert "| claim | `other` | `plain` |" in lines
-    assert lines[-2:] == [
+    assert lines[-4:-2] == [
         "| `plain` | `plain_again` | 1 of 3 | 1 of 2 | 1 of 1 | 0.9 | 1 |",
         "| `plain_again` | `plain` | 1 of 3 | 1 of 2 | 1 of 2 | 1.8 | 1 |",
     ]
+
+
+def test_the_figure_has_a_mark_for_every_row_that_was_tested():
+    row = {"id": "K1", "task": "a", "verdict": "supported", "fragile": True}
+    other = {"id": "L2", "task": "all", "verdict": "contradicted", "fragile": False}
+    open_row = {"id": "K1", "task": "b", "verdict": "inconclusive", "fragile": False}
+    untested = {"id": "K2", "task": "all", "verdict": "not tested", "fragile": False}
+    about = [
+        {"suite": name, "data": [{"kind": kind}]} for name, kind in (("second_a", "simulated"), ("first_b", "real"))
+    ]
+    marks = record_figure.verdict_marks([(about[0], [other, row]), (about[1], [open_row, untested])])
+    assert marks.claim.tolist() == ["K1", "K1", "L2"]
+    assert marks.verdict.tolist() == ["supported", "inconclusive", "contradicted"]
+    ax = record_figure.verdict_figure(marks)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["second a\n(simulated)", "first b\n(real)"]
+    assert [label.get_text()[-2:] for label in ax.get_yticklabels()] == ["K1", "L2"]
+    drawn = [line for line in ax.lines if line.get_marker() != "None"]
+    at = [
+        (round(float(line.get_xdata()[0])), line.get_marker(), line.get_markerfacecolor() == "white") for line in drawn
+    ]
+    assert at == [(0, "s", True), (1, "o", True), (0, "X", False)]
+
+
+def test_the_figure_is_that_of_the_records():
+    marks = record_figure.verdict_marks(record.once(record.records()))
+    text = (record.records_folder() / record.FIGURE).read_text()
+    told = xml.etree.ElementTree.fromstring(text).find(".//{http://purl.org/dc/elements/1.1/}description")
+    assert told is not None
+    assert told.text == marks.to_csv(index=False), "python -m analysis record"
