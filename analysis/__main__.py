@@ -224,7 +224,7 @@ def _grow(arguments: argparse.Namespace) -> int:
 
 
 def _record(arguments: argparse.Namespace) -> int:
-    from analysis.reports.record import record_suite, write_summary
+    from analysis.reports.recorded.record import record_suite, write_summary
 
     written = record_suite(arguments.suite) if arguments.suite else write_summary()
     print(f"written to {written}", file=sys.stderr)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis.claims.ledger.findings import with_data
-from analysis.reports import record, record_figure
+from analysis.reports.recorded import explained, figure, record
 from lib.common import paths
 from lib.common.errors import StudyError
 
@@ -53,7 +53,8 @@ def test_records_stay_small():
 
 def test_a_claim_is_counted_by_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def row(name: str, word: str, *, fragile: bool = False, seeds: int = 3) -> dict[str, object]:
-        return {"id": name, "task": "all", "verdict": word, "fragile": fragile, "seeds": seeds}
+        known = {"id": name, "task": "all", "verdict": word, "fragile": fragile, "seeds": seeds, "replication": 0.9}
+        return known | {"effect": 1.0, "interval": [0.5, 1.5], "line": 0.0, "side": "above"}
 
     planted = tmp_path / "results" / "planted"
     planted.mkdir(parents=True)
@@ -116,10 +117,10 @@ def test_the_figure_has_a_mark_for_every_row_that_was_tested():
     about = [
         {"suite": name, "data": [{"kind": kind}]} for name, kind in (("second_a", "simulated"), ("first_b", "real"))
     ]
-    marks = record_figure.verdict_marks([(about[0], [other, row]), (about[1], [open_row, untested])])
+    marks = figure.verdict_marks([(about[0], [other, row]), (about[1], [open_row, untested])])
     assert marks.claim.tolist() == ["K1", "K1", "L2"]
     assert marks.verdict.tolist() == ["supported", "inconclusive", "contradicted"]
-    ax = record_figure.verdict_figure(marks)
+    ax = figure.verdict_figure(marks)
     assert [label.get_text() for label in ax.get_xticklabels()] == ["second a\n(simulated)", "first b\n(real)"]
     assert [label.get_text()[-2:] for label in ax.get_yticklabels()] == ["K1", "L2"]
     drawn = [line for line in ax.lines if line.get_marker() != "None"]
@@ -130,8 +131,27 @@ def test_the_figure_has_a_mark_for_every_row_that_was_tested():
 
 
 def test_the_figure_is_that_of_the_records():
-    marks = record_figure.verdict_marks(record.once(record.records()))
+    marks = figure.verdict_marks(record.once(record.records()))
     text = (record.records_folder() / record.FIGURE).read_text()
     told = xml.etree.ElementTree.fromstring(text).find(".//{http://purl.org/dc/elements/1.1/}description")
     assert told is not None
     assert told.text == marks.to_csv(index=False), "python -m analysis record"
+
+
+def test_every_contradicted_claim_is_explained_beside_its_rows(tmp_path: Path):
+    text = (record.records_folder() / "README.md").read_text()
+    why = explained.explanations(record.records_folder())
+    assert text == explained.explained_text(record.once(record.records()), why), "python -m analysis record"
+    assert "Nobody has said yet" not in text
+    row = {"id": "L2", "task": "a", "verdict": "contradicted", "effect": 1.0, "interval": [0.9, None], "line": 0.5}
+    row |= {"side": "below", "replication": 0.5, "fragile": True, "agreement": 0.25}
+    planted = [({"suite": "planted"}, [row, {**row, "id": "L1", "verdict": "inconclusive"}])]
+    told = explained.explained_text(planted, {"L2": "Because."})
+    assert "| `planted` | a | 1 | – | below 0.5 | 0.50, fragile | 0.25 |\n\nBecause.\n" in told
+    assert "L1" not in told
+    assert "Nobody has said yet" in explained.explained_text(planted, {"L1": "Not this one."})
+    assert explained.explanations(tmp_path) == {}
+    for content, match in (("[L99]\nwhy = 'x'", "unknown claim"), ("[L2]\nwho = 'x'", "L2 wants one text")):
+        (tmp_path / explained.EXPLAINED).write_text(content)
+        with pytest.raises(StudyError, match=match):
+            explained.explanations(tmp_path)

@@ -22,7 +22,7 @@ import json, os, signal, sys, time, traceback
 import sitecustomize
 import analysis.__main__, lib.__main__, lib.data.preparation.fetch
 import analysis.claims.ledger.choices.specifications, analysis.claims.ledger.growth
-import analysis.reports.build, analysis.reports.record
+import analysis.reports.build, analysis.reports.recorded.record
 import PIL.Image, scipy.ndimage, torch._dynamo
 
 def child(asked):

@@ -20,7 +20,8 @@ from analysis.claims.ledger.evaluate import load_claims, write_claims_file
 from analysis.claims.ledger.findings import findings, with_data
 from analysis.claims.verdicts import VERDICTS
 from analysis.reports.front.gallery import FINDINGS
-from analysis.reports.record_figure import verdict_marks, verdict_svg
+from analysis.reports.recorded.explained import explained_text, explanations
+from analysis.reports.recorded.figure import verdict_marks, verdict_svg
 from analysis.tables.learning_rates import with_chosen
 from analysis.tables.results import named_labels, run_table
 from lib.common import paths, provenance
@@ -189,7 +190,7 @@ def _words(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write_summary() -> Path:
-    """Put the tables of the records into the README, between their marks; draw its figure; beside each what it found.
+    """Put the tables of the records between the marks of the README; write findings, reasons and the figure beside them.
 
     Raises:
         StudyError: the README has no such marks.
@@ -201,6 +202,8 @@ def write_summary() -> Path:
         raise StudyError(f"{file} has no place for the record; it stands between {BEGIN} and {END}")
     for about, ledger in records():
         paths.write_atomic(records_folder() / about["suite"] / FINDINGS, findings_text(about, ledger))
+    explained = explained_text(once(records()), explanations(records_folder()))
+    paths.write_atomic(records_folder() / "README.md", explained)
     paths.write_atomic(records_folder() / FIGURE, verdict_svg(verdict_marks(once(records()))))
     paths.write_atomic(file, f"{before}{BEGIN}\n{summary_text()}\n{END}{after}")
     return file
