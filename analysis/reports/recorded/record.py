@@ -190,7 +190,7 @@ def _words(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write_summary() -> Path:
-    """Put the tables of the records between the marks of the README; write findings, reasons and the figure beside them.
+    """Put the tables of the records between the marks of the README; write findings, reasons and figure beside them.
 
     Raises:
         StudyError: the README has no such marks.
