@@ -2,6 +2,8 @@
 
 import ast
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -17,6 +19,7 @@ from lib.study.plan import load_suite
 VERDICTS = {"supported", "contradicted", "inconclusive", "not tested"}
 FIELDS = {"id", "paper", "statement", "task", "verdict", "effect", "interval", "unit", "seeds", "detectable"}
 FOLDER = Path(__file__).parent.parent / "notebooks"
+VISITED, NO_BROWSER = Path(__file__).parent / "support" / "visited.py", 77
 NOTEBOOKS = [path for folder in (FOLDER, FOLDER / "teaching") for path in sorted(folder.glob("*.ipynb"))]
 
 
@@ -68,6 +71,12 @@ def test_the_smoke_suite_from_nothing_to_the_gallery(study_home: Path, capfd: py
             assert figure["caption"]
         assert len({figure["alt"] for figure in figures}) == len(figures), f"alternative texts of {notebook.stem}"
         assert not [output for output in outputs if output.get("name") == "stderr"]
+
+    visited = subprocess.run(
+        [sys.executable, str(VISITED), str(folder)], capture_output=True, text=True, check=False, timeout=600
+    )
+    assert visited.returncode in (0, NO_BROWSER), visited.stdout + visited.stderr
+    assert visited.returncode == NO_BROWSER or " with 4 explorers, 0 faults" in visited.stderr
 
     exercises = sorted((FOLDER / "teaching").glob("*.ipynb"))
     assert len(exercises) == 4

@@ -7,9 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+def executable(playwright: Playwright) -> str | None:
+    """Where the browser is; None where there is none."""
+    found = next(filter(None, map(shutil.which, NAMES)), None) or playwright.chromium.executable_path
+    return found if Path(found).is_file() else None
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +25,8 @@ def browser() -> Iterator[Browser]:
     One a module: as long as it is there, its thread has a running event loop, which kernels cannot share.
     """
     with sync_playwright() as playwright:
-        found = next(filter(None, map(shutil.which, NAMES)), None) or playwright.chromium.executable_path
-        if not Path(found).is_file():
+        found = executable(playwright)
+        if found is None:
             pytest.skip("no Chromium on this machine: install one, or run `python -m playwright install chromium`")
         started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield started

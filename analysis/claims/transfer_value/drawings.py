@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from analysis.figures.explorers import outlines_explorer
 from analysis.figures.images import image_grid, picture_table
 from analysis.figures.style import arms_in_order
+from analysis.tables.suite_grid import largest_cell
 from lib.data.prepared_folder import labeled
 from lib.data.tasks.images import images_at, load_data
 from lib.data.tasks.splits import split
@@ -67,22 +68,22 @@ class Drawings(NamedTuple):
         return [dice(*each) for each in zip(masks, self.truth, strict=True)]
 
 
-def drawings(
-    results: pd.DataFrame, runs: Sequence[Run], task: str, volume_label: str, *, count: int = 6
-) -> Drawings | None:
+def drawings(results: pd.DataFrame, runs: Sequence[Run], *, count: int = 6) -> Drawings | None:
     """What the networks of one seed draw on its first test images, one per strategy; None where there is none to draw.
 
-    That is so for volumes, for reconstruction, and where no run was trained to its end.
+    The task and volume are those with the most arms among the images that are outlined, not volumes or reconstructions.
 
     Args:
-        results: rows of `run_table`; runs: those behind them. task, volume_label: as in those rows. count: of images.
+        results: rows of `run_table`. runs: those behind them. count: of images.
     """
-    rows = results[(results.task == task) & (results.volume_label == volume_label) & (results.status == "done")]
+    plane = {run.path.name: run for run in runs if run.spec.dim == 2 and run.spec.goal == "segmentation"}
+    rows = results[results.run_id.isin(list(plane)) & (results.status == "done")]
+    task, volume_label = largest_cell(rows)
+    rows = rows[(rows.task == task) & (rows.volume_label == volume_label)]
     rows = rows[rows.seed == rows.seed.min()].drop_duplicates("strategy")
-    by_id = {run.path.name: run for run in runs}
     id_of = dict(zip(rows.strategy, rows.run_id, strict=True))
-    chosen = [by_id[id_of[arm]] for arm in arms_in_order(list(id_of))]
-    if not chosen or chosen[0].spec.dim == 3 or chosen[0].spec.goal != "segmentation":
+    chosen = [plane[id_of[arm]] for arm in arms_in_order(list(id_of))]
+    if not chosen:
         return None
     spec = chosen[0].spec
     data = load_data(spec.task, spec.size)

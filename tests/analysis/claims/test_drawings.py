@@ -26,7 +26,7 @@ def trained() -> list[Run]:
 
 def test_the_masks_are_those_of_the_networks_on_the_first_test_images():
     runs = trained()
-    found = drawings(run_table(runs), runs, "blobs", "6", count=4)
+    found = drawings(run_table(runs), runs, count=4)
     assert found is not None
     assert list(found.drawn) == ["scratch", "full_finetuning"]  # in the order of arms, not that of the runs
     spec, data = runs[0].spec, load_data("blobs", 16)
@@ -49,7 +49,7 @@ def test_what_is_ignored_is_inside_of_nothing(monkeypatch: pytest.MonkeyPatch):
     images, truth = images_at("blobs", 16, np.arange(2))
     truth[:, :4] = 255
     monkeypatch.setattr("analysis.claims.transfer_value.drawings.images_at", lambda *_: (images, truth))
-    found = drawings(run_table(runs), runs, "blobs", "6")
+    found = drawings(run_table(runs), runs)
     assert found is not None
     assert not found.truth[:, :4].any()
 
@@ -57,6 +57,6 @@ def test_what_is_ignored_is_inside_of_nothing(monkeypatch: pytest.MonkeyPatch):
 def test_where_nothing_was_trained_to_its_end_there_is_nothing_to_draw():
     runs = trained()
     table = run_table(runs)
-    assert drawings(table.assign(status="diverged"), runs, "blobs", "6") is None
-    assert drawings(table, runs, "other", "6") is None
-    assert drawings(table, runs, "blobs", "all") is None
+    assert drawings(table.assign(status="diverged"), runs) is None
+    assert drawings(table, []) is None
+    assert drawings(table[:0], runs) is None
