@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from analysis.claims.ledger.findings import questions
 from analysis.figures.style import study_style, title_and_note
 
 MARKS = {"supported": ("#0072B2", "s"), "contradicted": ("#D55E00", "X"), "inconclusive": ("#777777", "o")}
+MOST = 6  # marks of a cell that are drawn one by one
 STEP = 0.13  # between the marks of a cell, whose width is 1
 TITLE = "What came of the claims"
 
@@ -90,10 +92,15 @@ def verdict_svg(marks: pd.DataFrame) -> str:
 
 
 def _cell(ax: Axes, rows: pd.DataFrame, column: int, place: float) -> None:
-    """The marks of a claim in a record, in the order of the legend."""
+    """The marks of a claim in a record, in the order of the legend; of many, one of each kind and how many they are."""
     drawn = sorted(zip(rows.verdict, rows.fragile, strict=True), key=lambda each: (list(MARKS).index(each[0]), each[1]))
-    for number, (verdict, fragile) in enumerate(drawn):
-        ax.plot([column + STEP * (number - (len(drawn) - 1) / 2)], [place], **_look(verdict, fragile))
+    many = Counter(drawn) if len(drawn) > MOST else None
+    step, drawn = (3 * STEP, list(many)) if many else (STEP, drawn)
+    for number, kind in enumerate(drawn):
+        x = column + step * (number - (len(drawn) - 1) / 2) - (STEP if many else 0)
+        ax.plot([x], [place], **_look(*kind))
+        if many:
+            ax.text(x + 0.7 * STEP, place, f"× {many[kind]}", va="center")
 
 
 def _look(verdict: str, fragile: bool) -> dict[str, Any]:

@@ -128,6 +128,10 @@ def test_the_figure_has_a_mark_for_every_row_that_was_tested():
         (round(float(line.get_xdata()[0])), line.get_marker(), line.get_markerfacecolor() == "white") for line in drawn
     ]
     assert at == [(0, "s", True), (1, "o", True), (0, "X", False)]
+    many = figure.verdict_marks([(about[0], [row] * 7 + [other] * 6 + [{**row, "verdict": "contradicted"}])])
+    ax = figure.verdict_figure(many)
+    assert len([line for line in ax.lines if line.get_marker() != "None"]) == 2 + 6
+    assert {text.get_text() for text in ax.texts} >= {"× 7", "× 1"}
 
 
 def test_the_figure_is_that_of_the_records():
