@@ -7,6 +7,7 @@ folder, and whatever a parser stumbles over becomes a `StudyError`.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -14,7 +15,7 @@ import math
 import tomllib
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -110,6 +111,18 @@ def parse_json(text: str, name: str) -> Any:
     return found
 
 
+def json_lines(lines: Sequence[str], *, sound: bool) -> list[Any]:
+    """What lines of JSON hold, without those that are none; where all should be `sound`, at once, in half the time."""
+    if sound:
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(f"[{','.join(lines)}]")
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            found.append(json.loads(line))
+    return found
+
+
 def read_toml(file: Path) -> dict[str, Any]:
     """What a TOML file holds, as `parse_json` reads.
 
@@ -128,6 +141,8 @@ def _parsed(parse: Callable[[str], Any], text: str, name: str, kind: str) -> Any
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
         reason = f"nested more than {DEPTH} deep" if isinstance(error, RecursionError) else str(error)
         raise StudyError(f"{name} is not valid {kind}: {cut(reason)}") from error
+    if kind == "JSON" and text.count("{") + text.count("[") <= DEPTH:
+        return found  # no level without a bracket: most files of the study need no closer look
     level = [found]
     for _ in range(DEPTH - 1):
         level = [each for holder in level for each in _inner(holder) if isinstance(each, (dict, list))]

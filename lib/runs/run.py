@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lib.common import paths
 from lib.common.errors import StudyError
-from lib.common.outside import TABLE_BYTES, is_file, read_bytes
+from lib.common.outside import TABLE_BYTES, is_file, json_lines, read_bytes
 from lib.common.seeding import generator
 from lib.data.tasks.images import data_digest, standardize
 from lib.data.tasks.task import get_task
@@ -83,11 +83,10 @@ class Run:
         Raises:
             StudyError: the run is finished, and its evaluations are not those that it wrote.
         """
-        file, rows = self._file("metrics.jsonl"), list[dict[str, Any]]()
-        for line in read_bytes(file, TABLE_BYTES).decode(errors="replace").splitlines() if is_file(file) else ():
-            with contextlib.suppress(ValueError, RecursionError):
-                rows += [row for row in [json.loads(line)] if isinstance(row, dict) and type(row.get("step")) is int]
-        return rows
+        file = self._file("metrics.jsonl")
+        lines = read_bytes(file, TABLE_BYTES).decode(errors="replace").splitlines() if is_file(file) else []
+        rows = json_lines(lines, sound=self.brief is not None)
+        return [row for row in rows if isinstance(row, dict) and type(row.get("step")) is int]
 
     def _file(self, name: str) -> Path:
         """A file of the run; of a finished one as it was written, or an error."""
