@@ -51,7 +51,7 @@ def publish(name: str, thing: Any, report: str, *, data: pd.DataFrame | None = N
     alternative = described(figure, data)
     if report:
         paths.write_atomic(folder / f"{name}.png", picture)
-        paths.write_atomic(folder / f"{name}.svg", _svg(figure, caption))
+        paths.write_atomic(folder / f"{name}.svg", svg_text(figure, Title=caption))
         paths.write_atomic(folder / f"{name}.csv", _plain(data).to_csv(index=False))
         darken(figure)
         paths.write_atomic(folder / f"{name}-dark.png", _png(figure))
@@ -86,11 +86,15 @@ def _png(figure: Figure) -> bytes:
     return small.getvalue()
 
 
-def _svg(figure: Figure, caption: str) -> str:
-    """The figure as drawing, its words as text; the same figure gives the same file."""
+def svg_text(figure: Figure, *, fonts: str = "none", **about: str) -> str:
+    """The figure as drawing; the same figure gives the same file.
+
+    Args:
+        fonts: "none" keeps words as text, "path" draws them, for pages that have not the font. about: as in `savefig`.
+    """
     stream = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "palimpsest"}):
-        figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None, "Title": caption})
+    with matplotlib.rc_context({"svg.fonttype": fonts, "svg.hashsalt": "palimpsest"}):
+        figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None, **about})
     return stream.getvalue()
 
 

@@ -33,14 +33,21 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
+def watched(page: Page) -> list[str]:
+    """A list that fills with what goes wrong in a page's console, and with requests for anything but files."""
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else wrong.append(asked.url))
+    return wrong
+
+
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page; the test fails if it asks for anything but files, or something goes wrong in its console."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    opened, wrong = context.new_page(), list[str]()
-    opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else wrong.append(asked.url))
+    opened = context.new_page()
+    wrong = watched(opened)
     yield opened
     context.close()
     assert not wrong

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from browser import executable
+from browser import executable, watched
 from playwright.sync_api import Page, sync_playwright
 
 LOOKS: list[dict[str, Any]] = [  # a desk by day, a telephone by night
@@ -25,10 +25,7 @@ LOOKS: list[dict[str, Any]] = [  # a desk by day, a telephone by night
 
 def visit(page: Page, file: Path) -> list[str]:
     """What is wrong with one page."""
-    wrong: list[str] = []
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else wrong.append(asked.url))
+    wrong = watched(page)
     page.goto(file.as_uri())
     found = Axe().run(page).response
     assert found["passes"], "axe-core has looked at nothing"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,11 +14,17 @@ from matplotlib.lines import Line2D
 from analysis.claims.ledger.evaluate import load_claims
 from analysis.claims.ledger.findings import questions
 from analysis.figures.style import study_style, title_and_note
+from analysis.reports.published import svg_text
 
 MARKS = {"supported": ("#0072B2", "s"), "contradicted": ("#D55E00", "X"), "inconclusive": ("#777777", "o")}
 MOST = 6  # marks of a cell that are drawn one by one
 STEP = 0.13  # between the marks of a cell, whose width is 1
 TITLE = "What came of the claims"
+
+
+def data_kinds(about: Mapping[str, Any]) -> str:
+    """What data a record rests on, by its provenance: "real", "simulated" or both."""
+    return " and ".join(sorted({entry["kind"] for entry in about["data"]}))
 
 
 def verdict_marks(records: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> pd.DataFrame:
@@ -31,7 +35,7 @@ def verdict_marks(records: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[st
     """
     claimed = {claim.id: claim.short for claim in load_claims()}
     rows = [
-        (about["suite"], " and ".join(sorted({entry["kind"] for entry in about["data"]})), row["id"],
+        (about["suite"], data_kinds(about), row["id"],
          claimed.get(row["id"], ""), row["task"], row["verdict"], bool(row["fragile"]))
         for about, ledger in records
         for row in ledger
@@ -83,12 +87,8 @@ def verdict_svg(marks: pd.DataFrame) -> str:
     """The figure as a drawing, the same for the same marks."""
     figure = verdict_figure(marks).get_figure(root=True)
     assert figure is not None
-    stream = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "palimpsest"}):
-        about = {"Date": None, "Title": TITLE, "Description": marks.to_csv(index=False)}
-        figure.savefig(stream, format="svg", bbox_inches="tight", facecolor="white", metadata=about)
     plt.close(figure)
-    return stream.getvalue()
+    return svg_text(figure, fonts="path", Title=TITLE, Description=marks.to_csv(index=False))
 
 
 def _cell(ax: Axes, rows: pd.DataFrame, column: int, place: float) -> None:

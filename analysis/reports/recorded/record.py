@@ -21,7 +21,7 @@ from analysis.claims.ledger.findings import findings, with_data
 from analysis.claims.verdicts import VERDICTS
 from analysis.reports.front.gallery import FINDINGS
 from analysis.reports.recorded.explained import explained_text, explanations
-from analysis.reports.recorded.figure import verdict_marks, verdict_svg
+from analysis.reports.recorded.figure import data_kinds, verdict_marks, verdict_svg
 from analysis.tables.learning_rates import with_chosen
 from analysis.tables.results import named_labels, run_table
 from lib.common import paths, provenance
@@ -105,11 +105,7 @@ def records() -> list[Record]:
     for file in sorted(records_folder().glob("*/provenance.json")):
         about = json.loads(file.read_text())
         found.append((about, with_data(json.loads((file.parent / "claims.json").read_text()), about)))
-    return sorted(found, key=lambda each: (_kinds(each[0]) != "simulated", each[0]["suite"]))
-
-
-def _kinds(about: Mapping[str, Any]) -> str:
-    return " and ".join(sorted({entry["kind"] for entry in about["data"]}))
+    return sorted(found, key=lambda each: (data_kinds(each[0]) != "simulated", each[0]["suite"]))
 
 
 def summary_text() -> str:
@@ -126,7 +122,7 @@ def summary_text() -> str:
         decided = [row for row in ledger if row["verdict"] in ("supported", "contradicted")]
         seeds = sorted({row["seeds"] for row in ledger if row["verdict"] != "not tested"})
         lines.append(
-            f"| `{about['suite']}` | {_kinds(about)} | {about['runs']:,} | {_range(seeds)} | {len(decided)} of "
+            f"| `{about['suite']}` | {data_kinds(about)} | {about['runs']:,} | {_range(seeds)} | {len(decided)} of "
             f"{sum(row['verdict'] != 'not tested' for row in ledger)} | {sum(row['fragile'] for row in decided)} |"
         )
     lines += ["", "| claim | " + " | ".join(f"`{about['suite']}`" for about, _ in first) + " |"]
@@ -200,10 +196,11 @@ def write_summary() -> Path:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise StudyError(f"{file} has no place for the record; it stands between {BEGIN} and {END}")
-    for about, ledger in records():
+    found = records()
+    for about, ledger in found:
         paths.write_atomic(records_folder() / about["suite"] / FINDINGS, findings_text(about, ledger))
-    explained = explained_text(once(records()), explanations(records_folder()))
-    paths.write_atomic(records_folder() / "README.md", explained)
-    paths.write_atomic(records_folder() / FIGURE, verdict_svg(verdict_marks(once(records()))))
+    told = once(found)
+    paths.write_atomic(records_folder() / "README.md", explained_text(told, explanations(records_folder())))
+    paths.write_atomic(records_folder() / FIGURE, verdict_svg(verdict_marks(told)))
     paths.write_atomic(file, f"{before}{BEGIN}\n{summary_text()}\n{END}{after}")
     return file
