@@ -10,6 +10,7 @@ import pandas as pd
 from IPython.display import HTML
 from matplotlib.axes import Axes
 
+from analysis.claims.verdicts import with_runs
 from analysis.figures.explorers import outlines_explorer
 from analysis.figures.images import image_grid, picture_table
 from analysis.figures.style import arms_in_order
@@ -77,7 +78,7 @@ def drawings(results: pd.DataFrame, runs: Sequence[Run], *, count: int = 6) -> D
         results: rows of `run_table`. runs: those behind them. count: of images.
     """
     plane = {run.path.name: run for run in runs if run.spec.dim == 2 and run.spec.goal == "segmentation"}
-    rows = results[results.run_id.isin(list(plane)) & (results.status == "done")]
+    rows = with_runs(results[results.status == "done"], plane)
     task, volume_label = largest_cell(rows)
     rows = rows[(rows.task == task) & (rows.volume_label == volume_label)]
     rows = rows[rows.seed == rows.seed.min()].drop_duplicates("strategy")
