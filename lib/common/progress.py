@@ -40,7 +40,7 @@ def telling() -> Iterator[None]:
 
 
 def counted(items: Sequence[T], what: str) -> Iterator[T]:
-    """The items one by one; within `telling` a line on standard error says how many, if none was told for seconds.
+    """The items one by one; within `telling` a line on standard error says how many, whenever that takes seconds.
 
     Args:
         what: is done to them, as in "reading runs".
@@ -48,7 +48,7 @@ def counted(items: Sequence[T], what: str) -> Iterator[T]:
     last, began = _last.get(), time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()
-        if last is not None and now - last[0] > QUIET_SECONDS:
+        if last is not None and now - max(last[0], began) > QUIET_SECONDS:
             last[0], elapsed = now, now - began
             left = f", {time_text(elapsed / done * (len(items) - done))} left" if done else ""
             print(

@@ -182,3 +182,14 @@ def test_progress_is_told_every_few_seconds(monkeypatch: pytest.MonkeyPatch, cap
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(" of ")[0] for line in lines] == ["reading: 321", "reading: 642", "reading: 963"]
     assert lines[0].endswith("of 1,000 (5 s so far, 11 s left)")
+
+
+def test_what_has_just_begun_tells_no_progress(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """As in a worker that checks one run after another, each of them at once."""
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with progress.telling():
+        for _ in range(10):
+            clock[0] += 60
+            list(progress.counted([1], "checking"))
+    assert capsys.readouterr().err == ""
