@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import threading
 import time
 import uuid
@@ -145,6 +146,17 @@ class OnDask:
                 self.report({"kind": "queue", "seconds": said - began})
 
 
+def _jobqueue(file: Path) -> Any:
+    """The package dask-jobqueue, which takes Ctrl-C for itself as it is imported: it is given back."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise StudyError(f"{file.name} needs the package dask-jobqueue: pip install dask-jobqueue") from error
+    signal.signal(signal.SIGINT, before)
+    return dask_jobqueue
+
+
 def batch_system(file: Path) -> Any:
     """The cluster of a batch system that a TOML file describes, which replaces workers whose jobs end.
 
@@ -153,10 +165,7 @@ def batch_system(file: Path) -> Any:
     """
     if not is_file(file):
         raise StudyError(f"there is no file {file}; a cluster is local, an address, or a TOML file")
-    try:
-        import dask_jobqueue
-    except ImportError as error:
-        raise StudyError(f"{file.name} needs the package dask-jobqueue: pip install dask-jobqueue") from error
+    dask_jobqueue = _jobqueue(file)
     table = read_toml(file)
     check_keys("key of a cluster", table, _KEYS)
     kinds = {name.removesuffix("Cluster").lower(): name for name in dir(dask_jobqueue) if name.endswith("Cluster")}

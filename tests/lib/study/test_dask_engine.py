@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import random
@@ -165,10 +166,16 @@ interface = "lo"
 """
 
 
+def needs_jobqueue() -> None:
+    """Looked for and not imported, which would take interrupts from the tests that follow."""
+    if importlib.util.find_spec("dask_jobqueue") is None:
+        pytest.skip("dask-jobqueue is not installed")
+
+
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """`sbatch` and `scancel` that start a copy of the job's script at once, and end it."""
-    pytest.importorskip("dask_jobqueue")
+    needs_jobqueue()
     folder = tmp_path / "slurm"
     folder.mkdir()
     for name, text in (
@@ -218,13 +225,29 @@ def test_on_slurm_jobs_train_and_a_job_that_ended_is_replaced(slurm: Path, tmp_p
     ],
 )
 def test_mistakes_in_the_file_of_a_cluster(tmp_path: Path, change: tuple[str, str], message: str) -> None:
-    pytest.importorskip("dask_jobqueue")
+    needs_jobqueue()
     file = tmp_path / "cluster.toml"
     file.write_text(CLUSTER.replace(*change))
     with pytest.raises(StudyError, match=message):
         batch_system(file)
     with pytest.raises(StudyError, match="there is no file"):
         batch_system(tmp_path / "none.toml")
+
+
+def test_an_interrupt_is_still_one_after_a_batch_system_was_asked_for(tmp_path: Path) -> None:
+    needs_jobqueue()
+    file = tmp_path / "cluster.toml"
+    file.write_text(CLUSTER.replace("jobs = 2", "jobs = 0"))
+    code = f"""
+import contextlib, pathlib, signal, sys
+from lib.common.errors import StudyError
+from lib.study.dask_engine import batch_system
+with contextlib.suppress(StudyError):
+    batch_system(pathlib.Path({str(file)!r}))
+assert "dask_jobqueue" in sys.modules
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
 
 
 # ---- many kills ---------------------------------------------------------------------------------------------------
