@@ -12,9 +12,17 @@ from analysis.tables.learning_rates import rate_table
 from analysis.tables.paired_gains import difficulty, gain
 from analysis.tables.readable import shown
 from analysis.tables.recorded_measurements import read_record
-from analysis.tables.results import evaluation_table, finished_rows, label_table, run_table, summary, with_own_source
+from analysis.tables.results import (
+    evaluation_table,
+    finished_rows,
+    label_table,
+    run_and_evaluation_tables,
+    run_table,
+    summary,
+    with_own_source,
+)
 
 __all__ = [
-    "difficulty", "evaluation_table", "finished_rows", "gain", "label_table", "rate_table", "read_record", "run_table",
-    "shown", "summary", "time_to_plateau", "with_own_source",
+    "difficulty", "evaluation_table", "finished_rows", "gain", "label_table", "rate_table", "read_record",
+    "run_and_evaluation_tables", "run_table", "shown", "summary", "time_to_plateau", "with_own_source",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ overlap, so intervals over them are somewhat too narrow (Bengio and Grandvalet 2
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from lib.runs.run import Run
 
 LABEL_SCORES = ("dice", "hd95", "hd95_unit", "misses", "empty")
 CELL = ["task", "volume_label", "arm", "source"]
+_ABOUT, _MEASURED = [*IDENTITY, "status"], [*EVALUATION, "seconds", "lr"]  # of a run, and of each of its evaluations
 
 
 def run_table(runs: Iterable[Run]) -> pd.DataFrame:
@@ -39,7 +40,24 @@ def run_table(runs: Iterable[Run]) -> pd.DataFrame:
         StudyError: a run is damaged, or its data or source changed since; or a finished run on all images does not say
             how many they were.
     """
-    frame = pd.DataFrame(map(run_row, current(runs, "reading results")), columns=IDENTITY + SETTINGS + OUTCOMES)
+    return _run_table(map(run_row, current(runs, "reading results")))
+
+
+def run_and_evaluation_tables(runs: Iterable[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`run_table` and `evaluation_table` of the same runs, of which every file is read once for both.
+
+    Raises:
+        StudyError: see `run_table`.
+    """
+    rows, curves = [], []
+    for run in current(runs, "reading results and learning curves"):
+        rows.append(run_row(run))
+        curves.append(_curve(run))
+    return _run_table(rows), _evaluation_table(rows, curves)
+
+
+def _run_table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=IDENTITY + SETTINGS + OUTCOMES)
     whole = ["volume", "seed", "fold", "budget", "batch", "size", "width", "depth", "steps", "trainable"]
     whole += ["parameters", "misses", "empty", "images", "source_seed", "dim", "flat", *SETTINGS[-3:]]
     numbers = ["lr", "seconds", "dice", "hd95", "peak_mb", *RECONSTRUCTION, "zero_filled_psnr", "start_psnr"]
@@ -74,21 +92,30 @@ def label_table(runs: Iterable[Run]) -> pd.DataFrame:
 
 def evaluation_table(runs: Iterable[Run]) -> pd.DataFrame:
     """Evaluations during training, one row each: IDENTITY, status, EVALUATION, seconds and lr."""
-    about, measured = [*IDENTITY, "status"], [*EVALUATION, "seconds", "lr"]
     rows, curves = [], []
     for run in counted(list(runs), "reading learning curves"):
-        found, row = run.metrics(), run_row(run)
-        score = f"val_{SCORE[run.spec.goal]}"
-        names = [score if name == "val_score" else name for name in measured]
-        values = [[each.get(name) for name in names] for each in found]
-        curves.append(np.array(values, dtype=np.float64).reshape(-1, len(measured)))
-        rows.append([row[name] for name in about])
+        row = run_row(run)
+        rows.append({name: row[name] for name in _ABOUT})
+        curves.append(_curve(run))
+    return _evaluation_table(rows, curves)
+
+
+def _curve(run: Run) -> np.ndarray:
+    """Evaluations of a run by what was measured, (evaluations, names), NaN for what was not."""
+    score = f"val_{SCORE[run.spec.goal]}"
+    names = [score if name == "val_score" else name for name in _MEASURED]
+    values = [[each.get(name) for name in names] for each in run.metrics()]
+    return np.array(values, dtype=np.float64).reshape(-1, len(names))
+
+
+def _evaluation_table(rows: Sequence[Mapping[str, Any]], curves: Sequence[np.ndarray]) -> pd.DataFrame:
+    """Of the rows of runs and their curves."""
     if not rows:
-        return pd.DataFrame(columns=[*about, *measured])
+        return pd.DataFrame(columns=[*_ABOUT, *_MEASURED])
     counts = [len(curve) for curve in curves]
-    told = {name: np.repeat(_column([row[at] for row in rows]), counts) for at, name in enumerate(about)}
+    told = {name: np.repeat(_column([row[name] for row in rows]), counts) for name in _ABOUT}
     whole = np.concatenate(curves)
-    return pd.DataFrame({**told, **{name: whole[:, at] for at, name in enumerate(measured)}})
+    return pd.DataFrame({**told, **{name: whole[:, at] for at, name in enumerate(_MEASURED)}})
 
 
 def _column(values: Sequence[Any]) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.tables.results import evaluation_table, run_table
+from analysis.tables.results import run_and_evaluation_tables
 from analysis.teaching.answers import Numbers, numbers, one_of, sentence
 from analysis.teaching.hand_in import seed_of
 from analysis.teaching.ledger_copy import LedgerCopy, row_name
@@ -51,7 +51,7 @@ class ArgueWithTheLedger(Session):
 def begin(student: str = "", suite: str = "class") -> ArgueWithTheLedger:
     """The exercise of a student: what is asked hangs on the name, and the results too where the suite has none."""
     runs = finished_runs(load_suite(suite))
-    ledger = LedgerCopy(run_table(runs), evaluation_table(runs), f"{len(runs)} finished runs of the suite {suite}")
+    ledger = LedgerCopy(*run_and_evaluation_tables(runs), f"{len(runs)} finished runs of the suite {suite}")
     aims = _aims(ledger)
     if not aims:
         about = f"a planted table; the suite {suite} has too few finished runs"

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from lib.common.errors import StudyError, shown
 from lib.common.outside import JSON_BYTES, inside, is_file, read_bytes, read_json
 from lib.data.tasks.task import SCORE
-from lib.runs.spec import RunSpec, canonical
+from lib.runs.spec import RunSpec
 
 Files = dict[str, list[Any]]  # path in the run's folder, with /: size in bytes, sha256 in hex
 _NUMBER, _TABLE, _TEXT = (int, float, type(None)), (dict, type(None)), (str, type(None))
@@ -73,16 +73,15 @@ def sealed(result: Mapping[str, Any], files: Mapping[str, list[Any]]) -> dict[st
 
 def spec_text(spec: RunSpec) -> str:
     """What `spec.json` holds."""
-    return canonical(spec) + "\n"
+    return spec.text + "\n"
 
 
 def holds_spec(file: Path, spec: RunSpec) -> bool:
     """Whether a spec.json holds this spec, byte for byte."""
     try:
-        content = read_bytes(file, JSON_BYTES)
+        return read_bytes(file, JSON_BYTES) == spec_text(spec).encode()
     except StudyError:
         return False
-    return content.endswith(b"\n") and hashlib.sha256(content[:-1]).hexdigest() == spec.digest
 
 
 def read_result(folder: Path, spec: RunSpec) -> dict[str, Any] | None:

@@ -254,9 +254,14 @@ class RunSpec:
         return {**values, "source": None if self.source is None else self.source.to_dict()}
 
     @functools.cached_property
+    def text(self) -> str:
+        """The spec as JSON with sorted keys and no spaces, made once: equal text means an equal run."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @functools.cached_property
     def digest(self) -> str:
-        """A sha256 of `canonical`, made once: the files of many runs are held against it."""
-        return hashlib.sha256(canonical(self).encode()).hexdigest()
+        """A sha256 of `text`, made once: names and files of many runs are held against it."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
 
     def but(self, **changes: Any) -> RunSpec:
         """A copy with some fields changed."""
@@ -286,11 +291,6 @@ def spec_from_dict(values: Mapping[str, Any]) -> RunSpec:
         raise StudyError("a run spec needs a task")
     source = values.get("source")
     return RunSpec(**{**values, "source": None if source is None else spec_from_dict(source)})
-
-
-def canonical(spec: RunSpec) -> str:
-    """The spec as JSON with sorted keys and no spaces: equal text means an equal run."""
-    return json.dumps(spec.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def run_id(spec: RunSpec) -> str:

@@ -24,7 +24,7 @@ from lib.common import paths
 from lib.common.errors import StudyError, telling_refusals
 from lib.common.registry import Registry
 from lib.data.tasks.images import load_data
-from lib.runs.spec import RunSpec, canonical, run_id, spec_from_dict
+from lib.runs.spec import RunSpec, run_id, spec_from_dict
 from lib.training.loop import Report, silent
 from lib.training.together import train_stack
 
@@ -117,12 +117,12 @@ class LocalProcesses:
 
     def submit(self, spec: RunSpec) -> Future[str]:
         """Train the run in the next free worker."""
-        return self._pool.submit(self._ask, f"[{canonical(spec)}]", run_id(spec))
+        return self._pool.submit(self._ask, f"[{spec.text}]", run_id(spec))
 
     def submit_stack(self, specs: Sequence[RunSpec]) -> Future[str]:
         """Train the runs together in the next free worker."""
         more = f" and {len(specs) - 1} more" if len(specs) > 1 else ""
-        return self._pool.submit(self._ask, f"[{','.join(map(canonical, specs))}]", run_id(specs[0]) + more)
+        return self._pool.submit(self._ask, f"[{','.join(spec.text for spec in specs)}]", run_id(specs[0]) + more)
 
     def draw(self, task: str, size: int) -> Future[str]:
         """Draw the images of a simulated task in the next free worker, so that all find them drawn."""

@@ -16,7 +16,7 @@ from lib.common import paths
 from lib.common.device import pick_device
 from lib.common.progress import print_line
 from lib.runs.run import checkpoint_name, run_dir
-from lib.runs.spec import RunSpec, canonical, run_id
+from lib.runs.spec import RunSpec, run_id
 from lib.study.engines import LocalProcesses, cores
 from lib.study.plan import draw_ahead
 from lib.training.loop import Report, silent
@@ -55,7 +55,7 @@ def kind(unit: Unit) -> tuple[Any, ...]:
     if len(unit) > 1:
         return len(unit), common
     plain = {"source": None, "strategy": "scratch", "options": {}, "seed": 0, "fold": 0, "volume": None, "lr": 1.0}
-    return 1, common, canonical(unit[0].but(**few, **plain)), unit[0].strategy
+    return 1, common, unit[0].but(**few, **plain).text, unit[0].strategy
 
 
 def units(phase: Sequence[RunSpec], device: str) -> list[Unit]:

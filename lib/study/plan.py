@@ -18,7 +18,7 @@ from lib.data.tasks.images import is_drawn, load_data
 from lib.data.tasks.splits import split
 from lib.data.tasks.task import get_task
 from lib.runs.listing import check_current
-from lib.runs.run import Run, run_dir
+from lib.runs.run import Run
 from lib.runs.spec import RunSpec, run_id
 from lib.study import dask_engine as dask_engine  # registers itself
 from lib.study.engines import ENGINES, LocalProcesses, cores
@@ -132,8 +132,8 @@ def _of_cells(cells: Iterable[Cell], suite: Suite) -> list[RunSpec]:
 def _done(specs: Iterable[RunSpec]) -> list[Run]:
     """Two cells may share a run: where seeds start from one source, that seed's run is also the common cell's."""
     unique = {run_id(spec): spec for spec in specs}
-    folders = {name: run_dir(spec) for name, spec in unique.items()}
-    runs = [Run(folders[name], spec) for name, spec in unique.items() if (folders[name] / "result.json").is_file()]
+    root = paths.runs_dir()
+    runs = [Run(root / name, spec) for name, spec in unique.items() if (root / name / "result.json").is_file()]
     check_current(runs)
     return runs
 

@@ -13,8 +13,8 @@ from lib.common.errors import StudyError, check_keys, nearest
 from lib.data.tasks.task import get_task
 from lib.runs.building import resolve_map
 from lib.runs.foreign_start import check_weights
-from lib.runs.run import Run, run_dir
-from lib.runs.seal import Brief
+from lib.runs.run import run_dir
+from lib.runs.seal import Brief, read_brief
 from lib.runs.spec import FIELDS, MODELS, RunSpec, run_id
 from lib.strategies.strategy import STRATEGIES
 
@@ -295,5 +295,4 @@ def _fold(task: str, seed: int) -> int:
 
 def brief_of(spec: RunSpec) -> Brief | None:
     """What is asked of a run's result again and again, None while it is not finished."""
-    folder = run_dir(spec)
-    return Run(folder, spec).brief if (folder / "result.json").is_file() else None
+    return read_brief(run_dir(spec), spec)

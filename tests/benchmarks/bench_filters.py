@@ -39,7 +39,7 @@ from analysis.tables.recorded_measurements import write_record
 from lib.common import paths
 from lib.networks.unet import build
 from lib.runs.run import Run
-from lib.runs.spec import RunSpec, canonical, run_id
+from lib.runs.spec import RunSpec, run_id
 from lib.runs.tensor_files import write_tensors
 
 
@@ -57,7 +57,7 @@ def walked_run(folder: Path, checkpoints: int = 20) -> Run:
     """A run of the default U-Net whose weights take a random walk, with that many checkpoints after step 0."""
     spec = RunSpec(task="sim_natural", strategy="scratch", lr=1e-3)
     run = folder / run_id(spec)
-    paths.write_atomic(run / "spec.json", canonical(spec))
+    paths.write_atomic(run / "spec.json", spec.text)
     state = build(width=spec.width, depth=spec.depth, norm=spec.norm, seed=0).state_dict()
     draw = torch.Generator().manual_seed(0)
     found = Run(run)

@@ -29,7 +29,7 @@ from analysis.tables.recorded_measurements import RECORDS, write_record  # noqa:
 
 # What is run: a command line, or code on the suite `suite`, a path.
 READ = """
-from analysis.tables.results import evaluation_table, run_table
+from analysis.tables.results import evaluation_table, run_and_evaluation_tables
 from lib.study.plan import load_suite, runs_at_all_rates
 loaded = load_suite(suite)
 runs = runs_at_all_rates(loaded, goal=None)
@@ -37,7 +37,8 @@ runs = runs_at_all_rates(loaded, goal=None)
 LEDGER = """
 from analysis.claims.ledger.evaluate import evaluate
 from analysis.tables.learning_rates import with_chosen
-evaluate(with_chosen(loaded, run_table(runs)), evaluation_table(runs))
+table, curves = run_and_evaluation_tables(runs)
+evaluate(with_chosen(loaded, table), curves)
 """
 SUITES = """
 from pathlib import Path

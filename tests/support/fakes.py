@@ -14,7 +14,7 @@ from lib.data.tasks.images import data_digest
 from lib.data.tasks.task import get_task
 from lib.runs.run import Run, run_dir
 from lib.runs.seal import file_entry, sealed
-from lib.runs.spec import RunSpec, canonical, run_id
+from lib.runs.spec import RunSpec, run_id
 
 ALL = 240  # training images of a fold of an embedded task
 
@@ -31,7 +31,7 @@ def fake_run(
     """A run folder as training leaves it, with this test Dice and this validation Dice by step."""
     folder = root / run_id(spec)
     folder.mkdir(parents=True)
-    (folder / "spec.json").write_text(canonical(spec) + "\n")
+    (folder / "spec.json").write_text(spec.text + "\n")
     rows = [
         {"step": step, "seconds": step / 10, "train_loss": None if step == 0 else 0.5, "val_dice": value,
          "val_loss": 0.5, "lr": spec.lr}

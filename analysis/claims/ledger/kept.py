@@ -17,7 +17,7 @@ import pandas as pd
 from analysis.claims.ledger.evaluate import evaluate
 from analysis.statistics.looks import looks_until, replicates_at
 from analysis.tables.learning_rates import with_chosen
-from analysis.tables.results import evaluation_table, run_table
+from analysis.tables.results import run_and_evaluation_tables
 from lib.common import paths
 from lib.data.tasks.task import get_task
 from lib.runs.run import Run, locked
@@ -68,7 +68,8 @@ def kept(
         if not target.is_file():
             if key not in _tables:
                 _tables.clear()
-                _tables[key] = with_chosen(suite, run_table(runs)), evaluation_table(runs)
+                table, curves = run_and_evaluation_tables(runs)
+                _tables[key] = with_chosen(suite, table), curves
             paths.write_atomic(target, json.dumps(compute(*_tables[key], runs), allow_nan=False))
         return json.loads(target.read_text())
 

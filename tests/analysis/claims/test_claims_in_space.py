@@ -15,7 +15,7 @@ from analysis.claims.ledger.evaluate import evaluate, load_claims
 from analysis.claims.which_layers import recommendation
 from analysis.claims.which_layers.layer_sets import layer_set_summary
 from analysis.representations.run_similarity import layer_maps_of_runs
-from analysis.tables.results import evaluation_table, label_table, run_table
+from analysis.tables.results import label_table, run_and_evaluation_tables, run_table
 from lib.common.errors import StudyError
 from lib.common.seeding import generator
 from lib.networks.initial_weights import initialize
@@ -68,7 +68,7 @@ def runs(study_home: Path) -> list[Run]:
 
 
 def judged(runs: list[Run]) -> pd.DataFrame:
-    results = evaluate(run_table(runs), evaluation_table(runs), load_claims(), runs)
+    results = evaluate(*run_and_evaluation_tables(runs), load_claims(), runs)
     assert json.loads(json.dumps(results, allow_nan=False)) == results
     return pd.DataFrame(results).set_index("id")
 

@@ -11,7 +11,7 @@ from fakes import climb, evaluations, fake_run, frame, grid, row
 
 from analysis.claims import verdicts
 from analysis.claims.ledger.evaluate import CLAIMS, evaluate, load_claims, write_claims_file
-from analysis.tables.results import computed_on, evaluation_table, run_table
+from analysis.tables.results import computed_on, run_and_evaluation_tables
 from lib.common.errors import StudyError
 from lib.runs.spec import RunSpec
 
@@ -342,7 +342,7 @@ def test_verdicts_come_from_run_folders(tmp_path):
         runs += [fake_run(tmp_path, source, dice=0.9, curve=climb(0.9, 100))]
         runs += [fake_run(tmp_path, start, dice=0.6, curve=climb(0.6, 300 + 10 * seed))]
         runs += [fake_run(tmp_path, tuned, dice=0.7, curve=climb(0.7, 150))]
-    table, curves = run_table(runs), evaluation_table(runs)
+    table, curves = run_and_evaluation_tables(runs)
     faster, *others = evaluate(table, curves)
     assert (faster["task"], faster["verdict"], faster["seeds"]) == ("sim_ultrasound", "supported", 3)
     assert faster["effect"] == pytest.approx(0.95 * 0.65 / 0.7 * 150 / 400, rel=0.02)  # 0.65: the mean plateau of both

@@ -12,7 +12,14 @@ from fakes import ALL, climb, evaluations, fake_run, frame, grid, row
 
 from analysis.tables import convergence, paired_gains, run_row
 from analysis.tables.learning_rates import rate_table
-from analysis.tables.results import evaluation_table, finished_rows, run_table, summary, with_own_source
+from analysis.tables.results import (
+    evaluation_table,
+    finished_rows,
+    run_and_evaluation_tables,
+    run_table,
+    summary,
+    with_own_source,
+)
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.runs.spec import RunSpec
@@ -106,6 +113,21 @@ def test_curves_have_one_row_per_evaluation(tmp_path):
     assert curves.step.tolist() == [0, 200, 400]
     assert curves.val_dice.tolist() == [0.1, 0.5, 0.7]
     assert curves.seed.tolist() == [0, 0, 0]
+
+
+def test_both_tables_at_once_are_the_two(tmp_path):
+    runs = [
+        fake_run(tmp_path, SCRATCH, curve=[(0, 0.1), (200, 0.5), (400, 0.7)]),
+        fake_run(tmp_path, SCRATCH.but(seed=1), curve=[(0, 0.2)], dice=None, status="diverged"),
+        fake_run(tmp_path, SCRATCH.but(volume=None), dice=0.8),
+    ]
+    for some in ([], runs[:1], runs):
+        table, curves = run_and_evaluation_tables(some)
+        pd.testing.assert_frame_equal(table, run_table(some))
+        pd.testing.assert_frame_equal(curves, evaluation_table(some))
+    (runs[1].path / "metrics.jsonl").write_text("")
+    with pytest.raises(StudyError, match=r"metrics.jsonl is damaged: it has 0 bytes"):
+        run_and_evaluation_tables(runs)
 
 
 def test_two_runs_for_one_seed_are_refused_with_what_tells_them_apart():

@@ -14,7 +14,7 @@ import pytest
 
 from lib.common.errors import StudyError
 from lib.data.tasks.task import TASKS, Task
-from lib.runs.spec import RunSpec, canonical, run_id, spec_from_dict
+from lib.runs.spec import RunSpec, run_id, spec_from_dict
 from lib.strategies.strategy import STRATEGIES
 
 TASK = "sim_ultrasound"
@@ -102,20 +102,20 @@ def test_the_name_can_be_read() -> None:
 
 
 def test_one_and_one_point_zero_are_one_run() -> None:
-    assert canonical(spec(lr=1, weight_decay=0)) == canonical(spec(lr=1.0, weight_decay=0.0))
+    assert spec(lr=1, weight_decay=0).text == spec(lr=1.0, weight_decay=0.0).text
 
 
 @pytest.mark.parametrize("name", ["sim_ünïcode", "模拟", 'o\'brien "x"'])
 def test_names_beyond_ascii_survive(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TASKS, name, Task(name, name, "simulated", "none", simulator="natural", images=10))
     one = spec(task=name)
-    assert canonical(one).isascii()
-    assert spec_from_dict(json.loads(canonical(one))) == one
+    assert one.text.isascii()
+    assert spec_from_dict(json.loads(one.text)) == one
     assert run_id(one).startswith(f"{name}-scratch")
 
 
 def test_canonical_text_is_sorted_json_without_spaces() -> None:
-    text = canonical(tuned("low_rank"))
+    text = tuned("low_rank").text
     assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
     assert json.loads(text)["source"]["task"] == "sim_natural"
 
@@ -124,7 +124,7 @@ def test_the_order_of_options_does_not_matter() -> None:
     one = tuned("scale_shift", options={"norm": "affine", "granularity": "layer"})
     two = tuned("scale_shift", options={"granularity": "layer", "norm": "affine"})
     assert one == two
-    assert canonical(one) == canonical(two)
+    assert one.text == two.text
 
 
 # ---- there and back ---------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ ROUND = {
 @pytest.mark.parametrize("make", ROUND.values(), ids=ROUND)
 def test_a_spec_equals_the_one_read_from_its_json(make) -> None:
     one = make()
-    again = spec_from_dict(json.loads(canonical(one)))
+    again = spec_from_dict(json.loads(one.text))
     assert again == one
     assert run_id(again) == run_id(one)
     assert hash(again) == hash(one)

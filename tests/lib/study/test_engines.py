@@ -21,7 +21,7 @@ import tiny
 from lib.common.errors import StudyError
 from lib.common.progress import Progress, time_text
 from lib.runs.run import Run, open_run, run_dir
-from lib.runs.spec import canonical, run_id
+from lib.runs.spec import run_id
 from lib.study import engines
 from lib.study.engines import ENGINES, TOGETHER, InProcess, LocalProcesses, RunFailed, work
 from lib.training.together import train_stack
@@ -145,7 +145,7 @@ def answers(text: str) -> list[dict[str, Any]]:
 
 def test_a_worker_trains_every_line_and_says_so(capsys: pytest.CaptureFixture[str]):
     specs = [tiny.spec(), tiny.spec(fold=5), tiny.spec(lr=1e30)]
-    work((f"[{canonical(spec)}]" for spec in specs), device="cpu")
+    work((f"[{spec.text}]" for spec in specs), device="cpu")
     told = [event for event in answers(capsys.readouterr().out) if event["kind"] in ("result", "failed")]
     assert [event["kind"] for event in told] == ["result", "failed", "result"]
     assert (told[0]["status"], told[2]["status"]) == ("done", "diverged")
@@ -158,7 +158,7 @@ def test_a_worker_survives_a_defect(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
     with monkeypatch.context() as patch:
         patch.setattr(engines, "train_stack", broken)
-        work([f"[{canonical(tiny.spec())}]"], device="cpu")
+        work([f"[{tiny.spec().text}]"], device="cpu")
     out, err = capsys.readouterr()
     assert answers(out) == [
         {"kind": "failed", "reason": "ZeroDivisionError: planted (a defect; its traceback is above)"}
@@ -175,7 +175,7 @@ def test_what_is_printed_while_training_is_no_message(
         return train_stack(*arguments, **options)
 
     monkeypatch.setattr(engines, "train_stack", chatty)
-    work([f"[{canonical(tiny.spec())}]"], device="cpu")
+    work([f"[{tiny.spec().text}]"], device="cpu")
     out, err = capsys.readouterr()
     assert answers(out)[-1] == {"kind": "result", "status": "done"}
     assert "hello" in err
@@ -188,7 +188,7 @@ def test_a_worker_ends_when_nobody_listens(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr("sys.stdout", Closed())
     with pytest.raises(BrokenPipeError):
-        work([f"[{canonical(tiny.spec())}]"], device="cpu")
+        work([f"[{tiny.spec().text}]"], device="cpu")
     assert Run(run_dir(tiny.spec())).result is None
 
 

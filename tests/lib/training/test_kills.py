@@ -17,7 +17,7 @@ import tiny
 
 from lib.common import paths
 from lib.runs.run import Run, run_dir
-from lib.runs.spec import RunSpec, canonical
+from lib.runs.spec import RunSpec
 
 KILLS = 80  # twenty of each kind
 
@@ -70,7 +70,7 @@ class Children:
 
     def start(self, home: Path, specs: Kind) -> int:
         """Begin a training; returns its process id."""
-        return self.ask(f"{home} [{','.join(map(canonical, specs))}]")
+        return self.ask(f"{home} [{','.join(spec.text for spec in specs)}]")
 
     def ask(self, line: str) -> int:
         assert self.process.stdin is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from lib.data.tasks.splits import split
 from lib.data.tasks.task import TASKS
 from lib.networks.cascade import to_channels, unpack, zero_filled
 from lib.runs.run import Run, run_dir
-from lib.runs.spec import RunSpec, canonical, run_id
+from lib.runs.spec import RunSpec, run_id
 from lib.training import loop
 from lib.training.goals.reconstruction import magnitude, reconstruction
 from lib.training.loop import Training, train
@@ -88,10 +89,9 @@ def test_a_source_must_have_the_same_goal_and_shape():
 
 
 def test_later_fields_leave_old_names_alone():
-    assert not {"model", "blocks", "shared", "acceleration", "sampling", "coils"} & set(
-        canonical(RunSpec(task="sim_natural"))
-    )
-    assert "acceleration" not in canonical(spec())
+    later = {"model", "blocks", "shared", "acceleration", "sampling", "coils"}
+    assert not later & json.loads(RunSpec(task="sim_natural").text).keys()
+    assert "acceleration" not in json.loads(spec().text)
     assert run_id(spec(acceleration=8)) != run_id(spec()) == run_id(spec(acceleration=4.0))
 
 
