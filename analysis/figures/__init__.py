@@ -1,7 +1,7 @@
 """How every figure looks, and the figures that belong to no single topic.
 
-Read `style`, then `performance` (curves and scores) and `images`; `described` puts a figure into words, `dark` into the
-colors of a dark page. Figures of a topic lie with it, as `figures.py`.
+Read `style` and `charts` (what seaborn draws), then `performance` (curves and scores) and `images`; `described` puts a
+figure into words, `dark` into the colors of a dark page. Figures of a topic lie with it, as `figures.py`.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.text import Annotation, Text
 
+from analysis.figures.charts import meshes
+
 PAPER, INK = "#15181c", "#e4e6e9"  # as in the style sheet of pages
 GRAY = 0.06  # channels of a gray differ by less
 DIM = 0.2  # relative luminance below which a color is hard to see on the paper (its contrast is under about 4)
@@ -39,7 +41,7 @@ def darken(figure: Figure) -> None:
     """
     grounds = [artist.get_window_extent() for ax in figure.axes for artist in _grounds(ax)]
     texts = [each for each in figure.findobj(Text) if not _stands_on(each, grounds)]
-    kept = {id(line) for ax in figure.axes if ax.images for line in ax.lines}
+    kept = {id(line) for ax in figure.axes if ax.images or meshes(ax) for line in ax.lines}
     for text in texts:
         text.set_color(on_dark(text.get_color()))
     for line in figure.findobj(Line2D):
@@ -52,7 +54,7 @@ def darken(figure: Figure) -> None:
     for arrow in figure.findobj(FancyArrowPatch):
         arrow.set_color(on_dark(arrow.get_edgecolor()))
     for ax in figure.axes:
-        if not ax.images:  # elsewhere the ground is what cells without a value show
+        if not ax.images and not meshes(ax):  # elsewhere the ground is what cells without a value show
             ax.set_facecolor(PAPER)
         for spine in ax.spines.values():
             spine.set_edgecolor(on_dark(spine.get_edgecolor()))
@@ -72,8 +74,9 @@ def _recolor(marks: Any) -> None:
 
 def _grounds(ax: Axes) -> list[Artist]:
     """What text may stand on: pictures, and cells and bars that are filled."""
-    cells = [each for each in ax.patches if isinstance(each, Rectangle) and each.get_zorder() > 0]
-    return [*ax.images, *(each for each in cells if to_rgba(each.get_facecolor())[3] > 0.3 and each.get_width())]
+    boxes = [each for each in ax.patches if isinstance(each, Rectangle) and each.get_zorder() > 0]
+    filled = (each for each in boxes if to_rgba(each.get_facecolor())[3] > 0.3 and each.get_width())
+    return [*ax.images, *meshes(ax), *filled]
 
 
 def _stands_on(text: Text, grounds: list[Any]) -> bool:

@@ -13,6 +13,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from analysis.figures.charts import meshes
+
 SERIES, PANELS, LETTERS = 8, 3, 900  # told one by one at most; letters of a text
 Mark = tuple[str, float, float]  # the series, x and y
 
@@ -64,17 +66,19 @@ def _number(value: float) -> str:
 
 
 def _drawn(ax: Axes) -> bool:
-    return bool(ax.images or _marks(ax) or _boxes(ax) or len(ax.patches) > 0)
+    return bool(ax.images or meshes(ax) or _marks(ax) or _boxes(ax) or len(ax.patches) > 0)
 
 
 def _is_picture(ax: Axes) -> bool:
-    """Whether an image is a photograph or a drawing, and no table of values with named rows."""
-    return bool(ax.images) and (not ax.axison or not [name for name in _names(ax, "y") if name])
+    """Whether this is a photograph or a drawing, and no table of values."""
+    return bool(ax.images)
 
 
 def _kind(ax: Axes) -> str:
-    if ax.images:
-        return "Pictures" if _is_picture(ax) else "Heat map"
+    if _is_picture(ax):
+        return "Pictures"
+    if meshes(ax):
+        return "Heat map"
     if not _marks(ax):
         return "Boxes" if _boxes(ax) else "Histogram"
     if _named(ax, "y"):
@@ -97,7 +101,7 @@ def _is_number(name: str) -> bool:
 
 
 def _panel(ax: Axes, data: pd.DataFrame) -> str:
-    if ax.images:
+    if meshes(ax):
         return _heat_map(ax)
     if not _marks(ax):
         return (_texts(ax) if ax.axison else _rows_of(data)) if _boxes(ax) else _axes_words(ax)
@@ -112,7 +116,7 @@ def _axes_words(ax: Axes) -> str:
 
 
 def _heat_map(ax: Axes) -> str:
-    values = np.ma.filled(np.ma.asarray(ax.images[0].get_array(), dtype=np.float64), np.nan)
+    values = np.ma.filled(np.ma.asarray(meshes(ax)[0].get_array(), dtype=np.float64), np.nan)
     rows, columns = _names(ax, "y"), _names(ax, "x")
     shape = f"{values.shape[0]} rows ({_ends(rows)}) by {values.shape[1]} columns ({_ends(columns)})"
     if not np.isfinite(values).any():

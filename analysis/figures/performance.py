@@ -13,9 +13,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from analysis.figures.charts import lines, values_so_far
 from analysis.figures.style import (
     INTERVAL,
     NOTE_COLOR,
+    ArmStyle,
     arm_labels,
     arm_style,
     arms_in_order,
@@ -33,7 +35,6 @@ from analysis.figures.style import (
     volume_text,
     volume_with_unit,
 )
-from analysis.statistics.intervals import mean_interval
 from analysis.tables.results import finished_rows, summary
 from lib.common.errors import StudyError
 
@@ -69,20 +70,15 @@ def accuracy_by_volume(table: pd.DataFrame, task: str, *, metric: str = "score",
     cells = summary(rows, metric)
     if not len(cells) or not cells.seeds.any():
         return empty_axes(ax, task, "no finished run of this task")
-    rows, cells = (each.assign(label=arm_labels(each)) for each in (finished_rows(rows), cells))
-    labels = arms_in_order(cells.label)
-    for place, label in enumerate(labels):
-        style = arm_style(label)
-        own = cells[cells.label == label].sort_values("volume")
-        shift = 1.035 ** (place - (len(labels) - 1) / 2)  # side by side, so that no interval hides another
-        lost = int(own.diverged.sum())
-        ax.plot(own.volume * shift, own["mean"], color=style.color, marker=style.marker,
-                label=f"{label} ({lost} diverged)" if lost else label)  # fmt: skip
-        for cell in own.itertuples():
-            mean_mark(ax, cell.volume * shift, cell.mean, cell.low, cell.high, style, across=False)
-        single = rows[(rows.label == label) & (rows.status == "done")]
-        seed_points(ax, single.volume.astype("float64") * shift, single[metric], style.color, across=False)
+    rows, looks = _named(finished_rows(rows))
     volumes = cells.groupby("volume_label").volume.mean().sort_values()
+    done = rows[rows.status == "done"]
+    places = {name: place - (len(looks) - 1) / 2 for place, name in enumerate(looks)}
+    aside = 1.035 ** done.legend.map(places)  # side by side, so that no interval hides another
+    done = done.assign(x=done.volume_label.map(volumes) * aside)
+    lines(ax, done, "x", metric, "legend", looks, bars=True)
+    for name, own in done.groupby("legend"):
+        seed_points(ax, own.x, own[metric], looks[str(name)].color, across=False)
     ax.set_xscale("log")
     ax.set_xticks(volumes.tolist(), [volume_text(str(label), volume) for label, volume in volumes.items()])
     ax.minorticks_off()
@@ -92,6 +88,14 @@ def accuracy_by_volume(table: pd.DataFrame, task: str, *, metric: str = "score",
     title_and_note(ax, task_title(cells), f"{INTERVAL}; dots: single seeds")
     legend_beside(ax)
     return ax
+
+
+def _named(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, ArmStyle]]:
+    """Rows with the `legend` of their arm, which counts its diverged runs, and the look of each."""
+    rows = rows.assign(label=arm_labels(rows))
+    lost = rows[rows.status == "diverged"].groupby("label").run_id.nunique()
+    names = {each: f"{each} ({lost[each]} diverged)" if each in lost else each for each in arms_in_order(rows.label)}
+    return rows.assign(legend=rows.label.map(names)), {name: arm_style(label) for label, name in names.items()}
 
 
 @study_style
@@ -109,23 +113,11 @@ def learning_curves(
     rows = curves[(curves.task == task) & (curves.volume_label == volume_label)]
     if not len(rows):
         return empty_axes(ax, task, f"no evaluation of this task at volume {volume_label}")
-    rows = rows.assign(label=arm_labels(rows))
-    for label in arms_in_order(rows.label):
-        style, own = arm_style(label), rows[rows.label == label]
-        lost = own[own.status == "diverged"]
-        for _, run in lost.groupby("run_id"):
-            ax.plot(run.step, run.val_score, color=style.color, linestyle=":", linewidth=1)
-        name = f"{label} ({lost.run_id.nunique()} diverged)" if len(lost) else label
-        runs = own[own.status != "diverged"].pivot_table(index="run_id", columns="step", values="val_score")
-        runs = runs.ffill(axis=1)
-        intervals = [mean_interval(runs[step].dropna()) for step in runs]
-        steps = runs.columns.to_numpy(dtype=np.float64)
-        every = max(1, len(steps) // 6)
-        ax.plot(steps, [each.estimate for each in intervals], color=style.color, marker=style.marker, markevery=every,
-                label=name)  # fmt: skip
-        band = np.array([(each.low, each.high) for each in intervals], dtype=np.float64).reshape(-1, 2)
-        if np.isfinite(band).any():
-            ax.fill_between(steps, band[:, 0], band[:, 1], color=style.color, alpha=0.15, linewidth=0)
+    rows, looks = _named(rows)
+    for _, run in rows[rows.status == "diverged"].groupby("run_id"):
+        ax.plot(run.step, run.val_score, color=looks[run.legend.iloc[0]].color, linestyle=":", linewidth=1)
+    kept = values_so_far(rows[rows.status != "diverged"], "val_score", "legend")
+    lines(ax, kept, "step", "val_score", "legend", looks, markevery=max(1, kept.step.nunique() // 6))
     drawn = [line for line in ax.lines if line.get_linestyle() == "-"]
     note = f"{INTERVAL} (band)"
     base = rows[(rows.strategy == "scratch") & (rows.status != "diverged")].sort_values("step")

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from analysis.figures.charts import heat_map, meshes
 from analysis.figures.style import NOTE_COLOR, axes, empty_axes, study_style
 
-COLORS = "viridis"
 VERDICTS = {"looks random": 0.0, "no verdict": 0.5, "not random": 1.0}
 
 
@@ -28,9 +28,6 @@ def _side_by_side(table: pd.DataFrame, width: float, *, share: bool = True) -> t
     tall = max(len(each) for each in own)
     share, size = share and own[0] == own[-1], (3.5 + width * len(names), 1.8 + 0.24 * tall)
     _, grid = plt.subplots(1, len(names), figsize=size, sharey=share, squeeze=False)
-    for ax, layers in zip(grid[0], own, strict=True):
-        ax.set_yticks(range(len(layers)), layers)
-        ax.grid(visible=False)
     return names, grid
 
 
@@ -50,11 +47,10 @@ def filters_over_checkpoints(table: pd.DataFrame) -> Axes:
         values = own.pivot(index="layer", columns="checkpoint", values="angle_median")
         values = values.reindex(_layers(table, name))[checkpoints]
         values["independent"] = own.groupby("layer").angle_random_q05.first()
-        checkpoints.append("independent")
-        ax.imshow(values, cmap=COLORS, vmin=0, vmax=90, aspect="auto")
-        ax.axvline(len(checkpoints) - 1.5, color="white", linewidth=3)
+        heat_map(ax, values, 0, 90)
+        ax.axvline(len(checkpoints), color="white", linewidth=3)
         ax.set_title(name, loc="left", fontsize=12)
-        ax.set_xticks(range(len(checkpoints)), checkpoints, rotation=60, ha="right")
+        _slanted(ax)
     note = "median over a layer's filters; last column: what 95 % of independent random filters exceed"
     return _framed(grid, "Angle of filters to the first checkpoint", note, label="degrees", shrink=0.8, size=11)
 
@@ -70,18 +66,12 @@ def verdicts_by_layer(table: pd.DataFrame, null: str) -> Axes:
     names, grid = _side_by_side(table, 3.4)
     for ax, name in zip(grid[0], names, strict=True):
         own, layers = table[table.series == name], _layers(table, name)
-        checkpoints = list(dict.fromkeys(own.checkpoint))
-        values = np.full((len(layers), len(checkpoints)), np.nan)
-        for row in own.itertuples():
-            kind = str(row.verdict).split(":")[0]
-            values[layers.index(row.layer), checkpoints.index(row.checkpoint)] = VERDICTS[kind]
-        ax.imshow(values, cmap="cividis_r", vmin=0, vmax=1.2, aspect="auto")
+        own = own.assign(value=own.verdict.str.split(":").str[0].map(VERDICTS))
+        values = own.pivot(index="layer", columns="checkpoint", values="value")
+        values = values.reindex(layers)[list(dict.fromkeys(own.checkpoint))]
+        words = values.astype("object").map(lambda value: {0.0: "random", 0.5: "?", 1.0: "not random"}.get(value, ""))
+        heat_map(ax, values, 0, 1.2, colors="cividis_r", words=words.to_numpy())
         ax.set_title(name, loc="left", fontsize=12)
-        ax.set_xticks(range(len(checkpoints)), checkpoints)
-        for (y, x), value in np.ndenumerate(values):
-            if np.isfinite(value):
-                ax.text(x, y, {0.0: "random", 0.5: "?", 1.0: "not random"}[value], ha="center", va="center", fontsize=9,
-                        color="white" if value == 1 else "black")  # fmt: skip
     note = textwrap.fill(f"null: {null}; at 5 % after Holm's correction; ?: no verdict", 60 + 30 * len(names))
     return _titled(grid, "Do filters look random?", note, size=10)
 
@@ -94,11 +84,10 @@ def layer_maps(maps: Mapping[str, pd.DataFrame], note: str) -> Axes:
     rows = -(-count // columns)
     _, grid = plt.subplots(rows, columns, figsize=(2.4 + 4.1 * columns, 0.8 + 4.6 * rows), squeeze=False)
     for ax, (name, values) in zip(grid.ravel(), maps.items(), strict=False):
-        ax.imshow(values, cmap=COLORS, vmin=0, vmax=1)
+        heat_map(ax, values, 0, 1, square=True)
         ax.set_title("\n".join(name.split(" | ")), loc="left", fontsize=11)
-        ax.set_xticks(range(values.shape[1]), list(values.columns), rotation=90, fontsize=8)
-        ax.set_yticks(range(values.shape[0]), list(values.index), fontsize=8)
-        ax.grid(visible=False)
+        ax.tick_params(axis="x", rotation=90)
+        ax.tick_params(labelsize=8)
     for ax in grid.ravel()[count:]:
         ax.set_axis_off()
     return _framed(grid, "Layers against layers", note, shrink=0.7)
@@ -121,11 +110,9 @@ def layers_over_checkpoints(table: pd.DataFrame, note: str) -> Axes:
         checkpoints = list(dict.fromkeys(own.checkpoint))
         for ax, column in zip(row, ("start", "end"), strict=True):
             values = own.pivot(index="layer", columns="checkpoint", values=column).reindex(layers)[checkpoints]
-            ax.imshow(values, cmap=COLORS, vmin=0, vmax=1, aspect="auto")
+            heat_map(ax, values, 0, 1)
             ax.set_title(f"{name}, to its {column}", loc="left", fontsize=12)
-            ax.set_xticks(range(len(checkpoints)), checkpoints, rotation=60, ha="right")
-            ax.set_yticks(range(len(layers)), layers)
-            ax.grid(visible=False)
+            _slanted(ax)
     return _framed(grid, "Layers over checkpoints", note, shrink=0.8)
 
 
@@ -139,6 +126,7 @@ def corresponding_layers(table: pd.DataFrame, method: str) -> Axes:
     names, grid = _side_by_side(table, 5.2, share=False)
     for ax, name in zip(grid[0], names, strict=True):
         own = table[table.series == name].reset_index(drop=True)
+        ax.set_yticks(own.index, own.layer)
         ax.hlines(own.index, own.low, own.high, color="#0072B2", linewidth=1.6)
         ax.plot(own.similarity, own.index, "o", color="#0072B2", label="last checkpoints")
         if own.untrained.notna().any():
@@ -152,6 +140,11 @@ def corresponding_layers(table: pd.DataFrame, method: str) -> Axes:
         ax.set_title(f"{name} (left), best match in {own.other.iloc[0]} (right)", loc="left", fontsize=12)
     grid[0, 0].figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return _titled(grid, "Which layers of the two networks correspond?", f"bars: {method}", size=10)
+
+
+def _slanted(ax: Axes) -> None:
+    """Names of columns that are too long to stand side by side."""
+    ax.set_xticks(ax.get_xticks(), [each.get_text() for each in ax.get_xticklabels()], rotation=60, ha="right")
 
 
 def _titled(grid: np.ndarray, title: str, note: str, size: int) -> Axes:
@@ -168,7 +161,7 @@ def _framed(grid: np.ndarray, title: str, note: str, *, label: str = "CKA", shri
     Args:
         label: what colors stand for. shrink: length of the scale, in heights. size: of the note's letters, in points.
     """
-    figure, image = grid[0, 0].figure, grid[0, 0].images[0]
+    figure, image = grid[0, 0].figure, meshes(grid[0, 0])[0]
     figure.colorbar(image, ax=grid, label=label, shrink=shrink)
     return _titled(grid, title, note, size)
 

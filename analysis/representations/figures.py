@@ -8,17 +8,21 @@ from __future__ import annotations
 import itertools
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import squareform
 
+from analysis.figures.charts import COLORS, heat_map, lines
 from analysis.figures.style import ARM_STYLES, NOTE_COLOR, ArmStyle, legend_beside, study_style
 from analysis.representations.comparison.compare import Map
 from analysis.representations.run_similarity import LayerMaps, bottleneck
 
-COLORS = "viridis"
 GROUPS = {
     "own": "from a source", "random": "from random weights", "shared": "from one source",
     "shuffled": "shuffled labels", "untrained": "untrained",
@@ -65,12 +69,9 @@ def similarity_over_training(table: pd.DataFrame, title: str, note: str) -> Axes
         for column, (quantity, words) in enumerate((("start", "to its start"), ("end", "to its end"))):
             ax = grid[row, column]
             own = table[table.group == group].pivot(index="layer", columns="step", values=quantity)
-            image = ax.imshow(own.reindex(index=layers, columns=steps), cmap=COLORS, vmin=0, vmax=1, aspect="auto")
+            image = heat_map(ax, own.reindex(index=layers, columns=steps), 0, 1)
             ax.set_title(f"{GROUPS[group]}, {words}", loc="left", fontsize=12)
-            ax.set_yticks(range(len(layers)), layers)
-            ax.set_xticks(range(len(steps)), [str(step) for step in steps])
-            ax.axhline(bottleneck(layers), color="white", linestyle=":", linewidth=1.2)
-            ax.grid(visible=False)
+            ax.axhline(bottleneck(layers) + 0.5, color="white", linestyle=":", linewidth=1.2)
     for ax in grid[-1]:
         ax.set_xlabel("step")
     assert image is not None
@@ -89,13 +90,11 @@ def layer_by_layer(maps: Mapping[str, Map], title: str, note: str) -> Axes:
     image = None
     for ax, (name, found) in zip(grid[0], maps.items(), strict=True):
         rows, columns = ([label.layer for label in side] for side in (found.rows, found.columns))
-        image = ax.imshow(found.values, cmap=COLORS, vmin=0, vmax=1)
+        image = heat_map(ax, pd.DataFrame(found.values, rows, columns), 0, 1, square=True)
         ax.set_title("\n".join(name.split(" | ")), loc="left", fontsize=12)
-        ax.set_xticks(range(len(columns)), columns, rotation=90)
-        ax.set_yticks(range(len(rows)), rows)
-        ax.axvline(bottleneck(columns), color="white", linestyle=":", linewidth=1.2)
-        ax.axhline(bottleneck(rows), color="white", linestyle=":", linewidth=1.2)
-        ax.grid(visible=False)
+        ax.tick_params(axis="x", rotation=90)
+        ax.axvline(bottleneck(columns) + 0.5, color="white", linestyle=":", linewidth=1.2)
+        ax.axhline(bottleneck(rows) + 0.5, color="white", linestyle=":", linewidth=1.2)
     assert image is not None
     figure.colorbar(image, ax=grid, label="CKA", shrink=0.7)
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
@@ -114,10 +113,11 @@ def comparison_cost(table: pd.DataFrame, note: str) -> Axes:
     axes = list(dict.fromkeys(table.axis))
     figure, grid = plt.subplots(1, len(axes), figsize=(12, 4.4), sharey=True, squeeze=False)
     words = {"representing": "forward passes and Gram matrices", "comparing": "comparing all pairs"}
+    looks = dict(zip(words.values(), (ARM_STYLES["full_finetuning"], ARM_STYLES["encoder_only"]), strict=True))
     for ax, axis in zip(grid[0], axes, strict=True):
-        own = table[table.axis == axis]
-        for quantity, style in zip(words, (ARM_STYLES["full_finetuning"], ARM_STYLES["encoder_only"]), strict=True):
-            ax.plot(own.value, own[quantity], color=style.color, marker=style.marker, label=words[quantity])
+        own = table[table.axis == axis].rename(columns=words)
+        long = own.melt("value", list(words.values()), var_name="what", value_name="seconds")
+        lines(ax, long, "value", "seconds", "what", looks, intervals=False)
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
         ax.set_xticks(own.value, [str(value) for value in own.value])
@@ -201,22 +201,58 @@ def run_by_run(maps: LayerMaps, title: str) -> Axes:
     image = None
     edges = [at for at in range(1, len(groups)) if groups[at] != groups[at - 1]]
     for ax, layer in zip(grid, layers, strict=True):
-        image = ax.imshow(maps.values[layer][np.ix_(places, places)], cmap=COLORS, vmin=0, vmax=1)
+        image = heat_map(ax, pd.DataFrame(maps.values[layer][np.ix_(places, places)]), 0, 1, square=True)
         ax.set_title(maps.layers[layer], loc="left", fontsize=12)
         for edge in edges:
-            ax.axhline(edge - 0.5, color="white", linewidth=1.5)
-            ax.axvline(edge - 0.5, color="white", linewidth=1.5)
+            ax.axhline(edge, color="white", linewidth=1.5)
+            ax.axvline(edge, color="white", linewidth=1.5)
         starts = [0, *edges, len(groups)]
-        centers = [(a + b - 1) / 2 for a, b in itertools.pairwise(starts)]
+        centers = [(a + b) / 2 for a, b in itertools.pairwise(starts)]
         ax.set_yticks(centers, [GROUPS[groups[int(each)]] for each in starts[:-1]])
         ax.set_xticks([])
-        ax.grid(visible=False)
     assert image is not None
     figure.colorbar(image, ax=grid, label="CKA", shrink=0.8)
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     figure.supxlabel(f"one row and column a network, by seed within its group; {maps.about}", fontsize=11,
                      color=NOTE_COLOR)  # fmt: skip
     return grid[0]
+
+
+@study_style
+def runs_clustered(maps: LayerMaps, title: str) -> Axes:
+    """Every run against every run at the bottleneck, put in order by their similarity alone, which is drawn as a tree.
+
+    Clusters join by the mean of 1 - CKA over their pairs. Colors at the edge tell how a network started, and took no
+    part.
+    """
+    order = by_group(maps)
+    places = [place for _, _, place in order]
+    values = maps.values[maps.bottleneck][np.ix_(places, places)]
+    apart = 1 - (values + values.T) / 2
+    np.fill_diagonal(apart, 0)
+    tree = linkage(squareform(np.maximum(apart, 0), checks=False), method="average", optimal_ordering=True)
+    names = [f"{GROUPS[group]}, seed {seed}" for group, seed, _ in order]
+    origin = pd.Series([GROUP_STYLES[group].color for group, _, _ in order], index=names, name="start")
+    side = 3.6 + 0.24 * len(order)
+    width, height = side + 3.9, side + 1.2  # inches
+    with plt.rc_context({"figure.constrained_layout.use": False}):  # seaborn places the parts itself
+        grid: Any = sns.clustermap(
+            pd.DataFrame(values, names, names), row_linkage=tree, col_linkage=tree, row_colors=origin, vmin=0, vmax=1,
+            cmap=COLORS, xticklabels=False, yticklabels=True, figsize=(width, height),
+            dendrogram_ratio=(0.16, 0.02), cbar_kws={"label": "CKA"},
+        )  # fmt: skip
+    grid.gs.update(left=0.02, right=1 - 3.6 / width, bottom=1.0 / height, top=1 - 0.5 / height)
+    grid.ax_cbar.set_position([1 - 0.9 / width, (1 + 0.3 * side) / height, 0.16 / width, 0.4 * side / height])
+    grid.ax_col_dendrogram.set_visible(False)
+    ax = grid.ax_heatmap
+    ax.tick_params(length=0, labelsize=10)
+    for key in (grid.ax_row_colors, grid.ax_cbar):
+        key.set_label("<colorbar>")  # as matplotlib names its own: no panel of the figure
+        key.tick_params(length=0)
+    grid.figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    grid.figure.supxlabel(f"in the order of a tree of 1 - CKA, average linkage;\n{maps.about}", fontsize=11,
+                          color=NOTE_COLOR)  # fmt: skip
+    return ax
 
 
 @study_style

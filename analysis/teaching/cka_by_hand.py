@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 
+from analysis.figures.charts import heat_map
 from analysis.figures.style import axes, study_style
 from analysis.representations.capture.represent import represent_model
 from analysis.representations.comparison.compare import compare
@@ -241,12 +242,9 @@ def layers_table(session: CkaByHand) -> pd.DataFrame:
 def layers_figure(session: CkaByHand) -> Axes:
     """The two layers as tables of numbers in gray: images down, features across."""
     ax = axes(None, width=6.0, height=0.35 * len(session.X) + 1.2)
-    both = np.hstack([session.X, np.full((len(session.X), 1), np.nan), session.Y])
-    ax.imshow(both, cmap="gray_r", vmin=both[:, :3].min() - 4, vmax=2 * np.nanmax(both), aspect="auto")
-    for (row, column), value in np.ndenumerate(both):
-        if np.isfinite(value):
-            ax.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=9)
-    ax.set_xticks([1, 6], ["X: 3 features", "Y: 5 features"])
-    ax.set_yticks(range(len(both)), [f"image {number}" for number in range(1, len(both) + 1)])
-    ax.grid(False)
+    both = pd.DataFrame(np.hstack([session.X, np.full((len(session.X), 1), np.nan), session.Y]))
+    both.index = [f"image {number}" for number in range(1, len(both) + 1)]
+    words = np.where(both.isna(), "", both.map("{:.1f}".format))
+    heat_map(ax, both, session.X.min() - 4, 2 * np.nanmax(both), colors="gray_r", words=words)
+    ax.set_xticks([1.5, 6.5], ["X: 3 features", "Y: 5 features"])
     return ax

@@ -9,14 +9,17 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from torch import Tensor
 
+from analysis.figures.charts import lines
 from analysis.figures.explorers import explorer, gray_bytes, rounded
 from analysis.figures.style import (
     ARM_STYLES,
     INTERVAL,
     NOTE_COLOR,
+    ArmStyle,
     arm_style,
     arms_in_order,
     axes,
@@ -86,9 +89,9 @@ def change_over_training(steps: pd.DataFrame, *, value: str = "angle_median", ax
     if not len(steps):
         return empty_axes(ax, "Change over training", "no run with checkpoints between the first and the last")
     stages = list(dict.fromkeys(steps.stage))
-    for stage, color in zip(stages, plt.get_cmap("viridis")(np.linspace(0, 0.92, len(stages))), strict=True):
-        means = steps[steps.stage == stage].groupby("step")[value].mean()
-        ax.plot(means.index, means.to_numpy(), color=color, marker="o", markersize=4, label=stage)
+    colors = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(stages)))
+    looks = {stage: ArmStyle(to_hex(color), "o") for stage, color in zip(stages, colors, strict=True)}
+    lines(ax, steps, "step", value, "stage", looks, intervals=False, markersize=4)
     ax.set_xscale("log")
     ax.set(xlabel="step (log scale)", ylabel="angle to step 0 (degrees)" if value == "angle_median" else value)
     ax.set_ylim(bottom=0)
@@ -132,16 +135,13 @@ def matched_filters(pairs: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         return empty_axes(ax, "Do two seeds find the same filters?", "fewer than two seeds of one arm")
     pairs = pairs.query("kind == 'convolution'")
     layers = list(dict.fromkeys(pairs.layer))
-    x = np.arange(len(layers))
-    drawn = {"cosine": ("best order", "full_finetuning"), "chance": ("random filters, best order", "scratch"),
-             "in_place": ("as they stand", "head_only")}  # fmt: skip
-    for column, (label, name) in drawn.items():
-        style = ARM_STYLES[name]
-        means = pairs.groupby("layer", sort=False)[column].mean().reindex(layers)
-        ax.plot(x, means.to_numpy(), color=style.color, marker=style.marker, label=label,
-                linestyle="--" if column == "chance" else "-")  # fmt: skip
-    ax.set_xticks(x, layers, rotation=60, ha="right")
-    ax.set(ylabel="mean cosine of a pair of filters")
+    words = {"cosine": "best order", "chance": "random filters, best order", "in_place": "as they stand"}
+    names = ("full_finetuning", "scratch", "head_only")
+    looks = {word: ARM_STYLES[name] for word, name in zip(words.values(), names, strict=True)}
+    rows = pairs.rename(columns=words).melt("layer", list(words.values()), var_name="what", value_name="mean cosine")
+    lines(ax, rows.assign(x=rows.layer.map(layers.index)), "x", "mean cosine", "what", looks, intervals=False)
+    ax.set_xticks(range(len(layers)), layers, rotation=60, ha="right")
+    ax.set(xlabel="", ylabel="mean cosine of a pair of filters")
     note = f"mean over {pairs.seeds.nunique()} pairs of seeds; random: the same matching of fresh filters"
     title_and_note(ax, f"Do two seeds find the same filters? {pairs.arm.iloc[0]}", note)
     legend_beside(ax)

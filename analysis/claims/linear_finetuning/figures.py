@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from analysis.claims.linear_finetuning.tables import lead_by_seed
+from analysis.figures.charts import lines, values_so_far
 from analysis.figures.style import (
     ARM_STYLES,
     INTERVAL,
@@ -46,21 +47,19 @@ def lead_by_volume(pairs: pd.DataFrame, target: str, *, ax: Axes | None = None) 
     rows = pairs[(pairs.images == target) & pairs.lead.notna()]
     if not len(rows):
         return empty_axes(ax, target, "no pair of runs on this target")
-    rates, bounds = sorted(rows.rate.unique()), [0.0]
+    rates, parts, bounds, looks = sorted(rows.rate.unique()), [], [0.0], {}
     for place, rate in enumerate(rates):
-        own = rows[rows.rate == rate]
-        volumes = own.groupby("volume_label").volume.mean().astype("float64").sort_values()
-        style = ArmStyle(RATE_COLORS.get(rate, "#444444"), "osD^"[place % 4])
+        looks[f"rate {rate:g}"] = ArmStyle(RATE_COLORS.get(rate, "#444444"), "osD^"[place % 4])
         shift = 1.05 ** (place - (len(rates) - 1) / 2)
-        means: list[float] = []
-        for label, volume in volumes.items():
-            values = lead_by_seed(own[own.volume_label == label])
-            each = mean_interval(values)
-            means.append(each.estimate)
-            bounds += [each.low, each.high]
-            mean_mark(ax, volume * shift, each.estimate, each.low, each.high, style, across=False)
-            seed_points(ax, np.full(len(values), volume * shift), values, style.color, across=False)
-        ax.plot(volumes * shift, means, color=style.color, marker=style.marker, label=f"rate {rate:g}")
+        for _, own in rows[rows.rate == rate].groupby("volume_label"):
+            leads = lead_by_seed(own)
+            bounds += mean_interval(leads)[1:3]
+            x = float(own.volume.astype("float64").mean()) * shift
+            parts.append(pd.DataFrame({"x": x, "lead": leads, "rate": f"rate {rate:g}"}))
+    seeds = pd.concat(parts, ignore_index=True)
+    lines(ax, seeds, "x", "lead", "rate", looks, bars=True)
+    for name, own in seeds.groupby("rate"):
+        seed_points(ax, own.x, own.lead, looks[str(name)].color, across=False)
     volumes = rows.groupby("volume_label").volume.mean().astype("float64").sort_values()
     ax.axhline(0, color="black", linewidth=1, zorder=1)
     ax.set_xscale("log")
@@ -122,22 +121,14 @@ def generalization_gaps(curves: pd.DataFrame, task: str, volume_label: str, *, a
     rows = rows.assign(gap=rows.train_psnr - rows.val_psnr)
     rows = rows[rows.strategy != "scratch"]
     rows = rows.assign(growth=rows.gap - rows.run_id.map(rows[rows.step == 0].set_index("run_id").gap))
-    for arm in arms_in_order(rows.arm):
-        own, style = rows[rows.arm == arm], arm_style(arm)
-        wide = own.pivot_table(index="run_id", columns="step", values="growth").ffill(axis=1)
-        found = [mean_interval(wide[step].dropna()) for step in wide]
-        steps = wide.columns.to_numpy(dtype=np.float64)
-        ax.plot(steps, [each.estimate for each in found], color=style.color, marker=style.marker, label=arm)
-        if len(rows.arm.unique()) <= 3 and np.isfinite([each.low for each in found]).any():
-            ax.fill_between(
-                steps, [each.low for each in found], [each.high for each in found], color=style.color, alpha=0.15,
-                linewidth=0,
-            )  # fmt: skip
-    lines = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in ax.lines] or [np.zeros(1)])
-    ax.set_ylim(np.nanmin([0.0, *lines]) - 0.3, np.nanmax(lines) + 0.3)
+    looks = {arm: arm_style(arm) for arm in arms_in_order(rows.arm)}
+    few = len(looks) <= 3
+    lines(ax, values_so_far(rows, "growth", "arm"), "step", "growth", "arm", looks, intervals=few)
+    drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in ax.lines] or [np.zeros(1)])
+    ax.set_ylim(np.nanmin([0.0, *drawn]) - 0.3, np.nanmax([0.0, *drawn]) + 0.3)
     ax.axhline(0, color="black", linewidth=1, zorder=1)
     ax.set(xlabel="step", ylabel="growth of the gap\ntraining - validation (dB)")
-    band = f"{INTERVAL} (band)" if len(rows.arm.unique()) <= 3 else "mean over seeds"
+    band = f"{INTERVAL} (band)" if few else "mean over seeds"
     title_and_note(
         ax, f"{task_title(rows)}, {volume_with_unit(rows, volume_label)}", f"{band}; 0: where the transfer began"
     )

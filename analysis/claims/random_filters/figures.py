@@ -7,9 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from analysis.figures.charts import heat_map
 from analysis.figures.style import (
     ARM_STYLES,
     INTERVAL,
@@ -58,18 +60,19 @@ def spectra(start: Mapping[str, Tensor], end: Mapping[str, Tensor], layer: str, 
     """
     ax = axes(ax, width=9)
     table = spectrum_table(start, end, layer)
-    values = {str(name): own.to_numpy() for name, own in table.groupby("checkpoint", sort=False)["value"]}
     rows, columns = (int(table[name].iloc[0]) for name in ("rows", "columns"))
     low, high = random_matrices.marchenko_pastur_edges(rows, columns)
-    top = max(high * 1.15, 1.05 * max(own.max() for own in values.values()))
-    bins = np.linspace(0, top, 41)
-    for own, (name, color) in zip(values.values(), COLORS.items(), strict=True):
-        ax.hist(own, bins=bins.tolist(), density=True, histtype="stepfilled", alpha=0.35, color=color, label=name)
+    top = max(high * 1.15, 1.05 * table.value.max())
+    sns.histplot(
+        table, x="value", hue="checkpoint", palette=COLORS, stat="density", common_norm=False, bins=40,
+        binrange=(0, top), element="step", alpha=0.35, linewidth=0, ax=ax,
+    )  # fmt: skip
     x = np.linspace(low, high, 400)
     ax.plot(x, random_matrices.marchenko_pastur_density(x, rows, columns), color="black", label="Marchenko-Pastur law")
     ax.axvline(high, color="black", linestyle="--", linewidth=1.2, label="its edge")
-    beyond = {name: float(np.maximum(own - high, 0).sum() / own.sum()) for name, own in values.items()}
-    told = ", ".join(f"{name} {share:.1%}" for name, share in beyond.items())
+    table = table.assign(over=np.maximum(table.value - high, 0))
+    sums = table.groupby("checkpoint", sort=False)[["over", "value"]].sum()
+    told = ", ".join(f"{name} {share:.1%}" for name, share in (sums.over / sums.value).items())
     ax.set(xlabel="squared singular value, mean 1", ylabel="density")
     title_and_note(ax, f"{layer}: {rows} x {columns} matrix", f"energy beyond the edge: {told}")
     legend_beside(ax)
@@ -88,16 +91,11 @@ def battery_results(table: pd.DataFrame, title: str, *, ax: Axes | None = None) 
     p = table.pivot(index="layer", columns="test", values="p").loc[layers, names]
     adjusted = table.pivot(index="layer", columns="test", values="p_holm").loc[layers, names]
     with np.errstate(divide="ignore"):
-        strength = -np.log10(p.to_numpy())
-    picture = ax.imshow(np.minimum(strength, SURE), cmap=SHADE, vmin=0, vmax=SURE, aspect="auto")
-    for y, x in np.argwhere(adjusted.to_numpy() < 0.05):
-        ax.text(x, y, "x", ha="center", va="center", fontsize=11, color="white" if strength[y, x] > 2.5 else "black")
-    for y, x in np.argwhere(np.isnan(p.to_numpy())):
-        ax.text(x, y, "–", ha="center", va="center", fontsize=11, color=NOTE_COLOR)
+        strength = -np.log10(p)
+    words = np.select([p.isna(), adjusted < 0.05], ["–", "x"], "")
+    picture = heat_map(ax, strength.clip(upper=SURE), 0, SURE, colors=SHADE, words=words)
     labels = ["\n".join(textwrap.wrap(TESTS[name].title, 15)) for name in names]
-    ax.set_xticks(range(len(names)), labels, rotation=40, ha="right")
-    ax.set_yticks(range(len(layers)), layers)
-    ax.grid(False)
+    ax.set_xticks(ax.get_xticks(), labels, rotation=40, ha="right")
     figure = ax.get_figure(root=True)
     assert figure is not None
     figure.colorbar(picture, ax=ax, label="-log10 p (4 and more)", shrink=0.7)
@@ -145,14 +143,11 @@ def power_of_tests(table: pd.DataFrame, shape: str, *, ax: Axes | None = None) -
     own = table[table["shape"] == shape]
     rates = own.pivot_table(index="test", columns=["structure", "strength"], values="rate", sort=False)
     ax = axes(ax, width=1.6 + 0.72 * rates.shape[1] + 2, height=2.4 + 0.42 * len(rates))
-    ax.imshow(rates.to_numpy(), cmap=SHADE, vmin=0, vmax=1.3, aspect="auto")
-    for (y, x), rate in np.ndenumerate(rates.to_numpy()):
-        if np.isfinite(rate):
-            ax.text(x, y, f"{rate:.2f}".lstrip("0") if rate < 1 else "1", ha="center", va="center", fontsize=11)
-    ax.set_xticks(range(rates.shape[1]), [f"{structure}\n{strength:g}" for structure, strength in rates.columns])
+    words = rates.map(lambda rate: "" if np.isnan(rate) else f"{rate:.2f}".lstrip("0") if rate < 1 else "1")
+    rates = rates.rename(index={name: TESTS[name].title for name in rates.index})
+    rates.columns = [f"{structure}\n{strength:g}" for structure, strength in rates.columns]
+    heat_map(ax, rates, 0, 1.3, colors=SHADE, words=words.to_numpy())
     ax.tick_params(axis="x", rotation=45)
-    ax.set_yticks(range(len(rates)), [TESTS[name].title for name in rates.index])
-    ax.grid(False)
     layers = int(own.layers.iloc[0])
     title_and_note(ax, f"Power on {shape} layers",
                f"share of {layers} layers rejected at 5 %; below: structure and its share of the energy")  # fmt: skip

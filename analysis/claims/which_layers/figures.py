@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from analysis.claims.which_layers.agreement import JUDGED, REFERENCES
 from analysis.claims.which_layers.layer_sets import CONDITION
+from analysis.figures.charts import heat_map
 from analysis.figures.style import (
     ARM_STYLES,
     INTERVAL,
@@ -196,16 +197,13 @@ def texture_heatmap(cells: pd.DataFrame, count: int | None = None, *, ax: Axes |
     wide = rows.pivot_table(index="shape", columns="grain", values="mean").sort_index(ascending=False)
     ax = axes(ax, width=7.5, height=5.0)
     reach = max(0.1, float(np.nanmax(np.abs(wide.to_numpy()))))  # noise of some hundredths stays pale
-    image = ax.imshow(wide.to_numpy(), cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto")
+    words = wide.astype("object").map(lambda _: "")
     for row in rows.itertuples():
-        x, y = wide.columns.get_loc(row.grain), wide.index.get_loc(row.shape)
-        text = f"{row.mean:+.3f}\n" + (f"[{row.low:+.2f}, {row.high:+.2f}]" if row.seeds > 1 else "one seed")
-        color = "white" if abs(row.mean) > 0.6 * reach else "black"
-        ax.text(x, y, text, ha="center", va="center", fontsize=11, color=color)
-    ax.set_xticks(range(wide.shape[1]), [f"{each:.2g}" for each in wide.columns])
-    ax.set_yticks(range(wide.shape[0]), [f"{each:.2g}" for each in wide.index])
+        interval = f"[{row.low:+.2f}, {row.high:+.2f}]" if row.seeds > 1 else "one seed"
+        words.loc[row.shape, row.grain] = f"{row.mean:+.3f}\n{interval}"
+    wide = wide.rename(index="{:.2g}".format, columns="{:.2g}".format)
+    image = heat_map(ax, wide, -reach, reach, colors="PuOr_r", words=words.to_numpy())
     ax.set(xlabel="grain: speckle coarser than the source's (octaves)", ylabel="shape: lesions smaller (octaves)")
-    ax.grid(False)
     title_and_note(
         ax, title, f"{count} first stages - {count} last, source {widest}; mean [95 % t interval over seeds]"
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from analysis.figures.charts import heat_map
 from analysis.figures.style import axes, study_style, title_and_note
 
 
@@ -20,17 +21,10 @@ def what_moved(table: pd.DataFrame) -> Axes:
     values = table.pivot(index="stage", columns="strategy", values="angle").reindex(stages)[strategies]
     by_place = table.set_index(["stage", "strategy"])
     words = [[_words(by_place.loc[(stage, strategy)]) for strategy in strategies] for stage in stages]
-    shown = np.ma.masked_where([[text == "frozen" for text in row] for row in words], values.to_numpy())
+    shown = values.mask(np.array(words) == "frozen")
     ax = axes(None, width=3.5 + 2.2 * len(strategies), height=1.6 + 0.42 * len(stages))
     top = max(1.0, float(np.nanmax(values.to_numpy())))
-    image = ax.imshow(shown, cmap="viridis", vmin=0, vmax=top, aspect="auto")
-    for (y, x), value in np.ndenumerate(values.to_numpy()):
-        text = words[y][x]
-        dark = text != "frozen" and value < 0.6 * top
-        ax.text(x, y, text, ha="center", va="center", fontsize=10, color="white" if dark else "black")
-    ax.set_xticks(range(len(strategies)), strategies)
-    ax.set_yticks(range(len(stages)), stages)
-    ax.grid(visible=False)
+    image = heat_map(ax, shown, 0, top, words=np.array(words))
     ax.get_figure(root=True).colorbar(image, ax=ax, label="degrees")  # type: ignore[union-attr]
     title_and_note(
         ax, "What each strategy moved", "median angle of a stage's filters between start and end; one run each"

@@ -21,6 +21,7 @@ from analysis.claims.which_layers.figures import (
     speed_by_set,
     texture_heatmap,
 )
+from analysis.figures.charts import meshes
 from lib.strategies.strategy import check_options
 
 SEEDS = 4
@@ -418,5 +419,5 @@ def test_the_figures_take_tables_with_and_without_rows() -> None:
             speed_by_set(speed),
         ]
         assert drawn[0].get_xlabel() == "".join(texts)
-        assert len(drawn[3].images) == len(texts)
+        assert len(meshes(drawn[3])) == len(texts)
         plt.close("all")

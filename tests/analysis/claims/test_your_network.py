@@ -131,5 +131,6 @@ def test_images_to_look_at_are_a_file_of_what_a_run_sees():
 def test_a_stage_without_convolutions_has_a_share_and_no_angle():
     about = {"strategy": "norm_only", "parameters": 10, "may_move": 5, "statistics": 0}
     rows = [{"stage": "a", "moved": 5, "angle": np.nan, **about}, {"stage": "b", "moved": 10, "angle": 30.0, **about}]
-    words = [text.get_text() for text in what_moved(pd.DataFrame(rows)).texts]
-    assert words[:2] == ["50 % moved", "30.0°"]
+    ax = what_moved(pd.DataFrame(rows))
+    words = {text.get_position(): text.get_text() for text in ax.texts}
+    assert (words[0.5, 0.5], words[0.5, 1.5]) == ("50 % moved", "30.0°")

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex, to_rgba
 
+from analysis.figures.charts import heat_map
 from analysis.figures.dark import INK, PAPER, darken, on_dark
 from analysis.figures.described import LETTERS, described
 from analysis.figures.images import image_grid, picture_table
@@ -52,9 +53,7 @@ def test_rows_are_told_with_their_intervals():
 
 def test_a_heat_map_is_told_by_its_extremes():
     figure, ax = plt.subplots()
-    ax.imshow([[0.1, 0.5], [0.9, np.nan]])
-    ax.set_xticks([0, 1], ["left", "right"])
-    ax.set_yticks([0, 1], ["top", "low"])
+    heat_map(ax, pd.DataFrame({"left": [0.1, 0.9], "right": [0.5, np.nan]}, index=["top", "low"]), 0, 1)
     words = described(figure, NOTHING)
     assert "2 rows (top to low) by 2 columns (left to right)" in words
     assert "lowest 0.1 (top, left), highest 0.9 (low, left), mean 0.5" in words

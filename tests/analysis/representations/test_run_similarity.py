@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +15,18 @@ from tiny import make_blobs, spec
 
 from analysis.claims.feature_reuse import layer_reuse, variability
 from analysis.claims.feature_reuse.figures import group_separation, reuse_profiles, spread_ratios
+from analysis.figures.described import described
 from analysis.representations.capture.activations import activations
 from analysis.representations.evolution import every_checkpoint, layer_pairs, runs_to_follow, similarity_to_ends
 from analysis.representations.figures import (
+    GROUPS,
     by_group,
     comparison_cost,
     coordinates,
     embedding,
     layer_by_layer,
     run_by_run,
+    runs_clustered,
     similarity_over_training,
 )
 from analysis.representations.measures.cka import cka_debiased
@@ -133,17 +138,37 @@ def test_evolution_begins_and_ends_at_one(frame: pd.DataFrame, runs: dict[str, R
     ax = similarity_over_training(table, "Disks", every.about)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["enc0", "enc1", "dec0"]
     fewer = table[(table.group == "own") | table.step.isin([0, steps[-1]])]  # an arm that kept its ends only
-    drawn = similarity_over_training(fewer, "Disks", every.about).figure.axes[2].images[0].get_array()
+    drawn = similarity_over_training(fewer, "Disks", every.about).figure.axes[2].collections[0].get_array()
     assert np.ma.getmaskarray(np.ma.masked_invalid(drawn)).any(axis=0).tolist() == [
         step not in (0, steps[-1]) for step in steps
     ]
-    assert layer_by_layer(pairs, "Disks", every.about).images[0].get_clim() == (0, 1)
+    assert layer_by_layer(pairs, "Disks", every.about).collections[0].get_clim() == (0, 1)
     plt.close("all")
 
 
 def test_no_subject_without_both_arms(frame: pd.DataFrame, runs: dict[str, Run]):
     assert runs_to_follow(frame[frame.strategy == "scratch"], runs) is None
     assert runs_to_follow(run_table([]), {}) is None
+
+
+def test_the_tree_of_runs_finds_planted_clusters(maps: LayerMaps):
+    """Seed 0 of every group is like seed 0 of the others, and so on, whatever a network started from."""
+    order = by_group(maps)
+    values = np.full(maps.values.shape, 0.1)
+    for _, seed, place in order:
+        for _, other, beside in order:
+            if seed == other:
+                values[:, place, beside] = 0.9
+    values[:, range(values.shape[1]), range(values.shape[1])] = 1
+    ax = runs_clustered(replace(maps, values=values), "Disks")
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert sorted(names) == sorted(f"{GROUPS[group]}, seed {seed}" for group, seed, _ in order)
+    seeds = [name[-1] for name in names]
+    assert len([1 for a, b in itertools.pairwise(seeds) if a != b]) == len(set(seeds)) - 1
+    drawn = ax.collections[0].get_array()
+    assert drawn[0, 1] == 0.9, "cells stand in the order of their names"
+    assert described(ax.figure, pd.DataFrame()).startswith("Heat map: Disks. ")
+    plt.close("all")
 
 
 def test_figures_draw_every_group(maps: LayerMaps):

@@ -310,8 +310,7 @@ def test_the_runs_of_the_suite_are_argued_over_where_there_are_enough(
     frame = fakes.grid(["sim_radiograph", "sim_ultrasound_hard"], [20, None], 4, dice, strategies)
     curves = fakes.evaluations(frame, lambda run: fakes.climb(run.dice, 100 + 20 * run.seed))
     monkeypatch.setattr(argue_with_the_ledger, "finished_runs", lambda suite: [None] * len(frame))
-    monkeypatch.setattr(argue_with_the_ledger, "run_table", lambda runs: frame)
-    monkeypatch.setattr(argue_with_the_ledger, "evaluation_table", lambda runs: curves)
+    monkeypatch.setattr(argue_with_the_ledger, "run_and_evaluation_tables", lambda runs: (frame, curves))
     t4 = argue_with_the_ledger.begin("Ada")
     assert t4.ledger.about == f"{len(frame)} finished runs of the suite class"
     assert t4.aim[0] in ("sim_radiograph", "sim_ultrasound_hard")
