@@ -39,6 +39,7 @@ def heat_map(
         for y, x in np.argwhere(values.isna().to_numpy()):
             ax.text(x + 0.5, y + 0.5, words[y][x], ha="center", va="center", fontsize=10, color=NOTE_COLOR)
     ax.set(xlabel="", ylabel="")
+    ax.grid(visible=False)
     ax.tick_params(length=0, rotation=0)
     return meshes(ax)[0]
 
@@ -70,6 +71,9 @@ def lines(
         markers={name: look.marker for name, look in looks.items()}, errorbar=interval if intervals else None,
         err_style="bars" if bars else "band", err_kws={} if bars else {"alpha": 0.15, "linewidth": 0}, **how,
     )  # fmt: skip
+    drawn = ax.get_legend()
+    if drawn is not None:  # over the lines; figures have theirs beside the axes, of the same names
+        drawn.remove()
 
 
 def values_so_far(curves: pd.DataFrame, value: str, line: str) -> pd.DataFrame:

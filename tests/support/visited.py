@@ -3,15 +3,17 @@
     python tests/support/visited.py reports/SUITE    # 0 lines and exit code 0 where all is well
 
 Looked for: errors in the console, requests to anything but the page's own files, what axe-core objects to (WCAG 2 and
-good practice, of any weight), a page that is wider than the window, and explorers that do not react to a key. A
-process of its own, as a browser's event loop and the kernels of notebooks do not go together.
+good practice, of any weight), a page that is wider than the window, links that lead nowhere, and explorers that do not
+react to a key. A process of its own, as a browser's event loop and the kernels of notebooks do not go together.
 """
 
 from __future__ import annotations
 
 import sys
+from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
 from browser import executable, watched
@@ -35,7 +37,20 @@ def visit(page: Page, file: Path) -> list[str]:
     width = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     if width > 0:
         wrong.append(f"{width} pixels wider than the window")
+    wrong += [f"a link leads nowhere: {link}" for link in _dead(page)]
     return wrong + [f"explorer {name} does not react to a key" for name in _deaf(page)]
+
+
+def _dead(page: Page) -> list[str]:
+    """Links to files, and to places in pages, that are not there; links to other sites are not followed."""
+    link = "new URL(each.getAttribute('href') ?? each.getAttribute('src'), document.baseURI).href"
+    urls = page.eval_on_selector_all("[href], [src]", f"all => all.map(each => {link})")
+    dead = []
+    for url in sorted(url for url in set(urls) if url.startswith("file:")):
+        file, place = Path(unquote(urlsplit(url).path)), unquote(urlsplit(url).fragment)
+        if not file.is_file() or (place and f'id="{escape(place)}"' not in file.read_text(encoding="utf-8")):
+            dead.append(url)
+    return dead
 
 
 def _deaf(page: Page) -> list[str]:

@@ -63,10 +63,11 @@ def spectra(start: Mapping[str, Tensor], end: Mapping[str, Tensor], layer: str, 
     rows, columns = (int(table[name].iloc[0]) for name in ("rows", "columns"))
     low, high = random_matrices.marchenko_pastur_edges(rows, columns)
     top = max(high * 1.15, 1.05 * table.value.max())
-    sns.histplot(
-        table, x="value", hue="checkpoint", palette=COLORS, stat="density", common_norm=False, bins=40,
-        binrange=(0, top), element="step", alpha=0.35, linewidth=0, ax=ax,
-    )  # fmt: skip
+    for name, own in table.groupby("checkpoint", sort=False):
+        sns.histplot(
+            own, x="value", stat="density", bins=40, binrange=(0, top), element="step", color=COLORS[str(name)],
+            alpha=0.35, linewidth=0, label=name, ax=ax,
+        )  # fmt: skip
     x = np.linspace(low, high, 400)
     ax.plot(x, random_matrices.marchenko_pastur_density(x, rows, columns), color="black", label="Marchenko-Pastur law")
     ax.axvline(high, color="black", linestyle="--", linewidth=1.2, label="its edge")
