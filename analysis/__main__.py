@@ -50,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
         help="set a parameter in every notebook that runs; VALUE as in JSON, or a plain word",
     )
 
-    _of_suite(commands, "table", _table, "write results.csv, one row per finished run, and print it")
+    _of_suite(
+        commands, "table", _table, "write results.csv, one row per cell and seed, at its chosen rate, and print it"
+    )
     claims = _of_suite(commands, "claims", _claims, "write claims.json, the claims ledger, and print it")
     claims.add_argument(
         "other",
@@ -176,28 +178,22 @@ def _probe(arguments: argparse.Namespace) -> int:
 
 
 def _table(arguments: argparse.Namespace) -> int:
-    from analysis.reports.build import write_table
+    from analysis.reports.build import say_written, write_table
 
     target, _ = write_table(arguments.suite)
     print(target.read_text(), end="")
-    print(f"written to {target}", file=sys.stderr)
-    return 0
+    return say_written(target, arguments.suite)
 
 
 def _claims(arguments: argparse.Namespace) -> int:
     if arguments.other is not None:
         return _compared(arguments.suite, arguments.other)
-    from analysis.claims.ledger.table import claim_row
-    from analysis.reports.build import write_claims
+    from analysis.claims.ledger.table import ledger_lines
+    from analysis.reports.build import say_written, write_claims
 
     target, ledger = write_claims(arguments.suite)
-    for claim in ledger:
-        row = claim_row(claim)
-        row["holds"] = f", holds {row['holds']}" if row["holds"] else ""
-        print("{id:4} {task:24} {said:22} {effect} {interval}{holds} {unit}, {seeds} seeds".format(**row))
-        print(f"     {row['statement']}")
-    print(f"written to {target}", file=sys.stderr)
-    return 0
+    print(*ledger_lines(ledger), sep="\n")
+    return say_written(target, arguments.suite)
 
 
 def _compared(*names: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from lib.common import paths, provenance
 from lib.common.errors import StudyError
 from lib.runs.run import locked
 from lib.study import engines
-from lib.study.plan import finished_runs, load_suite
+from lib.study.plan import count_untrained, finished_runs, load_suite
 from lib.study.suite import Suite
 
 
@@ -46,7 +47,7 @@ def report_folder(suite: Suite) -> Path:
 
 
 def write_table(suite: str) -> tuple[Path, pd.DataFrame]:
-    """Write `results.csv`, one row per finished run of a suite; returns where it is and the table.
+    """Write `results.csv`, one row per cell and seed of a suite, at its chosen rate; returns where it is and the table.
 
     Where a task names labels, `labels.csv` beside it has a row per run and label.
     """
@@ -72,6 +73,16 @@ def write_claims(suite: str) -> tuple[Path, list[dict[str, Any]]]:
     ledger, target = told_ledger(chosen), report_folder(chosen) / "claims.json"
     write_claims_file(target, ledger)
     return target, ledger
+
+
+def say_written(target: Path, suite: str) -> int:
+    """Say where a file of a suite is, and of how many of its runs it knows nothing; the exit code 0."""
+    print(f"written to {target}", file=sys.stderr)
+    untrained, runs = count_untrained(load_suite(suite))
+    if untrained:
+        told = f"{untrained} of {runs} runs of the suite are not trained; python -m lib train {suite} trains them"
+        print(f"note: {told}", file=sys.stderr)
+    return 0
 
 
 def write_choices(suite: str) -> tuple[Path, pd.DataFrame]:

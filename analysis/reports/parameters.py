@@ -116,8 +116,9 @@ def plan(suite: str, names: Sequence[str] = (), overrides: Mapping[str, Any] | N
             raise StudyError(nearest("notebook", name, known))
     wanted = {Path(name).stem for name in names} or known.keys()
     called = str(chosen.file.resolve()) if suite.endswith(".toml") else suite  # kernels run in another folder
-    if "suite" in (overrides or {}):
-        raise StudyError(f"the suite of a report is the one it is made for, {chosen.name!r}; leave out the parameter")
+    for own, words in (("suite", f"is the one it is made for, {chosen.name!r}"), ("report", "lies among its pages")):
+        if own in (overrides or {}):
+            raise StudyError(f"the {own} of a notebook {words}; leave out the parameter {own!r}")
     jobs = []
     for name, path in known.items():
         if name in wanted:

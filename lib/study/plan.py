@@ -42,6 +42,8 @@ def load_suite(name: str) -> Suite:
     Raises:
         StudyError: no such suite, an unknown key or name, or a value out of range; or a damaged file of looks.
     """
+    if Path(name).is_dir() and len(Path(name).parts) > 1:
+        raise StudyError(f"{name} is a folder; a suite is named as in notebooks/suites, or by its TOML file")
     file = Path(name) if name.endswith(".toml") else suites_dir() / f"{name}.toml"
     if not re.fullmatch(r"\w[\w.-]{0,99}", file.stem):  # reports lie in a folder of that name
         raise StudyError(
@@ -141,6 +143,13 @@ def _done(specs: Iterable[RunSpec]) -> list[Run]:
 def missing_runs(suite: Suite) -> list[RunSpec]:
     """The runs that are not finished: sources, and those of every cell and seed at every rate."""
     return [spec for phase in phases(suite) for spec in phase]
+
+
+def count_untrained(suite: Suite) -> tuple[int, int]:
+    """How many runs of a suite have no result, and how many runs it has, sources included; no file is read."""
+    names = {run_id(spec) for spec in [*suite.source_specs(), *_of_cells(suite.cells, suite)]}
+    root = paths.runs_dir()
+    return sum(not (root / name / "result.json").is_file() for name in names), len(names)
 
 
 def phases(suite: Suite) -> list[list[RunSpec]]:

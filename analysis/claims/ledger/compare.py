@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.claims.ledger.findings import with_data
 from analysis.claims.ledger.kept import suite_ledger
-from analysis.claims.ledger.table import interval_text, number_text
+from analysis.claims.ledger.table import deciding_part, interval_text, number_text
 from analysis.claims.verdicts import VERDICTS
 from lib.common.errors import StudyError
 from lib.common.outside import read_json
@@ -52,6 +52,10 @@ def read_ledger(name: str) -> tuple[str, Ledger]:
     """
     path = Path(name)
     file = path / "claims.json" if path.is_dir() else path
+    if file.suffix not in (".json", ".toml") and len(path.parts) > 1:
+        raise StudyError(
+            f"there is no folder {name}; name a suite, or a folder with claims.json, such as results/class"
+        )
     if file.suffix != ".json":
         return load_suite(name).name, suite_ledger(name)
     rows = read_json(file)
@@ -73,10 +77,10 @@ def _is_row(row: Any) -> bool:
 def compare_ledgers(first: Ledger, second: Ledger) -> pd.DataFrame:
     """One row per claim and task of either ledger, those of the first in its order.
 
-    Columns: claim, task; verdict, fragile, effect, low, high, replication, seeds of each, ending in _1 and _2 and empty
-    where a ledger has no such row; line and side (of the first that has them); words (same, decided: only in the
-    second; open: only in the first; opposite; not tested: in one or both; absent: from one); apart (whether both
-    intervals are known and do not meet).
+    Columns: claim, task; verdict, fragile, effect, low, high, part (whose numbers these are, where a row has several),
+    replication, seeds of each, ending in _1 and _2 and empty where a ledger has no such row; line and side (of the
+    first that has them); words (same, decided: only in the second; open: only in the first; opposite; not tested: in
+    one or both; absent: from one); apart (whether both intervals are known, of the same part, and do not meet).
     """
     found = [{(row["id"], row["task"]): row for row in ledger} for ledger in (first, second)]
     rows = []
@@ -108,12 +112,16 @@ def repeat(table: pd.DataFrame) -> Repeat:
 
 
 def compared_lines(names: tuple[str, str], table: pd.DataFrame) -> list[str]:
-    """What differs between two ledgers as lines to print: rows with another word, or intervals apart, and the count."""
+    """What differs between two ledgers as lines to print: rows with another word, or intervals apart, and counts."""
     lines = []
-    for row in table[differs(table)].to_dict("records"):
+    alone = table[table.words == "absent"]
+    for row in table[differs(table) & (table.words != "absent")].to_dict("records"):
         sides = [_side_text(row, place) for place in (1, 2)]
         mark = "; intervals do not meet" if row["apart"] else ""
         lines.append(f"{row['claim']:4} {row['task']:24} {' -> '.join(sides)}{mark}")
+    for name, other in ((names[0], "verdict_2"), (names[1], "verdict_1")):
+        if only := int(alone[other].isna().sum()):
+            lines.append(f"rows that are in {name} only: {only}")
     return [*lines, fared(names, table)]
 
 
@@ -140,7 +148,8 @@ def _told(row: Mapping[str, Any] | None, place: int) -> dict[str, Any]:
     row = row or {}
     low, high = row.get("interval") or (None, None)
     numbers = {key: row.get(key) for key in ("verdict", "fragile", "effect", "replication", "seeds")}
-    return {f"{key}_{place}": value for key, value in (numbers | {"low": low, "high": high}).items()}
+    numbers |= {"low": low, "high": high, "part": deciding_part(row)}
+    return {f"{key}_{place}": value for key, value in numbers.items()}
 
 
 def _words(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> str:
@@ -158,7 +167,7 @@ def _words(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> st
 
 def _apart(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
     bounds = [*(one or {}).get("interval", (None,)), *(other or {}).get("interval", (None,))]
-    if None in bounds:
+    if None in bounds or deciding_part(one or {}) != deciding_part(other or {}):
         return False
     low, high, other_low, other_high = bounds
     return high < other_low or other_high < low
@@ -171,4 +180,5 @@ def _side_text(row: Mapping[str, Any], place: int) -> str:
     fragile = ", fragile" if row[f"fragile_{place}"] else ""
     interval = interval_text({"interval": (row[f"low_{place}"], row[f"high_{place}"])})
     effect = "" if number_text(row[f"effect_{place}"]) == "–" else f" {number_text(row[f'effect_{place}'])} {interval}"
-    return f"{word}{fragile}{effect}"
+    part = f" ({row[f'part_{place}']})" if row["part_1"] != row["part_2"] and row[f"part_{place}"] else ""
+    return f"{word}{fragile}{effect}{part}"

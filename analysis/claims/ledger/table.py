@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from itertools import groupby
 from typing import Any
 
 from IPython.display import HTML
@@ -31,6 +32,7 @@ def claim_row(claim: Mapping[str, Any]) -> dict[str, str]:
     share = claim.get("agreement")
     agree = "–" if share is None else f"{100 * share:.0f} %"
     shown = {"interval": interval_text(claim), "holds": side, "said": said, "agreement": agree}
+    shown["part"] = deciding_part(claim)
     return {**texts, **shown, "level": f"{100 * level:.3g} %" if level else ""}
 
 
@@ -46,6 +48,12 @@ def row_numbers(claim: Mapping[str, Any]) -> str:
     return f"{number_text(claim.get('effect'))} {interval_text(claim)}".rstrip()
 
 
+def deciding_part(claim: Mapping[str, Any]) -> str:
+    """The name of the part whose numbers a row shows, as it decides; nothing where the row rests on one number."""
+    shown = [claim.get(key) for key in ("effect", "line", "side")]
+    return next((p["name"] for p in claim.get("parts", ()) if [p["effect"], p["line"], p["side"]] == shown), "")
+
+
 def part_lines(claim: Mapping[str, Any]) -> list[str]:
     """What a row rests on where that is more than one number: each with its interval and its line."""
     return [
@@ -54,10 +62,24 @@ def part_lines(claim: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def ledger_lines(claims: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The ledger as lines to print: claim by claim its rows, each with the interval that decides and its level."""
+    lines = []
+    for (name, statement, unit), rows in groupby(claims, lambda row: (row["id"], row["statement"], row["unit"])):
+        lines += [f"{name} {statement}", f"   effect: {unit}"]
+        for row in map(claim_row, rows):
+            level = f" at {row['level']}" if row["level"] else ""
+            holds = f", holds {row['holds']}" if row["holds"] else ""
+            part = f" ({row['part']})" if row["part"] else ""
+            numbers = f"{row['effect']} {row['interval']}{level}{holds}{part}, {row['seeds']} seeds"
+            lines.append(f"   {row['task']:24} {row['said']:22} {numbers}")
+    return lines
+
+
 _SHOWN = {
-    "id": "id", "task": "task", "said": "verdict", "effect": "effect", "interval": "interval", "level": "level",
-    "holds": "holds", "adjusted": "adjusted p", "replication": "comes again", "agreement": "other choices",
-    "seeds": "seeds", "detectable": "detectable",
+    "id": "id", "task": "task", "said": "verdict", "part": "decided by", "effect": "effect", "interval": "interval",
+    "level": "level", "holds": "holds", "adjusted": "adjusted p", "replication": "comes again",
+    "agreement": "other choices", "seeds": "seeds", "detectable": "detectable",
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from analysis.reports.front.gallery import render
 from analysis.reports.front.rows import SIGNS
 from analysis.reports.front.suites import COMPARED, write_suites
 from lib.common import paths
+from lib.common.errors import StudyError
 
 APART = ("not tested", "absent")
 WORDS = {
@@ -34,7 +35,10 @@ def write_comparison(names: tuple[str, str], first: Ledger, second: Ledger) -> P
     """Write `compared/A_and_B.html` among the reports, and the list of suites, which leads to it.
 
     Args:
-        names: of the two, as the user calls them; folders are named by their last part.
+        names: of the two, as the user calls them; folders are named by their last two parts.
+
+    Raises:
+        StudyError: no row was tested in either.
     """
     table = compare_ledgers(first, second)
     short = tuple(_short(name) for name in names)
@@ -46,6 +50,8 @@ def write_comparison(names: tuple[str, str], first: Ledger, second: Ledger) -> P
     ]
     tested = [row for row in rows if row["words"] not in APART]
     target = paths.reports_dir() / COMPARED / f"{short[0]}_and_{short[1]}.html"
+    if not any(row["tested"] for row in rows):
+        raise StudyError(f"neither {names[0]} nor {names[1]} has a row that was tested; train one of them first")
     page = render(
         "compared.html.j2",
         names=names,
@@ -68,9 +74,10 @@ def _claims(first: Ledger, second: Ledger) -> list[tuple[str, list[list[dict[str
 
 
 def _short(name: str) -> str:
-    """A name as part of a file's name."""
+    """A name as part of a file's name: a suite's own, and of a folder the last two parts."""
     path = Path(name)
-    stem = path.parent.name if path.name == "claims.json" else path.stem if path.suffix else path.name
+    path = path.parent if path.name == "claims.json" else path.with_suffix("")
+    stem = "-".join(part for part in path.parts[-2:] if part not in ("/", "..", "."))
     return re.sub(r"[^\w.-]+", "-", stem).strip(".-") or "ledger"
 
 
@@ -78,10 +85,10 @@ def _row(told: Mapping[Any, Any], both: list[dict[Any, Any]], on: Axis | None) -
     key = (told["claim"], told["task"])
     pair = [ledger.get(key) for ledger in both]
     sides = [
-        {"verdict": "absent", "sign": "", "said": "not there", "numbers": "", "picture": ""}
+        {"verdict": "absent", "sign": "", "said": "not there", "numbers": "", "picture": "", "part": ""}
         if row is None
         else {
-            **{name: claim_row(row)[name] for name in ("verdict", "said", "seeds")},
+            **{name: claim_row(row)[name] for name in ("verdict", "said", "seeds", "part")},
             "sign": SIGNS[row["verdict"]], "numbers": row_numbers(row), "picture": plot(row, on),
         }
         for row in pair

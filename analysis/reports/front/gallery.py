@@ -73,6 +73,7 @@ def _ledger_page(seen: list[dict[str, Any]], panels: list[dict[str, Any]], about
     script = (pages.TEMPLATES / "ledger.js").read_text()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     tested = [row for row in seen if row["tested"]]
+    levels = sorted({row["level"] for row in tested if row["level"]})
     return render(
         "ledger.html.j2",
         **about,
@@ -80,6 +81,7 @@ def _ledger_page(seen: list[dict[str, Any]], panels: list[dict[str, Any]], about
         untested=[row for row in seen if not row["tested"]],
         asked=rows.asked(panels),
         tasks=sorted({row["task"] for row in tested}),
+        level=" and ".join(levels),
         rules=rows.rules(seen),
         script=script,
         script_hash=f"sha256-{digest}",

@@ -17,7 +17,7 @@ import pandas as pd
 from analysis.claims.ledger.choices.specifications import told_ledger
 from analysis.claims.ledger.compare import compare_ledgers, repeat
 from analysis.claims.ledger.evaluate import load_claims, write_claims_file
-from analysis.claims.ledger.findings import findings, with_data
+from analysis.claims.ledger.findings import findings, how_sure, questions, with_data
 from analysis.claims.verdicts import VERDICTS
 from analysis.reports.front.gallery import FINDINGS
 from analysis.reports.recorded.explained import explained_text, explanations
@@ -109,7 +109,7 @@ def records() -> list[Record]:
 
 
 def summary_text() -> str:
-    """The tables of the README: what was recorded, and the verdicts per claim and record, as Markdown.
+    """What the README says of the records, as Markdown: in short, what was recorded, and the verdicts by claim.
 
     A cell counts the rows of a claim (one per task, or one for all) by their word; rows that were not tested are left
     out, and so are claims that no record tests. Records with the same rows (one study with other seeds, or in another
@@ -117,7 +117,8 @@ def summary_text() -> str:
     """
     found = records()
     first = once(found)
-    lines = ["| record | data | runs | seeds | decided rows | of these fragile |", "|---|---|---|---|---|---|"]
+    lines = [*_in_short(first), ""]
+    lines += ["| record | data | runs | seeds | decided rows | of these fragile |", "|---|---|---|---|---|---|"]
     for about, ledger in found:
         decided = [row for row in ledger if row["verdict"] in ("supported", "contradicted")]
         seeds = sorted({row["seeds"] for row in ledger if row["verdict"] != "not tested"})
@@ -132,6 +133,24 @@ def summary_text() -> str:
         if any(cells):
             lines.append(f"| {claim.id}: {claim.short} | " + " | ".join(each or "–" for each in cells) + " |")
     return "\n".join([*lines, *_again(found)])
+
+
+def _in_short(found: Sequence[Record]) -> list[str]:
+    """An answer to each question: the first sentences of the record that tests most of its claims, real data first."""
+    lines = []
+    for question in questions():
+
+        def tested(record: Record, letter: str = question.letter) -> tuple[bool, int]:
+            rows = [row for row in record[1] if row["id"].startswith(letter) and row["verdict"] != "not tested"]
+            return bool(rows) and data_kinds(record[0]) == "real", len({row["id"] for row in rows})
+
+        about, ledger = max(found, key=tested)
+        said = next(each["said"] for each in findings(ledger)["questions"] if each["letter"] == question.letter)
+        if said and said[0]["leads"]:
+            told = " ".join(said[0]["sentences"][:2])
+            lines.append(f"- **{question.words}** {told} (`{about['suite']}`, {data_kinds(about)} data)")
+    rows = [row for _, ledger in found for row in ledger]
+    return [*lines, f"- **How sure is that?** {how_sure(rows, load_claims()[0].value('alpha'))}"] if rows else lines
 
 
 def findings_text(about: Mapping[str, Any], ledger: Sequence[Mapping[str, Any]]) -> str:

@@ -45,10 +45,25 @@ def test_words_are_named_by_what_became_of_them():
     found = repeat(table)
     assert found == (4, 3, 3, 1, 1, 2, 1, pytest.approx(1.8), 1)
     lines = compared_lines(("one", "other"), table)
-    assert len(lines) == 7
+    assert len(lines) == 7  # four rows, a line for each ledger on rows of its own, and the count
+    assert lines[5] == "rows that are in other only: 1"
     told = " ".join(lines[0].split())
     assert told == "X b supported, fragile 1 [0.5, 1.5] -> inconclusive 1 [1.6, 1.9]; intervals do not meet"
     assert "4 rows tested in both, 3 with another word; of 3 decided rows of one 1 have the same word" in lines[-1]
+
+
+def test_numbers_of_different_parts_are_not_held_against_each_other():
+    """A claim of two parts shows the one that decides, which may be another one in a study of other seeds."""
+    parts = [{"name": "slope", "effect": -0.3, "line": -0.1, "side": "above"},
+             {"name": "height", "effect": 0.2, "line": 0.0, "side": "above"}]  # fmt: skip
+    slope = row("a", "contradicted", effect=-0.3, interval=[-0.4, -0.2], line=-0.1, parts=parts)
+    height = row("a", "supported", effect=0.2, interval=[0.1, 0.3], line=0.0, parts=parts)
+    table = compare_ledgers([slope], [height])
+    assert table[["part_1", "part_2", "apart"]].values.tolist() == [["slope", "height", False]]
+    told = " ".join(compared_lines(("one", "other"), table)[0].split())
+    assert told == "X a contradicted -0.3 [-0.4, -0.2] (slope) -> supported 0.2 [0.1, 0.3] (height)"
+    again = row("a", "contradicted", effect=-0.3, interval=[-0.9, -0.5], line=-0.1, parts=parts)
+    assert compare_ledgers([slope], [again]).apart.tolist() == [True]
 
 
 def test_a_repetition_keeps_as_many_firm_words_as_they_promise():

@@ -106,7 +106,7 @@ def compared(folder: Path) -> Path:
     changed = [{**LEDGER[0], "verdict": "contradicted", "effect": 1.5, "interval": [1.2, 1.9]}, *LEDGER[3:]]
     (other / "claims.json").write_text(json.dumps(changed))
     assert main(["claims", str(folder / "claims.json"), str(other)]) == 0
-    return folder.parent / "compared" / "planted_and_other.html"
+    return folder.parent / "compared" / "reports-planted_and_reports-other.html"
 
 
 def every(folder: Path, compared: Path) -> list[Path]:
@@ -237,7 +237,7 @@ def test_two_ledgers_show_what_changed_and_what_stayed(compared: Path):
     assert "needs more steps" in claims
     assert "there in one only" in claims, "rows that one of the two does not have are folded at the end"
     main_page = (compared.parent.parent / "index.html").read_text()
-    assert 'href="compared/planted_and_other.html">planted and other</a>' in main_page
+    assert 'href="compared/reports-planted_and_reports-other.html">reports-planted and reports-other</a>' in main_page
 
 
 # ---- in a browser ---------------------------------------------------------------------------------------------------

@@ -65,20 +65,25 @@ def test_a_claim_is_counted_by_word(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (planted / "provenance.json").write_text(json.dumps(about))
     monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
     lines = record.summary_text().splitlines()
+    asked = "- **What does transfer do?** In 2 of 3 tasks"
+    assert lines[0].startswith(asked), lines[0]
+    assert lines[0].endswith("(`planted`, real data)")
+    assert lines[1].startswith("- **How sure is that?** 3 of 3 rows that were tested are decided.")
+    lines = lines[3:]
     assert lines[2] == "| `planted` | real | 1,234 | 3–5 | 3 of 3 | 1 |"
     assert lines[-1] == "| K1: a source saves steps | supported 2 (1 fragile), contradicted 1 |"
     readme = tmp_path / "README.md"
     readme.write_text("before\n")
     with pytest.raises(StudyError, match="no place for the record"):
         record.write_summary()
-    readme.write_text(f"before\n{record.BEGIN}\nold\n{record.END}\nafter\n")
+    readme.write_text(f"before\n{record.BEGIN}\nlast time\n{record.END}\nafter\n")
     record.write_summary()
     found = json.loads((planted / "findings.json").read_text())
     assert (found["suite"], found["data"], found["counts"]["supported"]) == ("planted", ["real"], 2)
     text = readme.read_text()
     assert text.startswith("before\n")
     assert text.endswith(f"{record.END}\nafter\n")
-    assert "old" not in text
+    assert "last time" not in text
     shutil.rmtree(planted)
 
 
@@ -148,11 +153,17 @@ def test_every_contradicted_claim_is_explained_beside_its_rows(tmp_path: Path):
     assert text == explained.explained_text(record.once(record.records()), why), "python -m analysis record"
     assert "Nobody has said yet" not in text
     row = {"id": "L2", "task": "a", "verdict": "contradicted", "effect": 1.0, "interval": [0.9, None], "line": 0.5}
-    row |= {"side": "below", "replication": 0.5, "fragile": True, "agreement": 0.25}
+    row |= {"side": "below", "replication": 0.5, "fragile": True, "agreement": 0.25, "seeds": 3}
     planted = [({"suite": "planted"}, [row, {**row, "id": "L1", "verdict": "inconclusive"}])]
     told = explained.explained_text(planted, {"L2": "Because."})
-    assert "| `planted` | a | 1 | – | below 0.5 | 0.50, fragile | 0.25 |\n\nBecause.\n" in told
-    assert "L1" not in told
+    numbers = "1 | – | – | below 0.5 | 3 | – | 0.50, fragile | 0.25 |"
+    assert f"| `planted` | a | {numbers}\n\nBecause.\n" in told
+    before, after = told.split(explained.ALL)
+    assert "L1" not in before
+    assert f"| L2 | `planted` | a | contradicted, fragile | {numbers}\n" in after
+    assert "| L1 | `planted` | a | inconclusive, fragile | 1 |" in after
+    row |= {"parts": [{"name": "here", "effect": 1.0, "line": 0.5, "side": "below"}]}
+    assert "| 1 (here) | –" in explained.explained_text([({"suite": "planted"}, [row])], {})
     assert "Nobody has said yet" in explained.explained_text(planted, {"L1": "Not this one."})
     assert explained.explanations(tmp_path) == {}
     for content, match in (("[L99]\nwhy = 'x'", "unknown claim"), ("[L2]\nwho = 'x'", "L2 wants one text")):

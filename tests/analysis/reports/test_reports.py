@@ -397,8 +397,9 @@ def test_suite_file_knows_only_notebooks_that_exist(notebooks: Path):
 def test_suite_and_report_go_only_where_they_are_declared(notebooks: Path):
     write_notebook(notebooks / "01_one.ipynb", [], "size: int = 64")
     assert parameters.plan("tiny.toml")[0].parameters == {"size": 64}
-    with pytest.raises(StudyError, match="unknown parameter of 01_one 'report'"):
-        parameters.plan("tiny.toml", overrides={"report": "here"})
+    for own in ("suite", "report"):
+        with pytest.raises(StudyError, match=f"leave out the parameter '{own}'"):
+            parameters.plan("tiny.toml", overrides={own: "here"})
 
 
 def test_an_empty_folder_is_an_error(notebooks: Path):
