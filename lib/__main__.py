@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads starve a busy machine
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is begun while modules load; `run_command` takes it back
 
 import argparse
 import functools
@@ -32,7 +35,7 @@ from lib.runs.spec import RunSpec, run_id, spec_from_dict
 from lib.study import engines
 from lib.study.bundle import merge, part_of, write_bundle
 from lib.study.forecast import forecast, measure, units
-from lib.study.plan import finished_runs, load_suite, phases, train_suite
+from lib.study.plan import count_untrained, load_suite, phases, train_suite
 from lib.training.predictions import write_predictions
 from lib.training.together import train_stack
 
@@ -81,7 +84,7 @@ def _train(options: argparse.Namespace) -> int:
         if len(options.target) > 1:
             raise StudyError(f"one suite at a time, got {' '.join(options.target)}")
         suite = part_of(load_suite(target), *_part(options.part))
-        return told_failures(target, train_suite(suite, **engine))
+        return told_failures(target + (f", part {options.part}" if options.part else ""), train_suite(suite, **engine))
     spec = _one_spec(options.target)
     for note in load_data(spec.task, spec.size).notes:
         print(f"note: {note}", flush=True)
@@ -168,7 +171,8 @@ def _plan(options: argparse.Namespace) -> int:
     suite, device = load_suite(options.suite), pick_device(options.device)
     dealt = [units(phase, options.device) for phase in phases(suite)]
     workers = options.workers or (engines.cores() if device.type == "cpu" else 1)
-    print(f"{len(finished_runs(suite, None))} runs of {suite.name} are finished; {device_name(device)}", flush=True)
+    untrained, runs = count_untrained(suite)
+    print(f"{runs - untrained} of {runs} runs of {suite.name} are finished; {device_name(device)}", flush=True)
     if not any(dealt):
         print("nothing is missing")
         return 0

@@ -42,6 +42,8 @@ def run_command(command: Callable[[], int]) -> int:
     So is a system that refuses a file or memory, wherever that was not foreseen.
     130 after an interrupt, as shells count it; 0 where the reader of standard output (head, less) has seen enough.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with telling():
             code = command()

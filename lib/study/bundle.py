@@ -54,8 +54,8 @@ def part_of(suite: Suite, number: int, parts: int) -> Suite:
     """
     if not 1 <= number <= parts <= len(suite.cells):
         raise StudyError(
-            f"part must be K/N with K from 1 to N and N at most {len(suite.cells)}, the cells of {suite.name}; got "
-            f"{number}/{parts}"
+            f"{suite.name} has {len(suite.cells)} cells, and so at most as many parts, numbered from 1; got part "
+            f"{number} of {parts}"
         )
 
     def alike(cell: Cell) -> str:

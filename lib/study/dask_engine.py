@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
+import shutil
 import signal
 import threading
 import time
@@ -24,7 +26,7 @@ from lib.common.errors import StudyError, check_keys, nearest
 from lib.common.outside import is_file, read_toml
 from lib.networks.foreign import TRUST
 from lib.runs.spec import RunSpec, run_id
-from lib.study.engines import ENGINES, TOGETHER, RunFailed, cores
+from lib.study.engines import ENGINES, TOGETHER, RunFailed, cores, threads_each
 from lib.training.loop import Report, silent
 
 TOPIC = "palimpsest"
@@ -67,7 +69,7 @@ class OnDask:
 
             workers = cores() if pick_device(device).type == "cpu" else 1
         self.workers = workers
-        self.threads = max(1, cores() // workers) if cluster == "local" else None
+        self.threads = threads_each(workers) if cluster == "local" else None
         self._ended = threading.Event()
 
     def __enter__(self) -> OnDask:
@@ -183,6 +185,10 @@ def batch_system(file: Path) -> Any:
         made = getattr(dask_jobqueue, kinds[kind])(**arguments)
     except (TypeError, ValueError) as error:
         raise StudyError(f"{file.name}: {kinds[kind]} of dask-jobqueue refuses this: {error}") from error
+    submit = shlex.split(made.job_cls.submit_command or "")
+    if submit and shutil.which(submit[0]) is None:
+        made.close()
+        raise StudyError(f"{file.name}: there is no {submit[0]} on this machine; start this where jobs are submitted")
     made.adapt(minimum_jobs=jobs, maximum_jobs=jobs)  # a job that ended is followed by another
     return made
 

@@ -40,6 +40,23 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def check_workers(workers: int | None) -> None:
+    """That there is one at least, or that their number is left to the engine.
+
+    Raises:
+        StudyError: it is not.
+    """
+    if workers is not None and workers < 1:
+        raise StudyError(f"workers must be at least 1, got {workers}")
+
+
+def threads_each(workers: int) -> int:
+    """CPU threads of each of some workers: the cores shared out, and no more than `OMP_NUM_THREADS` allows."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    share = max(1, cores() // workers)
+    return min(share, int(given)) if given.isdecimal() and int(given) > 0 else share
+
+
 class InProcess:
     """Train in this process, one run after the other, at the moment it is submitted."""
 
@@ -81,7 +98,7 @@ class LocalProcesses:
 
     Args:
         workers: how many; None is one per core on a CPU, one on a GPU.
-        threads: CPU threads of each worker, set before torch is imported; None shares the cores out.
+        threads: CPU threads of each worker, set before torch is imported; None: `threads_each`.
     """
 
     def __init__(
@@ -91,10 +108,9 @@ class LocalProcesses:
             from lib.common.device import pick_device
 
             workers = cores() if pick_device(device).type == "cpu" else 1
-        if workers < 1:
-            raise StudyError(f"workers must be at least 1, got {workers}")
+        check_workers(workers)
         self.device, self.report = device, report
-        self.threads = threads or max(1, cores() // workers)
+        self.threads = threads or threads_each(workers)
         self._idle: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="run")
         self._alive: set[subprocess.Popen[str]] = set()

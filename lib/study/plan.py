@@ -21,7 +21,7 @@ from lib.runs.listing import check_current
 from lib.runs.run import Run
 from lib.runs.spec import RunSpec, run_id
 from lib.study import dask_engine as dask_engine  # registers itself
-from lib.study.engines import ENGINES, LocalProcesses, cores
+from lib.study.engines import ENGINES, LocalProcesses, check_workers, cores
 from lib.study.growth import grown
 from lib.study.suite import Cell, Suite, are_numbers, from_table
 from lib.training.together import stacks
@@ -187,6 +187,10 @@ def train_suite(
         StudyError: the engine is unknown, or its options are wrong; or data are missing or too few, before anything
             is trained.
     """
+    made = ENGINES[engine]
+    check_workers(workers)
+    if cluster is not None and engine != "dask":
+        raise StudyError(f"a cluster is for the engine dask, got the engine {engine}")
     dealt = phases(suite)
     ahead = [spec for phase in dealt for spec in phase]
     if not ahead:
@@ -198,11 +202,9 @@ def train_suite(
     progress = Progress({run_id(spec): spec.steps for spec in ahead}, show)
     options: dict[str, Any] = {} if engine == "here" else {"workers": workers}
     if cluster is not None:
-        if engine != "dask":
-            raise StudyError(f"a cluster is for the engine dask, got the engine {engine}")
         options["cluster"] = cluster
     failures: list[str] = []
-    with ENGINES[engine](device=device, report=progress, **options) as pool:
+    with made(device=device, report=progress, **options) as pool:
 
         def run_all(specs: Sequence[RunSpec]) -> None:
             if pick_device(device).type == "cuda":  # two cores of a processor are full with one run each

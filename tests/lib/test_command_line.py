@@ -294,6 +294,27 @@ def test_an_end_in_the_middle_of_a_suite_leaves_no_process_behind(end: signal.Si
     assert all(run.result is None for run in list_runs())
 
 
+@pytest.mark.parametrize("package", ["lib", "analysis"])
+def test_an_interrupt_while_modules_load_has_no_traceback(package: str):
+    code = f"""
+import builtins, os, runpy, signal, sys
+load = builtins.__import__
+
+def interrupted(name, *rest, **more):
+    if name == "lib.common":  # imported by the command line itself
+        os.kill(os.getpid(), signal.SIGINT)
+    return load(name, *rest, **more)
+
+builtins.__import__ = interrupted
+runpy.run_module({package!r}, run_name="__main__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=paths.REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr == ""
+
+
 def test_a_suite_is_trained_by_workers_from_anywhere(suite: Path, tmp_path: Path):
     (tmp_path / "lib").mkdir()  # a folder of that name where the command is given must not hide the study's
     (tmp_path / "lib" / "__init__.py").write_text("raise RuntimeError('the wrong lib')")

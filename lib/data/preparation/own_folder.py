@@ -11,7 +11,7 @@ from lib.common import paths
 from lib.common.errors import StudyError
 from lib.data.preparation.conversion import Item, merged_masks, shrink, shrink_labels, shrink_mask, write_folder
 from lib.data.preparation.own.grouping import PICTURES, VOLUMES
-from lib.data.preparation.own.mask_values import IGNORE, foreground_values, label_values, numbered, one_label
+from lib.data.preparation.own.mask_values import IGNORE, foreground_values, label_values, listed, numbered, one_label
 from lib.data.preparation.own.new_card import Wishes, card_text, closing_notes, enough_groups, new_name
 from lib.data.preparation.own.overview import Overview
 from lib.data.preparation.own.pairing import Pair, files_in, pairs_in
@@ -103,6 +103,8 @@ def _add_pictures(
     target, overview = paths.data_root() / name, Overview()
     count, _ = write_folder(_items(pairs, chosen, wishes, step, overview), target, {"card.toml": card})
     overview.save(target / "overview.png")
+    if labels is None and (rest := sorted(set().union(*of_file.values()) - {0, *chosen})):
+        show(f"note: masks hold {listed(rest)} too, which --foreground does not name: background")
     for line in told + overview.notes():
         show(f"note: {line}")
     closing_notes(pairs, wishes, show)

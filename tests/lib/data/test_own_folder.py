@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from prepared_sets import call, gray
 from lib.common import paths
 from lib.common.errors import StudyError
 from lib.data.cards import find_card
+from lib.data.preparation.own.mask_values import foreground_values
 from lib.data.preparation.own.pairing import pairs_in
 from lib.data.prepared_folder import read_prepared
 
@@ -45,7 +47,7 @@ def test_a_users_folder_becomes_a_task(apart: bool, suffix: str, tmp_path: Path,
     assert data.images[0].shape == (148, 256)
     assert abs(data.masks[0].mean() - 75 * 75 / (150 * 260)) < 0.01
     assert call("check") == 0
-    with pytest.raises(StudyError, match=r"the name 'my_scans_2' is taken already; choose another .*; data root"):
+    with pytest.raises(StudyError, match=r"'my_scans_2' is taken already; delete .*my_scans_2 to make it again"):
         call("card", own_folder(tmp_path, apart, suffix=suffix))
 
 
@@ -108,7 +110,7 @@ def test_groups_as_a_spreadsheet_writes_them(tmp_path: Path):
     assert read_prepared(find_card("marked")).groups[0] == "M\u00fcller 0"
 
 
-def test_masks_that_are_not_binary_need_a_choice(tmp_path: Path):
+def test_masks_that_are_not_binary_need_a_choice(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     labels = np.zeros((160, 260), np.uint8)
     labels[25:50], labels[50:75], labels[75:100] = 1, 2, 7
     folder = own_folder(tmp_path, apart=True, mask=labels)
@@ -118,7 +120,9 @@ def test_masks_that_are_not_binary_need_a_choice(tmp_path: Path):
         call("card", folder)
     with pytest.raises(StudyError, match="no mask holds the value 3; the values found are 0, 1, 2, 7"):
         call("card", folder, "--foreground", "1,3")
+    capsys.readouterr()
     assert call("card", folder, "--foreground", "1,7") == 0
+    assert "note: masks hold 2 too, which --foreground does not name: background" in capsys.readouterr().out
     found = read_prepared(find_card("my_scans_2")).masks[0].mean()
     assert abs(found - 50 / 150) < 0.02  # edges fall between pixels of the reduced mask
     with pytest.raises(SystemExit):
@@ -129,6 +133,24 @@ def test_masks_like_photographs_are_refused(tmp_path: Path):
     folder = own_folder(tmp_path, apart=True, mask=tiny.picture(0, 160, 260))
     with pytest.raises(StudyError, match="and 244 more; they look like a photograph"):
         call("card", folder)
+
+
+def test_many_labels_beside_255_are_labels():
+    masks = {Path("a.png"): set(range(19)) | {255}, Path("b.png"): {0, 3}}
+    assert foreground_values(masks, [11, 255]) == [11, 255]
+
+
+@pytest.mark.parametrize("quality", [30, 95])
+def test_edges_of_masks_saved_with_loss_are_not_dropped(tmp_path: Path, quality: int):
+    """Whoever names 255 as foreground would lose the rim of every outline without a word."""
+    folder, outline = own_folder(tmp_path, apart=True), np.zeros((160, 260), np.uint8)
+    outline[25:90, 40:115] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(outline).save(buffer, "JPEG", quality=quality)
+    Image.open(buffer).save(folder / "masks" / "s1.png")
+    for choice in ((), ("--foreground", "255")):
+        with pytest.raises(StudyError, match=r"more than two of them in 1 of 5 masks, such as s1\.png; they look like"):
+            call("card", folder, *choice)
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ def test_parts_hold_every_cell_once(suite: Suite) -> None:
         assert sorted(map(repr, cells)) == sorted(map(repr, suite.cells))
         assert all(part_of(suite, number, parts).cells for number in range(1, parts + 1))
     for number, parts in ((0, 2), (3, 2), (1, 5)):
-        with pytest.raises(StudyError, match="part must be K/N"):
+        with pytest.raises(StudyError, match="and so at most as many parts"):
             part_of(suite, number, parts)
 
 

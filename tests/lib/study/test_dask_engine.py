@@ -234,6 +234,14 @@ def test_mistakes_in_the_file_of_a_cluster(tmp_path: Path, change: tuple[str, st
         batch_system(tmp_path / "none.toml")
 
 
+def test_a_machine_without_the_batch_system_is_told_at_once(tmp_path: Path) -> None:
+    needs_jobqueue()
+    file = tmp_path / "cluster.toml"
+    file.write_text(CLUSTER)
+    with pytest.raises(StudyError, match=r"cluster\.toml: there is no sbatch on this machine"):
+        batch_system(file)
+
+
 def test_an_interrupt_is_still_one_after_a_batch_system_was_asked_for(tmp_path: Path) -> None:
     needs_jobqueue()
     file = tmp_path / "cluster.toml"

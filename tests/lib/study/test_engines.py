@@ -200,6 +200,13 @@ def test_local_needs_a_worker():
         LocalProcesses(workers=0)
 
 
+def test_a_limit_of_threads_is_kept_and_cores_are_shared(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engines, "cores", lambda: 8)
+    for given, workers, wanted in (("1", 2, 1), ("3", 2, 3), ("16", 2, 4), ("", 4, 2), ("4,2", 4, 2), ("0", 16, 1)):
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        assert engines.threads_each(workers) == wanted
+
+
 def test_local_refuses_a_missing_device_before_it_starts_anything():
     with pytest.raises(StudyError, match="unknown device 'gpu'"):
         LocalProcesses(device="gpu")

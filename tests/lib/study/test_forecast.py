@@ -110,11 +110,11 @@ def test_a_stack_is_measured_as_one() -> None:
 def test_the_command(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(file), "--device", "cpu", "--workers", "1"]) == 0
     said = capsys.readouterr().out
-    assert "0 runs of few are finished" in said
+    assert "0 of 10 runs of few are finished" in said
     assert "missing   10 runs, 2 of them sources, 320 steps, 10 units" in said
     assert "on 16 workers" in said
     assert train_suite(load_suite(str(file)), engine="here", device="cpu", show=lambda line: None) == []
     assert main(["plan", str(file), "--device", "cpu"]) == 0
     said = capsys.readouterr().out
-    assert "4 runs of few are finished" in said
+    assert "10 of 10 runs of few are finished" in said
     assert "nothing is missing" in said

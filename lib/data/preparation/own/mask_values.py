@@ -22,21 +22,41 @@ def foreground_values(of_file: Mapping[Path, set[int]], chosen: Sequence[int] | 
         of_file: the values that each mask holds.
 
     Raises:
-        StudyError: nothing was chosen and the masks hold more than one value besides 0, or a chosen value is in none.
+        StudyError: nothing was chosen and the masks hold more than one value besides 0; a chosen value is in none; or
+            values are those of edges that were smoothed or saved with loss.
     """
     found = sorted(set().union(*of_file.values()))
-    text = ", ".join(map(str, found[:12])) + (f" and {len(found) - 12} more" if len(found) > 12 else "")
+    text = listed(found)
     if chosen:
         absent = [value for value in chosen if value not in found]
         if absent:
             raise StudyError(f"no mask holds the value {absent[0]}; the values found are {text}")
+        if blurred := _blurred(of_file):
+            raise StudyError(
+                f"the other values would become background, those of the edges too; the values found are {text}"
+                f"{_culprits(of_file)}; {blurred}"
+            )
         return list(chosen)
     besides = [value for value in found if value != 0]
     if len(besides) != 1:
         raise StudyError(
-            f"masks must be binary (0 and one other value), the values found are {text}; {_advice(of_file)}"
+            f"masks must be binary (0 and one other value), the values found are {text}{_culprits(of_file)}; "
+            f"{_advice(of_file)}"
         )
     return besides
+
+
+def listed(values: Sequence[int]) -> str:
+    """Values of masks as text, the first twelve one by one."""
+    return ", ".join(map(str, values[:12])) + (f" and {len(values) - 12} more" if len(values) > 12 else "")
+
+
+def _culprits(of_file: Mapping[Path, set[int]]) -> str:
+    """Which masks hold more than two values, where only some do."""
+    many = sorted((file for file, values in of_file.items() if len(values) > 2), key=lambda file: -len(of_file[file]))
+    if not many or len(many) == len(of_file):
+        return ""
+    return f", more than two of them in {len(many)} of {len(of_file)} masks, such as {many[0].name}"
 
 
 def label_values(of_file: Mapping[Path, set[int]], labels: Mapping[int, str], *, held: bool = True) -> list[int]:
@@ -85,15 +105,24 @@ def _advice(of_file: Mapping[Path, set[int]]) -> str:
             f"each mask is binary, but they differ: {', '.join(map(str, kinds))}. If all of these are foreground, "
             f"give --foreground {','.join(map(str, kinds))}"
         )
+    if blurred := _blurred(of_file):
+        return blurred
+    named = ", ".join(f"{value}=NAME" for value in found[:4] if value)
+    return f'name them with --labels "{named}" (the name ignore for a rim), or choose with --foreground'
+
+
+def _blurred(of_file: Mapping[Path, set[int]]) -> str:
+    """What to do about masks whose values are no labels; nothing where they may be."""
+    found = sorted(set().union(*of_file.values()))
     between = set(range(2, EDGES + 1)) | set(range(255 - EDGES, 255))
     if found[-1] >= 255 - EDGES and between & set(found) and all(min(v, abs(255 - v)) <= EDGES for v in found):
         return "they look like 0 and 255 saved with loss; save them again as PNG, cut at 127"
-    if len(found) > 50:
+    sides = [sum(1 <= abs(value - end) <= EDGES for value in found) for end in (0, 255)]
+    if len(found) > 50 or min(sides) > 3:
         return (
             "they look like a photograph, or like edges that were smoothed; save masks as PNG with one value per label"
         )
-    named = ", ".join(f"{value}=NAME" for value in found[:4] if value)
-    return f'name them with --labels "{named}" (the name ignore for a rim), or choose with --foreground'
+    return ""
 
 
 def one_label(masks: Sequence[np.ndarray], name: str) -> np.ndarray:

@@ -46,7 +46,9 @@ def new_name(folder: Path, name: str | None) -> str:
     if name.startswith("sim_") or name in ("originals", "simulated"):
         raise StudyError(f"the name {name!r} is reserved; choose another with --name")
     if name in known or any(card.folder == name for card in known.values()):
-        raise StudyError(f"the name {name!r} is taken already; choose another with --name; {root_note()}")
+        own = paths.data_root() / name
+        again = f"delete {own} to make it again, or " if (own / "card.toml").is_file() else ""
+        raise StudyError(f"the name {name!r} is taken already; {again}choose another with --name; {root_note()}")
     if folder.resolve() == paths.data_root() / name:
         raise StudyError(
             f"{folder} lies where the prepared set {name!r} would go; move your folder out of {paths.data_root()}, or "
