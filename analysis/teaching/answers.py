@@ -18,7 +18,9 @@ Reader = Callable[[Any], Any]
 TOLERANCE = 1e-3  # of the largest number of the right answer
 FIGURE = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 COUNTED = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-DENIALS = {"not", "no", "never", "isn't", "doesn't", "nor"}
+DENIALS = {"not", "no", "never", "isn't", "doesn't", "nor", "without", "except", "neither"}
+DENIALS |= {"far", "less", "more", "than", "hardly", "barely", "below", "above", "rarely"}  # in words of one's own
+COMMA = r"\s*[-+]?\d+,\d+\s*%?\s*"
 
 
 class NotUnderstood(Exception):
@@ -31,12 +33,14 @@ def numbers(answer: Any) -> Numbers:
     Raises:
         NotUnderstood: no numbers, or one that is not finite.
     """
+    if answer is None:
+        raise NotUnderstood("numbers are asked for, got None: does the line before return anything")
     if isinstance(answer, str):
         answer = _written(answer)
     if hasattr(answer, "detach"):
-        answer = answer.detach().cpu().numpy()
+        answer = answer.detach().cpu().double().numpy()
     if isinstance(answer, list | tuple):
-        answer = [each.detach().cpu().numpy() if hasattr(each, "detach") else each for each in answer]
+        answer = [each.detach().cpu().double().numpy() if hasattr(each, "detach") else each for each in answer]
     try:
         found = np.asarray(answer)
         found = np.asarray(found, dtype=np.float64) if found.dtype.kind in "iufO" else None
@@ -51,9 +55,13 @@ def numbers(answer: Any) -> Numbers:
 
 def _written(text: str) -> list[float] | float | str:
     """The numbers of a text in which nothing else stands but what joins numbers; the text itself otherwise."""
-    plain = text.strip().lower()
+    plain = text.strip().lower().rstrip(".")
     if plain in COUNTED:
         return float(COUNTED.index(plain))
+    if re.fullmatch(COMMA, plain):  # a decimal comma, one of thousands, or two numbers
+        raise NotUnderstood(f"a comma can mean several things in {text.strip()!r}: write 0.5, 3208, or 6 x 6")
+    if fraction := re.fullmatch(r"(\d+)\s*/\s*([1-9]\d*)", plain.replace(",", "")):
+        return int(fraction[1]) / int(fraction[2])
     found = [float(each) for each in re.findall(FIGURE, plain)]
     rest = re.sub(FIGURE, " ", plain)
     if not found or re.sub(r"\b(x|by|times|and|about|near|rows?|columns?)\b|[\s,;()\[\]~≈%×*.]", "", rest):
@@ -79,12 +87,12 @@ def one_of(*choices: str) -> Reader:
     """
 
     def read(answer: Any) -> str:
-        if isinstance(answer, bool):
+        if isinstance(answer, bool | np.bool_):
             answer = "yes" if answer else "no"
         if not isinstance(answer, str):
             try:
                 value = numbers(answer)
-                answer = f"{float(value):g}" if value.ndim == 0 else ""
+                answer = f"{float(value) + 0.0:g}" if value.ndim == 0 else ""  # + 0: of -0 and 0 one word
             except NotUnderstood:
                 answer = ""
         said = _words(answer)
@@ -94,7 +102,8 @@ def one_of(*choices: str) -> Reader:
             return exact[0]
         inside = [choice for choice, words in names.items() if words <= said]
         inside = inside or [choice for choice, words in names.items() if said and said <= words]
-        if len(inside) != 1 or (DENIALS & said) - names[inside[0]]:
+        denied = (DENIALS & (said ^ names[inside[0]])) if len(inside) == 1 and inside != ["no"] else set()
+        if len(inside) != 1 or denied:
             raise NotUnderstood(f"answer with one of {', '.join(map(repr, choices))}")
         return inside[0]
 
@@ -103,15 +112,23 @@ def one_of(*choices: str) -> Reader:
 
 def _words(text: str) -> set[str]:
     """Words in small letters; numbers in their shortest form."""
-    found = re.findall(r"[\w.'+-]+", text.lower().replace("_", " ").replace("≈", " "))
-    return {f"{float(each):g}" if re.fullmatch(FIGURE, each.strip(".")) else each.strip(".'-") for each in found}
+    plain = re.sub(r"(?<=[a-z])-(?=[a-z])", " ", text.lower().replace("_", " ").replace("≈", " "))
+    return {_word(each.rstrip(".'")) for each in re.findall(r"[\w.'+/-]+", plain)}
+
+
+def _word(text: str) -> str:
+    if text in COUNTED:
+        return str(COUNTED.index(text))
+    if fraction := re.fullmatch(r"(\d+)/([1-9]\d*)", text):
+        return f"{int(fraction[1]) / int(fraction[2]):g}"
+    return f"{float(text) + 0.0:g}" if re.fullmatch(FIGURE, text) else text.strip("-/'.")
 
 
 def letters(count: int, known: str = "AB") -> Reader:
     """A reader of so many letters: "abba", "A, B, B, A" or a list of them."""
 
     def read(answer: Any) -> str:
-        joined = "".join(map(str, answer)) if isinstance(answer, list | tuple) else str(answer)
+        joined = "".join(map(str, answer)) if isinstance(answer, list | tuple | np.ndarray) else str(answer)
         found = re.sub(r"[\s,;.-]", "", joined).upper()
         if len(found) != count or set(found) - set(known):
             raise NotUnderstood(f"{count} letters are asked for, each {' or '.join(known)}, got {_short(answer)}")

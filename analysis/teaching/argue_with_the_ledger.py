@@ -52,17 +52,16 @@ def begin(student: str = "", suite: str = "class") -> ArgueWithTheLedger:
     """The exercise of a student: what is asked hangs on the name, and the results too where the suite has none."""
     runs = finished_runs(load_suite(suite))
     ledger = LedgerCopy(*run_and_evaluation_tables(runs), f"{len(runs)} finished runs of the suite {suite}")
-    aims = _aims(ledger)
-    if not aims:
-        about = f"a planted table; the suite {suite} has too few finished runs"
+    if not _can_be_argued(ledger):
+        about = f"a planted table, as no line that is moved would move a verdict of the suite {suite}"
         ledger = LedgerCopy(*planted_results(seed_of(student)), about)
-        aims = _aims(ledger)
+    aims = _aims(ledger)
     session = ArgueWithTheLedger("t4_argue_with_the_ledger", student, {}, ledger=ledger)
     rng = np.random.default_rng([session.seed, 5])
     session.aim = aims[int(rng.integers(len(aims)))]
     rows = ledger.rows()
     session.row = row_name(rows[int(rng.integers(len(rows)))])
-    moving = [each for each in CHANGES if _moves(session, each)] or list(CHANGES)
+    moving = [each for each in CHANGES if _moves(ledger, each)] or list(CHANGES)
     session.change = moving[int(rng.integers(len(moving)))]
     made = [_reading(session), _strict(session), _fragile(session), _moved(session), _margin(session), _others(session)]
     after = "You looked for the threshold that gave the verdict. How often would somebody who does so find one?"
@@ -95,9 +94,15 @@ def _aims(ledger: LedgerCopy) -> list[tuple[str, str]]:
     return found
 
 
-def _moves(session: ArgueWithTheLedger, change: tuple[str, str, float]) -> bool:
+def _can_be_argued(ledger: LedgerCopy) -> bool:
+    """Whether students can be asked different things: rows of more than one word, some of which a change moves."""
+    words = {row["verdict"] for row in ledger.rows()}
+    return len(words) > 1 and len(_aims(ledger)) > 1 and any(_moves(ledger, each) for each in CHANGES)
+
+
+def _moves(ledger: LedgerCopy, change: tuple[str, str, float]) -> bool:
     claim, threshold, factor = change
-    table = session.ledger.what_if({claim: {threshold: factor * session.ledger.threshold(claim, threshold)}})
+    table = ledger.what_if({claim: {threshold: factor * ledger.threshold(claim, threshold)}})
     return bool(table.moved.any())
 
 
@@ -201,10 +206,9 @@ def _others(session: ArgueWithTheLedger) -> Question:
             [row["level"] for row in rows]
             for rows in (session.ledger.rows(), session.ledger.rows(session.drawn_change()))
         )
-        return (
-            f"The intervals of all rows have the level {before[0]:.2%} today and {after[0]:.2%} after your change: "
-            "it hangs on how many rows are decided."
-        )
+        level = "It hangs on how many rows are decided, as the level of all intervals does: "
+        now = "your change leaves it there" if before[0] == after[0] else f"{after[0]:.2%} after your change"
+        return f"{level}{before[0]:.2%} today, and {now}."
 
     hint = (
         "The false discovery rate is held over the whole ledger. What does the correction of one p know of the others?"

@@ -9,7 +9,8 @@ from lib.common.paths import REPOSITORY
 from lib.study.bundle import write_bundle
 from lib.study.plan import load_suite, missing_runs
 
-PARTS = ("analysis", "requirements", "Makefile", "pyproject.toml", "README.md", "LICENSE")
+PARTS = ("analysis", "requirements", "Makefile", "pyproject.toml", "README.md", "LICENSE", "CITATION.cff")
+PARTS += ("results/README.md", "results/verdicts.svg")  # which the README shows
 START = """Once, with a network (Python 3.11, 3.12 or 3.13 and make):
 
     make setup
@@ -35,10 +36,12 @@ def write_classroom(suite: str, folder: Path) -> tuple[Path, int]:
         StudyError: runs are missing, or the archive exists or cannot be written.
     """
     read = load_suite(suite)
+    target = folder / f"{read.name}-classroom.tar.gz"
+    if target.exists():
+        raise StudyError(f"{target} is there already; delete it, or choose another folder with --out")
     missing = len(missing_runs(read))
     if missing:
         raise StudyError(f"{missing} runs of {read.name} are missing; python -m lib train {suite} makes them")
-    target = folder / f"{read.name}-classroom.tar.gz"
     exercises = sorted((REPOSITORY / "notebooks" / "teaching").glob("*.ipynb"))
     parts = [REPOSITORY / each for each in PARTS]
     return target, write_bundle(read, target, more=[*parts, *exercises], notes={"START.txt": START})

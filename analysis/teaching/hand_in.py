@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,28 +17,38 @@ from lib.common.errors import StudyError
 from lib.common.outside import read_json
 
 FIELDS = {"exercise": str, "student": str, "seed": int, "answers": dict}
+LONGEST = 60  # letters of a name in that of a file
 SEEDS = 1000  # as many students get data of their own
 
 
 def seed_of(student: str) -> int:
     """The seed that belongs to a name, whatever its case and spaces; 0 without a name."""
-    plain = " ".join(student.casefold().split())
+    plain = " ".join(unicodedata.normalize("NFC", student).casefold().split())
     return 1 + int(hashlib.sha256(plain.encode()).hexdigest(), 16) % (SEEDS - 1) if plain else 0
 
 
-def write_answers(exercise: str, student: str, seed: int, answers: Mapping[str, Mapping[str, Any]]) -> Path:
-    """Write the file to hand in under the study's home, in place of an earlier one of this student.
+def write_answers(exercise: str, student: str, seed: int, answers: Mapping[str, Mapping[str, Any]]) -> tuple[Path, int]:
+    """Write the file to hand in under the study's home, in place of an earlier one of this student that has no more.
 
     Args:
         answers: by question: answer, passed, tries.
+
+    Returns:
+        The file, and how many questions were solved in it before; where those are more it is left as it was.
     """
     content = {"exercise": exercise, "student": " ".join(student.split()), "seed": seed, "answers": dict(answers)}
     name = re.sub(r"\W+", "-", content["student"].casefold()).strip("-") or "student"
-    path = paths.home() / "handed_in" / f"{exercise}-{name}-{seed}.json"
-    paths.write_atomic(
-        path, json.dumps({**content, "checksum": checksum(content)}, indent=1, ensure_ascii=False) + "\n"
-    )
-    return path
+    path = paths.home() / "handed_in" / f"{exercise}-{name[:LONGEST]}-{seed}.json"
+    earlier, note = _read(path) if path.is_file() else ({}, "none")
+    before = 0 if note else _passed(earlier["answers"])
+    if before <= _passed(answers):
+        text = json.dumps({**content, "checksum": checksum(content)}, indent=1, ensure_ascii=False)
+        paths.write_atomic(path, text + "\n")
+    return path, before
+
+
+def _passed(answers: Mapping[str, Mapping[str, Any]]) -> int:
+    return sum(each["passed"] for each in answers.values())
 
 
 def checksum(content: Mapping[str, Any]) -> str:
@@ -58,6 +69,7 @@ def tally(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         StudyError: there is no such folder, or no file in it.
     """
     files = sorted(Path(folder).rglob("*.json")) if Path(folder).is_dir() else []
+    files = [each for each in files if not any(part.startswith(".") for part in each.relative_to(folder).parts)]
     if not files:
         raise StudyError(f"{folder} must be a folder with files that were handed in (*.json); found none")
     students, questions = [], []
@@ -65,8 +77,8 @@ def tally(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         content, note = _read(file)
         answers = content.get("answers", {})
         row = {key: content.get(key) for key in ("student", "exercise", "seed")}
-        passed, tries = (sum(each[key] for each in answers.values()) for key in ("passed", "tries"))
-        counts = {"solved": passed, "questions": len(answers), "tries": tries}
+        tries = sum(each["tries"] for each in answers.values())
+        counts = {"solved": _passed(answers), "questions": len(answers), "tries": tries}
         students.append({**row, **counts, "note": note, "file": file.name})
         if not note:
             questions += [{**row, "question": name, **each} for name, each in answers.items()]

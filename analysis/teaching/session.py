@@ -79,6 +79,7 @@ class Session:
         """Judge an answer and say what came of it in one line; never raises because of an answer."""
         question, state = self.questions[name], self.states.setdefault(name, State())
         if answer is ...:
+            state.solved = state.solved and question.first_counts
             print(f"{name}: Not yet. No answer so far: put yours in the place of the three dots.")
             return
         try:
@@ -89,16 +90,24 @@ class Session:
             hint = question.judge(value)
             words = "" if hint else question.told(value)
         except (NotUnderstood, StudyError) as error:
-            if not question.first_counts:
-                state.value, state.solved = None, False
+            state.solved = state.solved and question.first_counts
             print(f"{name}: Not yet. {str(error)[0].upper()}{str(error)[1:]}.")
             return
         state.value, state.solved, state.tries = value, not hint, state.tries + 1
-        print(f"{name}: Not yet. {hint}" if hint else f"{name}: Right. {words}".rstrip())
+        praise = "Noted" if question.first_counts else "Right"
+        print(f"{name}: Not yet. {hint}" if hint else f"{name}: {praise}. {words}".rstrip())
 
     def stopped(self, names: Sequence[str], error: Exception) -> None:
         """Say that Python stopped in a block, and what may be wrong before it."""
         said = " ".join(str(error).split()) or type(error).__name__
+        for name in names:
+            state = self.states.setdefault(name, State())
+            state.solved = state.solved and self.questions[name].first_counts
+        unknown = getattr(error, "name", None) if isinstance(error, NameError) else None
+        if unknown and unknown not in self.questions:
+            told = f"Python knows nothing named {unknown}. Is it misspelt, or a word that should stand in quotes?"
+            print(f"{', '.join(names)}: Not yet. {told}")
+            return
         if "ellipsis" in said.lower() or isinstance(error, NameError):
             said = "it uses something that is not answered yet"
         before = [need for name in names for need in self.questions[name].needs]
@@ -131,7 +140,9 @@ class Session:
             name: {"answer": _plain(state.value), "passed": state.solved, "tries": state.tries}
             for name, state in states.items()
         }
-        path = write_answers(self.exercise, self.student, self.seed, answers)
+        path, before = write_answers(self.exercise, self.student, self.seed, answers)
+        if before > len(solved):
+            print(f"Kept is what you had written before, with {before} solved; delete it to hand in less.")
         print(f"Hand in {path}")
         return path
 
@@ -153,10 +164,10 @@ class Attempt:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
         if error is not None and not isinstance(error, Exception):
             return False  # an interrupt is for Python
-        open_ones = [name for name in self.names if self.place[name] is ...]
+        open_ones = [name for name in self.names if self.place.get(name, ...) is ...]
         for name in self.names:
             if error is None or name not in open_ones:
-                self.session.check(name, self.place[name])
+                self.session.check(name, self.place.get(name, ...))
         if error is not None:
             self.session.stopped(open_ones or self.names, error)
         return True

@@ -124,6 +124,8 @@ def _bottom(session: WhichLayers) -> Question:
             return f"The difference is {lead:+.2f}: with one seed, less than {UNDECIDED} says nothing."
         if value == "undecided":
             return f"The difference is larger than {UNDECIDED} here. Which way would it go?"
+        if truth() == "better":
+            return "In your runs it is the other way round: hold the two rows side by side. One seed may also be luck."
         return "The bottom holds nearly half of the parameters. Is that what the task lacks, or detail at the pixels?"
 
     def told(value: str) -> str:

@@ -200,7 +200,7 @@ def test_do_filters_look_random(capsys: pytest.CaptureFixture[str]) -> None:
     t3 = do_filters_look_random.begin("Ada")
     key = "".join(pair.answer for pair in t3.pairs)
     wrong(t3, capsys, "guesses", ("ABX", "6 letters are asked for"), (key[:5], "6 letters"))
-    right(t3, capsys, "guesses", ", ".join(key.lower()))
+    assert said(t3, capsys, "guesses", ", ".join(key.lower())).startswith("Noted. 6 of 6 fit")
     assert "your first answer" in said(t3, capsys, "guesses", "AAAAAA")
     one = 7 / 64
     truth = 1 - (1 - one) ** t3.pupils
@@ -296,6 +296,22 @@ def test_who_looks_at_the_effect_is_told_of_the_interval(capsys: pytest.CaptureF
     k6 = next(row for row in t4.ledger.rows() if row["id"] == "K6" and row["task"] == "planted_hard")
     t4.aim = ("planted_hard", "supported")
     wrong(t4, capsys, "margin", (-k6["effect"], "Your line runs through the effect"))
+
+
+def test_where_no_line_moves_a_verdict_a_planted_table_is_argued_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that say nothing: every student would get the same answers, and no change would change any."""
+    rng = np.random.default_rng(0)
+    frame = fakes.grid(
+        ["sim_radiograph"], [20, None], 3, lambda task, strategy, volume, seed: float(rng.normal(0.5, 0.2)),
+        ("scratch", "full_finetuning", "frozen_random_encoder"),
+    )  # fmt: skip
+    curves = fakes.evaluations(frame, lambda run: fakes.climb(run.dice, 100))
+    monkeypatch.setattr(argue_with_the_ledger, "finished_runs", lambda suite: [None] * len(frame))
+    monkeypatch.setattr(argue_with_the_ledger, "run_and_evaluation_tables", lambda runs: (frame, curves))
+    t4 = argue_with_the_ledger.begin("Ada")
+    assert t4.ledger.about.startswith("a planted table, as no line that is moved")
+    assert len({row["verdict"] for row in t4.ledger.rows()}) > 1
+    assert t4.ledger.what_if(t4.drawn_change()).moved.any()
 
 
 def test_the_runs_of_the_suite_are_argued_over_where_there_are_enough(

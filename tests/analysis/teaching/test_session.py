@@ -42,9 +42,12 @@ def test_one_line_says_what_came_of_an_answer(capsys: pytest.CaptureFixture[str]
 
 def test_an_answer_that_was_right_and_is_wrong_now_is_not_solved() -> None:
     planted = session()
-    for answer, solved in ((2, True), (4, False), (2, True), ("x", False)):
+    for answer, solved in ((2, True), (4, False), (2, True), ("x", False), (2, True), (..., False)):
         planted.check("two", answer)
         assert planted.states["two"].solved is solved
+    planted.check("two", 4)
+    planted.check("two", "three dogs")
+    assert (planted.states["two"].value, planted.states["two"].tries) == (4, 5), "what was judged last is handed in"
 
 
 def test_of_a_guess_the_first_counts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,7 +55,7 @@ def test_of_a_guess_the_first_counts(capsys: pytest.CaptureFixture[str]) -> None
     for answer in ("X", "ab", "BB", "?"):
         planted.check("guess", answer)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == "guess: Right. You said AB."
+    assert lines[1] == "guess: Noted. You said AB."
     assert lines[2] == "guess: your first answer, AB, counts. You said AB."
     assert (planted.states["guess"].value, planted.states["guess"].tries) == ("AB", 1)
 
@@ -71,6 +74,15 @@ def test_an_error_in_a_block_becomes_a_hint(capsys: pytest.CaptureFixture[str]) 
     assert "First solve" not in said[0], "both stand in this block"
     exec("with planted.answer('two', 'half'):\n    two = 2\n    half = two / 2", names)
     assert capsys.readouterr().out.splitlines() == ["two: Right. Well.", "half: Right."]
+    planted = names["planted"]
+    assert isinstance(planted, Session)
+    exec("with planted.answer('word'):\n    word = yse", names)
+    told = "Python knows nothing named yse. Is it misspelt, or a word that should stand in quotes?"
+    assert capsys.readouterr().out == f"word: Not yet. {told}\n"
+    exec("with planted.answer('two'):\n    two = 1 / 0", names)
+    assert not planted.states["two"].solved, "it stopped where it was right before"
+    exec("with planted.answer('two'):\n    del two", names)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("two: Not yet. No answer so far")
     with pytest.raises(KeyboardInterrupt):
         exec("with planted.answer('two'):\n    raise KeyboardInterrupt", names)
     with pytest.raises(StudyError, match=r"t0_planted has no question 'tow'; it has two, half"):
@@ -92,6 +104,7 @@ def test_what_would_give_answers_away_waits(capsys: pytest.CaptureFixture[str]) 
 def test_every_name_has_a_seed_of_its_own_whatever_its_spelling() -> None:
     assert seed_of("") == seed_of("  ") == 0
     assert seed_of("Ada  Lovelace") == seed_of(" ada lovelace")
+    assert seed_of("M\u00fcller") == seed_of("Mu\u0308ller"), "one letter, or a letter and its dots"
     assert len({seed_of(f"student {number}") for number in range(30)}) > 25
 
 
@@ -145,6 +158,19 @@ def test_what_is_amiss_with_a_file_is_said(class_of_three: Path) -> None:
     assert notes[files["Ada"].name] == notes["ada.json"] == "handed in more than once"
     assert notes[files["Cy"].name] == ""
     assert set(questions.students) == {3}, "Bob's answers are not counted"
+
+
+def test_less_does_not_take_the_place_of_more(class_of_three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A kernel that was started anew knows of no answer, and its last cell is run all the same."""
+    session("Ada").hand_in()
+    assert "Kept is what you had written before, with 4 solved" in capsys.readouterr().out
+    hidden = class_of_three / ".ipynb_checkpoints"
+    hidden.mkdir()
+    (hidden / "ada.json").write_bytes(next(class_of_three.glob("*ada*.json")).read_bytes())
+    students, _ = tally(class_of_three)
+    assert students.solved.tolist() == [4, 1, 1]
+    assert set(students.note) == {""}
+    assert session("A" * 300).hand_in() is not None
 
 
 def test_the_seed_of_another_is_noticed(class_of_three: Path) -> None:
