@@ -59,12 +59,12 @@ def record_suite(name: str) -> Path:
     runs = runs_at_all_rates(suite, goal=None)
     table = with_chosen(suite, run_table(runs))
     folder = records_folder() / suite.name
+    about = json.dumps(_provenance(suite, runs, table), indent=1) + "\n"  # of the commit before this writes into it
     paths.write_atomic(folder / "runs.csv", table.to_csv(index=False, float_format="%.6g"))
     labels = named_labels(run for run, chosen in zip(runs, table.chosen, strict=True) if chosen)
     if len(labels):
         paths.write_atomic(folder / "labels.csv", labels.to_csv(index=False, float_format="%.6g"))
     write_claims_file(folder / "claims.json", told_ledger(suite))
-    about = json.dumps(_provenance(suite, runs, table), indent=1) + "\n"
     paths.write_atomic(folder / "provenance.json", about)
     write_summary()
     return folder
