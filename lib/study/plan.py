@@ -43,7 +43,7 @@ def load_suite(name: str) -> Suite:
     Raises:
         StudyError: no such suite, an unknown key or name, or a value out of range; or a damaged file of looks.
     """
-    if os.path.isdir(name) and len(Path(name).parts) > 1:  # noqa: PTH112  # of a name of any length
+    if os.path.isdir(name) and len(Path(name).parts) > 1:  # of a name of any length
         raise StudyError(f"{name} is a folder; a suite is named as in notebooks/suites, or by its TOML file")
     file = Path(name) if name.endswith(".toml") else suites_dir() / f"{name}.toml"
     if not re.fullmatch(r"\w[\w.-]{0,99}", file.stem):  # reports lie in a folder of that name
