@@ -68,6 +68,9 @@ def ledger_lines(claims: Iterable[Mapping[str, Any]]) -> list[str]:
     for (name, statement, unit), rows in groupby(claims, lambda row: (row["id"], row["statement"], row["unit"])):
         lines += [f"{name} {statement}", f"   effect: {unit}"]
         for row in map(claim_row, rows):
+            if row["verdict"] == "not tested":
+                lines.append(f"   {row['task']:24} not tested: {row['note'] or 'no runs'}")
+                continue
             level = f" at {row['level']}" if row["level"] else ""
             holds = f", holds {row['holds']}" if row["holds"] else ""
             part = f" ({row['part']})" if row["part"] else ""
