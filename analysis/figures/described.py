@@ -31,7 +31,7 @@ def described(figure: Figure, data: pd.DataFrame) -> str:
         said = [_plain(text.get_text()) for ax in figure.axes for text in ax.texts]
         head = head or next((_title(ax) for ax in figure.axes if _title(ax)), "")
         return _sentences([f"Nothing is drawn: {head}", *said])
-    pictures = [ax for ax in panels if _is_picture(ax)]
+    pictures = [ax for ax in panels if ax.images]
     if len(pictures) == len(panels):
         return _sentences([f"{_counted(len(panels), 'picture')}: {_plain(head)}", _captions(panels), _rows_of(data)])
     kinds = list(dict.fromkeys(_kind(ax) for ax in panels))
@@ -69,13 +69,8 @@ def _drawn(ax: Axes) -> bool:
     return bool(ax.images or meshes(ax) or _marks(ax) or _boxes(ax) or len(ax.patches) > 0)
 
 
-def _is_picture(ax: Axes) -> bool:
-    """Whether this is a photograph or a drawing, and no table of values."""
-    return bool(ax.images)
-
-
 def _kind(ax: Axes) -> str:
-    if _is_picture(ax):
+    if ax.images:
         return "Pictures"
     if meshes(ax):
         return "Heat map"

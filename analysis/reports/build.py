@@ -75,14 +75,13 @@ def write_claims(suite: str) -> tuple[Path, list[dict[str, Any]]]:
     return target, ledger
 
 
-def say_written(target: Path, suite: str) -> int:
-    """Say where a file of a suite is, and of how many of its runs it knows nothing; the exit code 0."""
+def say_written(target: Path, suite: str) -> None:
+    """Say where a file of a suite is, and of how many of its runs it knows nothing."""
     print(f"written to {target}", file=sys.stderr)
     untrained, runs = count_untrained(load_suite(suite))
     if untrained:
         told = f"{untrained} of {runs} runs of the suite are not trained; python -m lib train {suite} trains them"
         print(f"note: {told}", file=sys.stderr)
-    return 0
 
 
 def write_choices(suite: str) -> tuple[Path, pd.DataFrame]:

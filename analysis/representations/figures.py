@@ -154,7 +154,6 @@ def coordinates(similarity: np.ndarray) -> np.ndarray:
 def run_pair_table(maps: LayerMaps) -> pd.DataFrame:
     """What `run_by_run` draws, one row a cell: layer, group, seed and run of both networks, CKA."""
     order, tables = by_group(maps), []
-    places = [place for _, _, place in order]
     a, b = (each.ravel() for each in np.indices((len(order), len(order))))
     about = {
         f"{what}_{side}": [value(order[at]) for at in which]
@@ -162,8 +161,7 @@ def run_pair_table(maps: LayerMaps) -> pd.DataFrame:
         for what, value in _about(maps).items()
     }
     for layer in _three(maps):
-        values = maps.values[layer][np.ix_(places, places)]
-        tables.append(pd.DataFrame({"layer": maps.layers[layer], **about, "cka": values.ravel()}))
+        tables.append(pd.DataFrame({"layer": maps.layers[layer], **about, "cka": _in_order(maps, layer).ravel()}))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -183,9 +181,14 @@ def _about(maps: LayerMaps) -> dict[str, Callable[[tuple[str, int, int]], object
     return {"group": lambda each: GROUPS[each[0]], "seed": lambda each: each[1], "run": lambda each: runs[each[2]]}
 
 
-def _points(maps: LayerMaps, layer: int) -> np.ndarray:
+def _in_order(maps: LayerMaps, layer: int) -> np.ndarray:
+    """Similarity of checkpoints at a layer, in the order of `by_group`."""
     places = [place for _, _, place in by_group(maps)]
-    similarity = maps.values[layer][np.ix_(places, places)].copy()
+    return maps.values[layer][np.ix_(places, places)]
+
+
+def _points(maps: LayerMaps, layer: int) -> np.ndarray:
+    similarity = _in_order(maps, layer)
     np.fill_diagonal(similarity, 1)
     return coordinates(similarity)
 
@@ -193,15 +196,13 @@ def _points(maps: LayerMaps, layer: int) -> np.ndarray:
 @study_style
 def run_by_run(maps: LayerMaps, title: str) -> Axes:
     """Every run against every run at three stages: the first, the bottleneck, the last; groups in blocks."""
-    order = by_group(maps)
-    places = [place for _, _, place in order]
-    groups = [group for group, _, _ in order]
+    groups = [group for group, _, _ in by_group(maps)]
     layers = _three(maps)
     figure, grid = plt.subplots(1, 3, figsize=(13.5, 5.0), sharey=True)
     image = None
     edges = [at for at in range(1, len(groups)) if groups[at] != groups[at - 1]]
     for ax, layer in zip(grid, layers, strict=True):
-        image = heat_map(ax, pd.DataFrame(maps.values[layer][np.ix_(places, places)]), 0, 1, square=True)
+        image = heat_map(ax, pd.DataFrame(_in_order(maps, layer)), 0, 1, square=True)
         ax.set_title(maps.layers[layer], loc="left", fontsize=12)
         for edge in edges:
             ax.axhline(edge, color="white", linewidth=1.5)
@@ -225,9 +226,7 @@ def runs_clustered(maps: LayerMaps, title: str) -> Axes:
     Clusters join by the mean of 1 - CKA over their pairs. Colors at the edge tell how a network started, and took no
     part.
     """
-    order = by_group(maps)
-    places = [place for _, _, place in order]
-    values = maps.values[maps.bottleneck][np.ix_(places, places)]
+    order, values = by_group(maps), _in_order(maps, maps.bottleneck)
     apart = 1 - (values + values.T) / 2
     np.fill_diagonal(apart, 0)
     tree = linkage(squareform(np.maximum(apart, 0), checks=False), method="average", optimal_ordering=True)

@@ -20,7 +20,7 @@ FIGURE = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 COUNTED = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 DENIALS = {"not", "no", "never", "isn't", "doesn't", "nor", "without", "except", "neither"}
 DENIALS |= {"far", "less", "more", "than", "hardly", "barely", "below", "above", "rarely"}  # in words of one's own
-COMMA = r"\s*[-+]?\d+,\d+\s*%?\s*"
+COMMA = r"[-+]?\d+,\d+\s*%?"
 
 
 class NotUnderstood(Exception):

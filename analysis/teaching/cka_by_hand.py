@@ -26,6 +26,7 @@ from lib.networks.unet import build
 STAGES = ["enc0", "enc1", "enc2", "enc3", "enc4", "dec3", "dec2", "dec1", "dec0"]
 LEVELS = {"0": 0.0, "0.5": 0.5, "1": 1.0}
 IMAGES = 48
+CLEARLY = 0.25  # a similarity of untrained bottlenecks that nobody would call near 0
 
 
 @dataclass
@@ -212,9 +213,6 @@ def _untrained(seed: int) -> Question:
         against(lambda: "far above 0", lambda: [], hint),
         lambda value: f"Debiased CKA of the two bottlenecks is {_bottom(seed):.2f}.",
     )
-
-
-CLEARLY = 0.25  # a similarity of untrained bottlenecks that nobody would call near 0
 
 
 def _bottom(seed: int) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lib.common.errors import StudyError
 from lib.common.paths import REPOSITORY
-from lib.study.bundle import write_bundle
+from lib.study.bundle import check_absent, write_bundle
 from lib.study.plan import load_suite, missing_runs
 
 PARTS = ("analysis", "requirements", "Makefile", "pyproject.toml", "README.md", "LICENSE", "CITATION.cff")
@@ -37,8 +37,7 @@ def write_classroom(suite: str, folder: Path) -> tuple[Path, int]:
     """
     read = load_suite(suite)
     target = folder / f"{read.name}-classroom.tar.gz"
-    if target.exists():
-        raise StudyError(f"{target} is there already; delete it, or choose another folder with --out")
+    check_absent(target)  # before all runs are looked at
     missing = len(missing_runs(read))
     if missing:
         raise StudyError(f"{missing} runs of {read.name} are missing; python -m lib train {suite} makes them")

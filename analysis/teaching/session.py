@@ -79,7 +79,7 @@ class Session:
         """Judge an answer and say what came of it in one line; never raises because of an answer."""
         question, state = self.questions[name], self.states.setdefault(name, State())
         if answer is ...:
-            state.solved = state.solved and question.first_counts
+            self._take_back(name)
             print(f"{name}: Not yet. No answer so far: put yours in the place of the three dots.")
             return
         try:
@@ -90,7 +90,7 @@ class Session:
             hint = question.judge(value)
             words = "" if hint else question.told(value)
         except (NotUnderstood, StudyError) as error:
-            state.solved = state.solved and question.first_counts
+            self._take_back(name)
             print(f"{name}: Not yet. {str(error)[0].upper()}{str(error)[1:]}.")
             return
         state.value, state.solved, state.tries = value, not hint, state.tries + 1
@@ -101,8 +101,7 @@ class Session:
         """Say that Python stopped in a block, and what may be wrong before it."""
         said = " ".join(str(error).split()) or type(error).__name__
         for name in names:
-            state = self.states.setdefault(name, State())
-            state.solved = state.solved and self.questions[name].first_counts
+            self._take_back(name)
         unknown = getattr(error, "name", None) if isinstance(error, NameError) else None
         if unknown and unknown not in self.questions:
             told = f"Python knows nothing named {unknown}. Is it misspelt, or a word that should stand in quotes?"
@@ -123,6 +122,11 @@ class Session:
         if open_ones:
             print(f"Shown when {' and '.join(open_ones)} {'has' if len(open_ones) == 1 else 'have'} an answer.")
         return bool(open_ones)
+
+    def _take_back(self, name: str) -> None:
+        """A question is not solved any more, unless its first answer counts."""
+        state = self.states.setdefault(name, State())
+        state.solved = state.solved and self.questions[name].first_counts
 
     def _solved(self, name: str) -> bool:
         return self.states.get(name, State()).solved

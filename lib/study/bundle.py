@@ -34,6 +34,7 @@ from lib.runs.seal import check_file
 from lib.runs.spec import RunSpec
 from lib.runs.tensor_files import writing
 from lib.study.growth import looks_file
+from lib.study.plan import all_specs
 from lib.study.suite import Cell, Suite, brief_of
 from lib.training.together import computation
 
@@ -73,6 +74,16 @@ def part_of(suite: Suite, number: int, parts: int) -> Suite:
     return replace(suite, cells=tuple(chosen))
 
 
+def check_absent(target: Path) -> None:
+    """That an archive is not there yet.
+
+    Raises:
+        StudyError: it is.
+    """
+    if target.exists():
+        raise StudyError(f"{target} exists; name another file, or delete it")
+
+
 def write_bundle(
     suite: Suite,
     target: Path,
@@ -94,11 +105,8 @@ def write_bundle(
     Raises:
         StudyError: the target exists or cannot be written, data are missing, or there is no such part.
     """
-    if target.exists():
-        raise StudyError(f"{target} exists; name another file, or delete it")
-    own = part_of(suite, number, parts)
-    specs = own.source_specs()
-    specs += [spec for cell in own.cells for seed in cell.seeds for spec in own.at_all_rates(cell, seed)]
+    check_absent(target)
+    specs = all_specs(part_of(suite, number, parts))
     root = suite.name if parts == 1 else f"{suite.name}-{number}-of-{parts}"
     with writing(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)

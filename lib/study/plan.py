@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import as_completed, wait
@@ -43,8 +42,8 @@ def load_suite(name: str) -> Suite:
     Raises:
         StudyError: no such suite, an unknown key or name, or a value out of range; or a damaged file of looks.
     """
-    if os.path.isdir(name) and len(Path(name).parts) > 1:  # of a name of any length
-        raise StudyError(f"{name} is a folder; a suite is named as in notebooks/suites, or by its TOML file")
+    if len(Path(name).parts) > 1 and not name.endswith(".toml"):
+        raise StudyError(f"{name} is no suite: one is named as in notebooks/suites, or by its TOML file")
     file = Path(name) if name.endswith(".toml") else suites_dir() / f"{name}.toml"
     if not re.fullmatch(r"\w[\w.-]{0,99}", file.stem):  # reports lie in a folder of that name
         raise StudyError(
@@ -132,6 +131,11 @@ def _of_cells(cells: Iterable[Cell], suite: Suite) -> list[RunSpec]:
     return [spec for cell in cells for seed in cell.seeds for spec in suite.at_all_rates(cell, seed)]
 
 
+def all_specs(suite: Suite) -> list[RunSpec]:
+    """All runs of a suite, sources first; one that two cells share comes twice."""
+    return [*suite.source_specs(), *_of_cells(suite.cells, suite)]
+
+
 def _done(specs: Iterable[RunSpec]) -> list[Run]:
     """Two cells may share a run: where seeds start from one source, that seed's run is also the common cell's."""
     unique = {run_id(spec): spec for spec in specs}
@@ -148,7 +152,7 @@ def missing_runs(suite: Suite) -> list[RunSpec]:
 
 def count_untrained(suite: Suite) -> tuple[int, int]:
     """How many runs of a suite have no result, and how many runs it has, sources included; no file is read."""
-    names = {run_id(spec) for spec in [*suite.source_specs(), *_of_cells(suite.cells, suite)]}
+    names = set(map(run_id, all_specs(suite)))
     root = paths.runs_dir()
     return sum(not (root / name / "result.json").is_file() for name in names), len(names)
 

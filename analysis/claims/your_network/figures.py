@@ -20,11 +20,11 @@ def what_moved(table: pd.DataFrame) -> Axes:
     stages, strategies = list(dict.fromkeys(table.stage)), list(dict.fromkeys(table.strategy))
     values = table.pivot(index="stage", columns="strategy", values="angle").reindex(stages)[strategies]
     by_place = table.set_index(["stage", "strategy"])
-    words = [[_words(by_place.loc[(stage, strategy)]) for strategy in strategies] for stage in stages]
-    shown = values.mask(np.array(words) == "frozen")
+    words = np.array([[_words(by_place.loc[(stage, strategy)]) for strategy in strategies] for stage in stages])
+    shown = values.mask(words == "frozen")
     ax = axes(None, width=3.5 + 2.2 * len(strategies), height=1.6 + 0.42 * len(stages))
     top = max(1.0, float(np.nanmax(values.to_numpy())))
-    image = heat_map(ax, shown, 0, top, words=np.array(words))
+    image = heat_map(ax, shown, 0, top, words=words)
     ax.get_figure(root=True).colorbar(image, ax=ax, label="degrees")  # type: ignore[union-attr]
     title_and_note(
         ax, "What each strategy moved", "median angle of a stage's filters between start and end; one run each"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.claims.ledger.evaluate import load_claims
-from analysis.claims.ledger.table import claim_row, deciding_part, number_text
+from analysis.claims.ledger.table import claim_row, number_text
 from lib.common.errors import StudyError, check_keys, shown
 from lib.common.outside import read_toml
 
@@ -65,13 +65,7 @@ def explained_text(
         parts += [_table(("record", "task"), [[f"`{suite}`", row["task"], *_cells(row)] for suite, row in rows])]
         parts += [why.get(claim.id, f"Nobody has said yet in `{EXPLAINED}` why.")]
     everything = [
-        [
-            claim.id,
-            f"`{about['suite']}`",
-            row["task"],
-            claim_row(row)["said"],
-            *_cells(row),
-        ]
+        [claim.id, f"`{about['suite']}`", row["task"], claim_row(row)["said"], *_cells(row)]
         for claim in load_claims()
         for about, ledger in records
         for row in ledger
@@ -90,9 +84,8 @@ def _table(about: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _cells(row: Mapping[str, Any]) -> list[str]:
     low, high = row["interval"]
     interval = "–" if low is None or high is None else f"{number_text(low)} to {number_text(high)}"
-    share = row.get("agreement")
-    part, told = deciding_part(row), claim_row(row)
-    cells = [number_text(row["effect"]) + f" ({part})" * bool(part), interval, told["level"] or "–"]
-    cells += [f"{row['side']} {number_text(row['line'])}", told["seeds"], told["detectable"]]
+    share, told = row.get("agreement"), claim_row(row)
+    part = f" ({told['part']})" if told["part"] else ""
+    cells = [told["effect"] + part, interval, told["level"] or "–", told["holds"], told["seeds"], told["detectable"]]
     again = "–" if row["replication"] is None else f"{row['replication']:.2f}" + ", fragile" * row["fragile"]
     return [*cells, again, "–" if share is None else f"{share:.2f}"]

@@ -17,7 +17,7 @@ import pandas as pd
 from analysis.claims.ledger.choices.specifications import told_ledger
 from analysis.claims.ledger.compare import compare_ledgers, repeat
 from analysis.claims.ledger.evaluate import load_claims, write_claims_file
-from analysis.claims.ledger.findings import findings, how_sure, questions, with_data
+from analysis.claims.ledger.findings import Question, findings, how_sure, questions, with_data
 from analysis.claims.verdicts import VERDICTS
 from analysis.reports.front.gallery import FINDINGS
 from analysis.reports.recorded.explained import explained_text, explanations
@@ -136,21 +136,29 @@ def summary_text() -> str:
 
 
 def _in_short(found: Sequence[Record]) -> list[str]:
-    """An answer to each question: the first sentences of the record that tests most of its claims, real data first."""
-    lines = []
-    for question in questions():
-
-        def tested(record: Record, letter: str = question.letter) -> tuple[bool, int]:
-            rows = [row for row in record[1] if row["id"].startswith(letter) and row["verdict"] != "not tested"]
-            return bool(rows) and data_kinds(record[0]) == "real", len({row["id"] for row in rows})
-
-        about, ledger = max(found, key=tested)
-        said = next(each["said"] for each in findings(ledger)["questions"] if each["letter"] == question.letter)
-        if said and said[0]["leads"]:
-            told = " ".join(said[0]["sentences"][:2])
-            lines.append(f"- **{question.words}** {told} (`{about['suite']}`, {data_kinds(about)} data)")
+    """An answer to each question, and how sure all of them are."""
     rows = [row for _, ledger in found for row in ledger]
-    return [*lines, f"- **How sure is that?** {how_sure(rows, load_claims()[0].value('alpha'))}"] if rows else lines
+    if not rows:
+        return []
+    sure = f"- **How sure is that?** {how_sure(rows, load_claims()[0].value('alpha'))}"
+    return [*filter(None, (_answer(question, found) for question in questions())), sure]
+
+
+def _answer(question: Question, found: Sequence[Record]) -> str:
+    """The first sentences of the record that tests most claims of a question, real data first; nothing if none does."""
+
+    def tested(record: Record) -> tuple[bool, int]:
+        about, ledger = record
+        claims = {row["id"] for row in ledger if row["verdict"] != "not tested"}
+        own = [name for name in claims if name.startswith(question.letter)]
+        return bool(own) and data_kinds(about) == "real", len(own)
+
+    about, ledger = max(found, key=tested)
+    said = next(each["said"] for each in findings(ledger)["questions"] if each["letter"] == question.letter)
+    if not said or not said[0]["leads"]:
+        return ""
+    told = " ".join(said[0]["sentences"][:2])
+    return f"- **{question.words}** {told} (`{about['suite']}`, {data_kinds(about)} data)"
 
 
 def findings_text(about: Mapping[str, Any], ledger: Sequence[Mapping[str, Any]]) -> str:

@@ -31,7 +31,7 @@ def foreground_values(of_file: Mapping[Path, set[int]], chosen: Sequence[int] | 
         absent = [value for value in chosen if value not in found]
         if absent:
             raise StudyError(f"no mask holds the value {absent[0]}; the values found are {text}")
-        if blurred := _blurred(of_file):
+        if blurred := _blurred(found):
             raise StudyError(
                 f"the other values would become background, those of the edges too; the values found are {text}"
                 f"{_culprits(of_file)}; {blurred}"
@@ -48,7 +48,7 @@ def foreground_values(of_file: Mapping[Path, set[int]], chosen: Sequence[int] | 
 
 def listed(values: Sequence[int]) -> str:
     """Values of masks as text, the first twelve one by one."""
-    return ", ".join(map(str, values[:12])) + (f" and {len(values) - 12} more" if len(values) > 12 else "")
+    return ", ".join(map(shown_value, values[:12])) + (f" and {len(values) - 12} more" if len(values) > 12 else "")
 
 
 def _culprits(of_file: Mapping[Path, set[int]]) -> str:
@@ -78,9 +78,8 @@ def label_values(of_file: Mapping[Path, set[int]], labels: Mapping[int, str], *,
     if odd or absent:
         value = shown_value((odd or absent)[0])
         what = f"masks hold the value {value}, which has no name" if odd else f"no mask holds the value {value}"
-        some = ", ".join(map(shown_value, found[:12])) + (f" and {len(found) - 12} more" if len(found) > 12 else "")
         named = ", ".join(map(shown_value, labels))
-        raise StudyError(f"{what}; the values found are {some}, those named are {named}")
+        raise StudyError(f"{what}; the values found are {listed(found)}, those named are {named}")
     return list(labels)
 
 
@@ -105,15 +104,14 @@ def _advice(of_file: Mapping[Path, set[int]]) -> str:
             f"each mask is binary, but they differ: {', '.join(map(str, kinds))}. If all of these are foreground, "
             f"give --foreground {','.join(map(str, kinds))}"
         )
-    if blurred := _blurred(of_file):
+    if blurred := _blurred(found):
         return blurred
     named = ", ".join(f"{value}=NAME" for value in found[:4] if value)
     return f'name them with --labels "{named}" (the name ignore for a rim), or choose with --foreground'
 
 
-def _blurred(of_file: Mapping[Path, set[int]]) -> str:
-    """What to do about masks whose values are no labels; nothing where they may be."""
-    found = sorted(set().union(*of_file.values()))
+def _blurred(found: Sequence[int]) -> str:
+    """What to do about masks whose values, in ascending order, are no labels; nothing where they may be."""
     between = set(range(2, EDGES + 1)) | set(range(255 - EDGES, 255))
     if found[-1] >= 255 - EDGES and between & set(found) and all(min(v, abs(255 - v)) <= EDGES for v in found):
         return "they look like 0 and 255 saved with loss; save them again as PNG, cut at 127"
