@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -51,14 +51,14 @@ def meshes(ax: Axes) -> list[QuadMesh]:
 
 def lines(
     ax: Axes, rows: pd.DataFrame, x: str, y: str, line: str, looks: Mapping[str, ArmStyle], *, bars: bool = False,
-    intervals: bool = True, **how: Any,
+    intervals: bool = True, dashed: Collection[str] = (), **how: Any,
 ) -> None:  # fmt: skip
     """The mean of the rows at every x with its 95 % t interval, a line per value of the column `line`.
 
     Args:
         looks: color and marker of every line, in the order of the legend.
         bars: intervals as bars, and not as a band.
-        intervals: whether there are any. how: of the lines, as matplotlib has it.
+        intervals: whether there are any. dashed: lines that are. how: of the lines, as matplotlib has it.
     """
 
     def interval(values: pd.Series) -> tuple[float, float]:
@@ -66,7 +66,8 @@ def lines(
         return found.low, found.high
 
     sns.lineplot(
-        rows, x=x, y=y, hue=line, style=line, hue_order=list(looks), style_order=list(looks), ax=ax, dashes=False,
+        rows, x=x, y=y, hue=line, style=line, hue_order=list(looks), style_order=list(looks), ax=ax,
+        dashes={name: (4, 2) if name in dashed else "" for name in looks},
         palette={name: look.color for name, look in looks.items()}, markeredgewidth=0,
         markers={name: look.marker for name, look in looks.items()}, errorbar=interval if intervals else None,
         err_style="bars" if bars else "band", err_kws={} if bars else {"alpha": 0.15, "linewidth": 0}, **how,

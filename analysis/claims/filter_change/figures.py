@@ -139,7 +139,8 @@ def matched_filters(pairs: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     names = ("full_finetuning", "scratch", "head_only")
     looks = {word: ARM_STYLES[name] for word, name in zip(words.values(), names, strict=True)}
     rows = pairs.rename(columns=words).melt("layer", list(words.values()), var_name="what", value_name="mean cosine")
-    lines(ax, rows.assign(x=rows.layer.map(layers.index)), "x", "mean cosine", "what", looks, intervals=False)
+    rows = rows.assign(x=rows.layer.map(layers.index))
+    lines(ax, rows, "x", "mean cosine", "what", looks, intervals=False, dashed=[words["chance"]])
     ax.set_xticks(range(len(layers)), layers, rotation=60, ha="right")
     ax.set(xlabel="", ylabel="mean cosine of a pair of filters")
     note = f"mean over {pairs.seeds.nunique()} pairs of seeds; random: the same matching of fresh filters"

@@ -80,7 +80,7 @@ def ledger_lines(claims: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 _SHOWN = {
-    "id": "id", "task": "task", "said": "verdict", "part": "decided by", "effect": "effect", "interval": "interval",
+    "id": "id", "task": "task", "said": "verdict", "effect": "effect", "interval": "interval",
     "level": "level", "holds": "holds", "adjusted": "adjusted p", "replication": "comes again",
     "agreement": "other choices", "seeds": "seeds", "detectable": "detectable",
 }  # fmt: skip
@@ -99,6 +99,7 @@ def verdict_table(claims: Sequence[Mapping[str, Any]]) -> HTML:
     for claim in claims:
         row = claim_row(claim)
         lines += ["<tr>", *(f'<td style="text-align: left">{escape(row[key])}</td>' for key in _SHOWN), "</tr>"]
-        told = "<br>".join(map(escape, filter(None, (row["unit"], *part_lines(claim), row["note"]))))
+        decides = f"Decides: {row['part']}" if row["part"] else ""
+        told = "<br>".join(map(escape, filter(None, (row["unit"], decides, *part_lines(claim), row["note"]))))
         lines.append(f'<tr><td></td><td colspan="{len(_SHOWN) - 1}" style="text-align: left">{told}</td></tr>')
     return HTML("\n".join([*lines, "</tbody></table>"]))

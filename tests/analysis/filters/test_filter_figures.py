@@ -154,6 +154,8 @@ def test_other_figures_of_change_draw(runs: list[Run]) -> None:
     tuned = change_table(runs[3:])
     assert "full_finetuning" in text(affine_shares(tuned))
     ax = matched_filters(matched_between_seeds(runs[:3]))
+    dashed = {str(line.get_label()): line.is_dashed() for line in ax.lines if not len(line.get_xdata())}
+    assert dashed == {"best order": False, "random filters, best order": True, "as they stand": False}
     assert [label.get_text() for label in ax.get_xticklabels()] == [
         "enc0.conv1", "enc0.conv2", "enc1.conv1", "enc1.conv2", "dec0.conv1", "dec0.conv2"
     ]  # fmt: skip
