@@ -61,13 +61,14 @@ def lines(
         intervals: whether there are any. dashed: lines that are. how: of the lines, as matplotlib has it.
     """
 
+    dashes: dict[str, Any] = {name: (4, 2) if name in dashed else "" for name in looks}
+
     def interval(values: pd.Series) -> tuple[float, float]:
         found = mean_interval(values)
         return found.low, found.high
 
     sns.lineplot(
-        rows, x=x, y=y, hue=line, style=line, hue_order=list(looks), style_order=list(looks), ax=ax,
-        dashes={name: (4, 2) if name in dashed else "" for name in looks},
+        rows, x=x, y=y, hue=line, style=line, hue_order=list(looks), style_order=list(looks), ax=ax, dashes=dashes,
         palette={name: look.color for name, look in looks.items()}, markeredgewidth=0,
         markers={name: look.marker for name, look in looks.items()}, errorbar=interval if intervals else None,
         err_style="bars" if bars else "band", err_kws={} if bars else {"alpha": 0.15, "linewidth": 0}, **how,
