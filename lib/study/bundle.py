@@ -19,7 +19,7 @@ from typing import Any
 
 from lib.common import paths
 from lib.common.errors import StudyError, shown
-from lib.common.outside import MB, ArchiveBytes, is_file, read_toml
+from lib.common.outside import MB, ArchiveBytes, is_file
 from lib.common.provenance import COMMIT, commit
 from lib.data.cards import find_card
 from lib.data.prepared_volumes import volume_files
@@ -34,7 +34,7 @@ from lib.runs.seal import check_file
 from lib.runs.spec import RunSpec
 from lib.runs.tensor_files import writing
 from lib.study.growth import looks_file
-from lib.study.plan import all_specs
+from lib.study.plan import all_specs, suite_files, suite_table
 from lib.study.suite import Cell, Suite, brief_of
 from lib.training.together import computation
 
@@ -134,7 +134,9 @@ def _members(suite: Suite, specs: list[RunSpec], number: int, parts: int) -> Ite
     part = "" if parts == 1 else f" --part {number}/{parts}"
     trust = f"{TRUST}={shlex.quote(','.join(trusted()))} " if trusted() else ""  # whoever runs this runs our code too
     yield "train.sh", START.format(suite=suite.name, part=part, trust=trust).encode(), 0o755
-    yield f"{suite.name}.toml", suite.file.read_bytes(), 0o644
+    for file in suite_files(suite.file):
+        if file.parent == suite.file.parent:  # else it is one of the study, and there
+            yield file.name, file.read_bytes(), 0o644
     if suite.until is not None and looks_file(suite.name).is_file():
         yield f"looks/{suite.name}.json", looks_file(suite.name).read_bytes(), 0o644
     yield COMMIT, f"{commit()}\n".encode(), 0o644
@@ -145,7 +147,7 @@ def _members(suite: Suite, specs: list[RunSpec], number: int, parts: int) -> Ite
         yield f"{OWN}/{name}.toml", map_text(stage_map(maps[name])).encode(), 0o644
     for file in sorted({weights_file(spec.weights) for spec in with_sources if spec.weights is not None}):
         yield f"weights/{file.relative_to(paths.weights_dir()).as_posix()}", file.read_bytes(), 0o644
-    for source in read_toml(suite.file).get("sources", {}).values():  # the suite is read anew there
+    for source in suite_table(suite.file).get("sources", {}).values():  # the suite is read anew there
         if "names" in source:
             yield f"weights/{source['names']}", (paths.weights_dir() / source["names"]).read_bytes(), 0o644
     for name in sorted({spec.task for spec in with_sources}):

@@ -10,7 +10,7 @@ from typing import Any
 
 from lib.common import paths
 from lib.common.device import pick_device
-from lib.common.errors import StudyError, nearest, shown
+from lib.common.errors import StudyError, check_keys, nearest, shown
 from lib.common.outside import is_file, read_toml
 from lib.common.progress import Progress, print_line
 from lib.data.tasks.catalog import BUILT_IN
@@ -35,8 +35,8 @@ def suites_dir() -> Path:
 def load_suite(name: str) -> Suite:
     """The suite of that name, or of that TOML file.
 
-    A file that says `extends = "NAME"`, a suite of the study, has all that it does not say from there; fields of a run
-    one by one, everything else as a whole. `shift_seeds = 10` beside it is the same study once more, with 10 added to
+    A file that says `extends = "NAME"`, a suite of the study, or `"FILE.toml"`, one beside it, has all that it does not
+    say from there; fields of a run one by one, everything else as a whole. `shift_seeds = 10` beside it is the same study once more, with 10 added to
     every seed. Where it says `until`, cells have the seeds of the look that it is at.
 
     Raises:
@@ -54,9 +54,7 @@ def load_suite(name: str) -> Suite:
             raise StudyError(f"there is no file {name} in {Path.cwd()}; a suite of the study is named without .toml")
         raise StudyError(nearest("suite", name, [each.stem for each in suites_dir().glob("*.toml")]))
     try:
-        table = read_toml(file)
-        if "extends" in table:
-            table = _extended(table)
+        table = suite_table(file)
         if "shift_seeds" in table:
             table = _shifted(table)
         suite = from_table(file, table)
@@ -65,15 +63,46 @@ def load_suite(name: str) -> Suite:
     return suite if suite.until is None else grown(suite)
 
 
-def _extended(table: dict[str, Any]) -> dict[str, Any]:
-    name = table.pop("extends")
-    known = [each.stem for each in suites_dir().glob("*.toml")]
-    if name not in known:
-        raise StudyError(nearest("suite to extend", name, known))
-    base = read_toml(suites_dir() / f"{name}.toml")
-    if "extends" in base:
-        raise StudyError(f"{name} extends {base['extends']} itself; extend that one")
-    return {**base, **table, "run": {**base.get("run", {}), **table.get("run", {})}}
+def suite_files(file: Path) -> list[Path]:
+    """The file of a suite, and that of the suite that it extends, if it does.
+
+    Raises:
+        StudyError: a file cannot be read, or what it extends is no suite or extends another.
+    """
+    name = read_toml(file).get("extends")
+    if name is None:
+        return [file]
+    if isinstance(name, str) and name.endswith(".toml"):  # beside it, so that both can be carried elsewhere
+        base = file.with_name(Path(name).name)
+        if base.name != name or not is_file(base):
+            raise StudyError(
+                f"there is no file {shown(name)} beside it to extend; put it there, and name it without a folder (a "
+                "suite of the study is named without .toml)"
+            )
+    else:
+        known = [each.stem for each in suites_dir().glob("*.toml")]
+        if name not in known:
+            raise StudyError(nearest("suite to extend", name, known))
+        base = suites_dir() / f"{name}.toml"
+    if (other := read_toml(base).get("extends")) is not None:
+        raise StudyError(f"{name} extends {other} itself; extend that one")
+    return [file, base]
+
+
+def suite_table(file: Path) -> dict[str, Any]:
+    """What a file says of its suite, with what it has from the one that it extends.
+
+    Raises:
+        StudyError: as `suite_files`.
+    """
+    table, *bases = map(read_toml, suite_files(file))
+    table.pop("extends", None)
+    for base in bases:
+        first, own = base.get("run", {}), table.get("run", {})
+        for run in (first, own):
+            check_keys("field of a run", run, run)
+        table = {**base, **table, "run": {**first, **own}}
+    return table
 
 
 def _shifted(table: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from lib.common import paths, provenance
 from lib.common.errors import StudyError
 from lib.runs.run import Run
 from lib.runs.seal import read_record
-from lib.study.plan import load_suite, missing_runs, runs_at_all_rates
+from lib.study.plan import load_suite, missing_runs, runs_at_all_rates, suite_files
 from lib.study.suite import Suite
 
 BEGIN, END = "<!-- record: python -m analysis record -->", "<!-- end of record -->"
@@ -76,7 +76,7 @@ def _provenance(suite: Suite, runs: Sequence[Run], table: pd.DataFrame) -> dict[
     return {
         "suite": suite.name,
         "title": suite.title,
-        "suite_sha256": hashlib.sha256(suite.file.read_bytes()).hexdigest(),
+        "suite_sha256": hashlib.sha256(b"".join(file.read_bytes() for file in suite_files(suite.file))).hexdigest(),
         **({"looks": [dataclasses.asdict(look) for look in suite.looks]} if suite.looks else {}),
         "recorded": date.today().isoformat(),
         "commit": provenance.commit(),

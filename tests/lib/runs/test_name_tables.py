@@ -111,9 +111,15 @@ strategies = ["decoder_only"]
     suite = load_suite(str(tmp_path / "mine.toml"))
     (cell,) = suite.cells
     assert suite.at_all_rates(cell, 0)[0].weights["names"]["layer1"] == "encoder"
-    write_bundle(suite, tmp_path / "bundle.tar.gz")
-    with tarfile.open(tmp_path / "bundle.tar.gz") as archive:
-        assert {"mine/weights/resnet.pt", "mine/weights/names.csv"} <= set(archive.getnames())
+    (tmp_path / "again.toml").write_text('extends = "mine.toml"\nshift_seeds = 10\n')
+    for name in ("mine", "again"):  # which has its sources, and so the table, from the other
+        write_bundle(load_suite(str(tmp_path / f"{name}.toml")), tmp_path / f"{name}.tar.gz")
+        with tarfile.open(tmp_path / f"{name}.tar.gz") as archive:
+            archive.extractall(tmp_path / "there", filter="data")
+        there = tmp_path / "there" / name
+        assert (there / "weights" / "resnet.pt").is_file()
+        assert (there / "weights" / "names.csv").read_text() == NAMES
+        assert load_suite(str(there / f"{name}.toml")).cells == load_suite(str(tmp_path / f"{name}.toml")).cells
     text = (tmp_path / "mine.toml").read_text().replace('weights = "resnet.pt"', 'task = "blobs"')
     (tmp_path / "mine.toml").write_text(text)
     with pytest.raises(StudyError, match="names of a source are a table beside its file of weights"):

@@ -27,6 +27,7 @@ from lib.study.plan import (
     missing_runs,
     phases,
     runs_at_all_rates,
+    suite_files,
     suites_dir,
     train_suite,
 )
@@ -497,7 +498,35 @@ def test_a_suite_extends_one_of_the_study(tmp_path: Path) -> None:
         ("extends = 3\n", "mine.toml: unknown suite to extend 3"),
         ('extends = "full_256"\n', "mine.toml: full_256 extends full itself; extend that one"),
         ('extends = "class"\n[runs]\nsteps = 20\n', "unknown key of a suite 'runs'"),
+        ('extends = "class"\nrun = 3\n', r"mine.toml: expected a table \(field of a run = value\), got 3"),
     ]:
         file.write_text(text)
         with pytest.raises(StudyError, match=message):
             load_suite(str(file))
+
+
+def test_a_suite_extends_one_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One's own study with other seeds: its base is found beside it from any folder, and has to lie there."""
+    class_suite = suites_dir() / "class.toml"
+    base, again = tmp_path / "ours.toml", tmp_path / "ours_again.toml"
+    base.write_text(class_suite.read_text().replace("width = 8", "width = 4"))
+    again.write_text('extends = "ours.toml"\nshift_seeds = 10\n[run]\nsteps = 20\n')
+    first, second = load_suite(str(base)), load_suite(str(again))
+    assert first.run["width"] == second.run["width"] == 4
+    assert second.run == {**first.run, "steps": 20}
+    assert second.seeds == tuple(seed + 10 for seed in first.seeds)
+    assert suite_files(again) == [again, base]
+    monkeypatch.chdir(tmp_path)
+    assert load_suite("ours_again.toml").cells == second.cells
+    (tmp_path / "three.toml").write_text("run = 3\n")
+    for text, message in [
+        ('extends = "our.toml"', "ours_again.toml: there is no file 'our.toml' beside it to extend"),
+        (f'extends = "../{tmp_path.name}/ours.toml"', "name it without a folder"),
+        (f'extends = "{base}"', "name it without a folder"),
+        ('extends = "ours_again.toml"', "ours_again.toml extends ours_again.toml itself"),
+        ('extends = "three.toml"', r"expected a table \(field of a run = value\), got 3"),
+        ('extends = "ours"', "unknown suite to extend 'ours'"),
+    ]:
+        again.write_text(text + "\n")
+        with pytest.raises(StudyError, match=message):
+            load_suite("ours_again.toml")
