@@ -36,8 +36,8 @@ def load_suite(name: str) -> Suite:
     """The suite of that name, or of that TOML file.
 
     A file that says `extends = "NAME"`, a suite of the study, or `"FILE.toml"`, one beside it, has all that it does not
-    say from there; fields of a run one by one, everything else as a whole. `shift_seeds = 10` beside it is the same study once more, with 10 added to
-    every seed. Where it says `until`, cells have the seeds of the look that it is at.
+    say from there; fields of a run one by one, everything else as a whole. `shift_seeds = 10` beside it is the same
+    study once more, with 10 added to every seed. Where it says `until`, cells have the seeds of the look that it is at.
 
     Raises:
         StudyError: no such suite, an unknown key or name, or a value out of range; or a damaged file of looks.
