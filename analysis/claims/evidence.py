@@ -22,6 +22,7 @@ from scipy import stats as sps
 
 from analysis.claims.means import REPEATS, Difference, Mean, OneSided
 from analysis.statistics.intervals import Floats
+from analysis.statistics.looks import Growth
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Spread:
     def p(self) -> OneSided:
         return self._sides(self.ratio)
 
-    def again(self, size: int | None = None) -> OneSided:
+    def again(self, grown: Growth | None = None) -> OneSided:
         rng = np.random.default_rng(0)
         now, then = rng.f(*self.dof, size=(2, REPEATS))
         return self._sides(np.maximum(1.0, self.ratio / now) * then)
@@ -118,7 +119,7 @@ class Count:
         over, under = (tail[found] for tail in self._tails(self._odds(self.line)))
         return OneSided(over, under) if self.above else OneSided(under, over)
 
-    def again(self, size: int | None = None) -> OneSided:
+    def again(self, grown: Growth | None = None) -> OneSided:
         rng, n = np.random.default_rng(0), len(self.chances)
         share = rng.beta(self.found + 0.5, n - self.found + 0.5, REPEATS)  # Jeffreys
         return self._sides(rng.binomial(n, share))
@@ -152,8 +153,8 @@ class Joint:
     def p(self) -> OneSided:
         return self._join([part.p() for part in self.parts])
 
-    def again(self, size: int | None = None) -> OneSided:
-        return self._join([part.again(size) for part in self.parts])
+    def again(self, grown: Growth | None = None) -> OneSided:
+        return self._join([part.again(grown) for part in self.parts])
 
     def _join(self, sides: Sequence[OneSided]) -> OneSided:
         support, against = self.factors()

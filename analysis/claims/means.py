@@ -14,6 +14,7 @@ from scipy import special
 from scipy import stats as sps
 
 from analysis.statistics.intervals import ROUNDING, Floats, finite_values
+from analysis.statistics.looks import Growth
 
 REPEATS = 4000  # studies that are drawn to say how often a verdict would come again
 
@@ -66,16 +67,26 @@ class Mean:
         alone = _variance(self.values)
         return ((d0 * s0 + own * alone) / (d0 + own) if d0 else alone), d0 + own
 
+    @property
+    def t(self) -> float:
+        """Student's statistic; 0 where replicates agree exactly."""
+        variance = self.variance[0]
+        return (self.effect - self.line) / math.sqrt(variance / len(self.values)) if variance > 0 else 0.0
+
     def p(self) -> OneSided:
         variance, dof = self.variance
         return _t_sides(self.effect - self.line, math.sqrt(variance / len(self.values)), dof, self.above)
 
-    def again(self, size: int | None = None) -> OneSided:
-        """The p-values of drawn studies with new replicates, the true mean drawn from what these say of it.
+    def again(self, grown: Growth | None = None) -> OneSided:
+        """The p-values of drawn studies: new ones of this size, or this one once it has `grown`.
 
-        They have as many replicates as here, or `size`. (More seeds bring no more tasks or groups, so that numbers over
-        these leave `size` alone.) The same random numbers weigh the replicates of every part, so that parts of one row
-        stay as correlated as their replicates are.
+        True distances from lines, in standard errors, are taken for normal about 0, `pull` being the share of chance in
+        those found. So a large t speaks in part for a variance that was found too small: by Bayes' rule, dof times the
+        variance found over the true one is chi-square on dof degrees over 1 + pull t^2 / dof (without pull, the law
+        from priors flat in the mean and in the logarithm of the deviation). The same random numbers weigh the
+        replicates of every part, so that parts of one row stay as correlated as their replicates are.
+
+        More seeds bring no more tasks or groups: numbers over these leave `grown` alone.
         """
         n, (variance, dof) = len(self.values), self.variance
         rng = np.random.default_rng(n)
@@ -84,18 +95,24 @@ class Mean:
             alone = np.linspace(-1, 1, n) + 0.0
         alone = alone * math.sqrt(variance / alone.var(ddof=1))
         weights = rng.standard_normal((2, REPEATS, n)) @ alone / math.sqrt(n * (n - 1))
-        spread = np.sqrt(dof / rng.chisquare(dof, REPEATS)) if math.isfinite(dof) else 1.0
-        new = size or n
-        keep = 1 - self.pull
-        guess = self.line + keep * (self.effect - self.line)
-        means = guess + (weights[0] * math.sqrt(keep) + weights[1] * math.sqrt(n / new)) * spread
-        own, (d0, s0) = new - 1, self.prior
-        fresh = variance * spread**2 * rng.chisquare(own, REPEATS) / own
-        fresh = (d0 * s0 + own * fresh) / (d0 + own) if d0 else fresh
-        return _t_sides(means - self.line, np.sqrt(fresh / new), d0 + own, self.above)
+        excess, keep = self.effect - self.line, 1 - self.pull
+        spread = np.sqrt((dof + self.pull * self.t**2) / rng.chisquare(dof, REPEATS))  # true / found deviation
+        true = keep * excess + math.sqrt(keep) * weights[0] * spread
+        own, known, old, noise = n - 1, 0, 0.0, 1.0
+        if grown is not None:  # what was found is a share of what will be
+            own, known, old = max(n, grown.replicates) - 1, n - 1, grown.share
+            noise = math.sqrt(old * (1 - old))
+        found = old * excess + (1 - old) * true + noise * weights[1] * spread
+        squares = 2 * rng.standard_gamma((own - known) / 2, REPEATS) * variance * spread**2  # chi-square, also on 0
+        squares = squares + known * _variance(self.values)
+        d0, s0 = self.prior
+        error = np.sqrt((d0 * s0 + squares) / (d0 + own) / n * (old or 1.0))
+        return _t_sides(found, error, d0 + own, self.above)
 
     def interval(self, below: float, over: float) -> tuple[float, float]:
         variance, dof = self.variance
+        if not variance > 0:
+            return -math.inf, math.inf
         error = math.sqrt(variance / len(self.values))
         low, high = (float(sps.t.isf(tail, dof)) * error for tail in (below, over))
         return self.effect - low, self.effect + high
@@ -132,7 +149,7 @@ class Difference:
         total = a**2 / (len(self.first) - 1) + b**2 / (len(self.second) - 1)
         return np.sqrt(a + b), np.divide((a + b) ** 2, total, out=fewest, where=total > 0)
 
-    def again(self, size: int | None = None) -> OneSided:
+    def again(self, grown: Growth | None = None) -> OneSided:
         rng = np.random.default_rng(0)
         means, variances = [], []
         for side in (self.first, self.second):
@@ -144,6 +161,8 @@ class Difference:
 
     def interval(self, below: float, over: float) -> tuple[float, float]:
         error, dof = self._error(_variance(self.first), _variance(self.second))
+        if not error > 0:
+            return -math.inf, math.inf
         return self.effect - float(sps.t.isf(below, dof) * error), self.effect + float(sps.t.isf(over, dof) * error)
 
     def shown(self, value: float) -> float:
@@ -165,8 +184,9 @@ def _variance(values: Floats) -> float:
 
 
 def _t_sides(excess: Any, error: Any, dof: Any, above: bool) -> OneSided:
-    sure = np.where(np.abs(excess) > ROUNDING, np.copysign(np.inf, excess), 0.0)  # equal replicates have no error
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(np.asarray(error) > 0, np.divide(excess, error), sure)
+    """One-sided p-values; 1 where replicates agree exactly, since what they would do elsewhere cannot be told."""
+    known = np.asarray(error) > 0
+    t = np.divide(excess, error, out=np.zeros(np.broadcast_shapes(np.shape(excess), np.shape(error))), where=known)
     over, under = special.stdtr(dof, -t), special.stdtr(dof, t)  # as `scipy.stats.t` has them, many times faster
+    over, under = np.where(known, over, 1.0), np.where(known, under, 1.0)
     return OneSided(over, under) if above else OneSided(under, over)

@@ -131,6 +131,18 @@ def too_few(values: pd.Series | pd.DataFrame, claim: Claim, what: str) -> str:
     return f"{len(values)} seeds{what} on one test fold, 2 folds needed" if len(folds) < 2 else ""
 
 
+def of_one_network(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The rows of the network that learned most tasks, by name the first of equals, and what was left out, in words.
+
+    For tests over tasks: a data set that two networks learned is not two tasks.
+    """
+    tasks = frame.groupby("model").task.nunique()
+    if len(tasks) < 2:
+        return frame, ""
+    kept = str(tasks.idxmax())
+    return frame[frame.model == kept], f"of {kept} alone: data sets are counted, and other networks learned the same"
+
+
 def with_runs(rows: pd.DataFrame, runs: Mapping[str, Run]) -> pd.DataFrame:
     """The rows whose run is among these; looked up row by row, as there may be many times as many runs."""
     return rows[np.array([name in runs for name in rows.run_id], dtype=bool)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize
@@ -19,17 +20,31 @@ def looks_until(first: int, most: int) -> tuple[int, ...]:
     return tuple(sorted({first, *(each for each in LOOKS if first < each < most), most}))
 
 
-def replicates_at(seeds: int, folds: int) -> int:
-    """As how many independent replicates so many seeds count, where those of one test fold share its images.
+class Growth(NamedTuple):
+    """What a study is when it has grown: the share of its information that is there now, and its replicates then."""
 
-    Seeds beyond the folds lower only the part of the variance that is not the fold's.
+    share: float
+    replicates: int
+
+
+def growth(now: int, most: int, folds: int) -> Growth:
+    """From `now` seeds to `most`, seeds of one test fold being one replicate, as they share its images.
+
+    Seeds beyond the folds lower only the part of the variance of a mean that is not the folds'.
     """
-    return seeds if seeds <= folds else round(folds / (OF_FOLD + (1 - OF_FOLD) * folds / seeds))
+
+    def variance(seeds: int) -> float:
+        return OF_FOLD / min(seeds, folds) + (1 - OF_FOLD) / seeds
+
+    return Growth(min(1.0, variance(most) / variance(now)), min(most, folds))
 
 
 @functools.cache  # it takes a second
 def looking_factor(looks: tuple[int, ...], alpha: float) -> float:
-    """What p-values are multiplied by where a study is looked at so often; 1 where it is looked at once."""
+    """What p-values are multiplied by where a study is looked at so often; 1 where it is looked at once.
+
+    The factor grows as the level falls: one that holds for a level holds for all above it.
+    """
     return alpha / level_at_looks(looks, alpha) if looks else 1.0
 
 

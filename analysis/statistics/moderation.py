@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 from scipy import optimize, special
 from scipy import stats as sps
 
-CHANCE = 0.4549  # the median of chi-square on one degree of freedom
 FEWEST = 6  # with fewer variances the prior itself is a guess, and the level is not held
 
 
@@ -47,14 +46,18 @@ def lent(prior: tuple[float, float], own: int) -> tuple[float, float]:
     return min(prior[0], float(own)), prior[1]
 
 
-def pull(p: ArrayLike) -> float:
-    """The share of chance in how far effects lie from their lines, 0 to 1, from the two-sided p-values of many of them.
+def pull(t: ArrayLike, dof: ArrayLike) -> float:
+    """The share of chance in how far effects lie from their lines, 0 to 1, from the t statistics of many of them.
 
-    Empirical Bayes, effects being normal about their lines (James and Stein 1961; Efron and Morris 1973): a true effect
-    is guessed nearer to its line than it was found, by this share. By the median of the squared normal scores, as some
-    numbers lie very far from their lines. 0 below `FEWEST` p-values.
+    Empirical Bayes, true effects in standard errors being normal about their lines, with the same variance (James and
+    Stein 1961; Efron and Morris 1973): a true effect is guessed nearer to its line than it was found, by this share.
+    With one variance t^2 is one number times F on 1 and dof degrees; by the median, as some effects lie very far from
+    their lines. 0 below `FEWEST` statistics.
+
+    Args:
+        t: statistics against the lines. dof: the degrees of freedom of each.
     """
-    scores = sps.norm.isf(np.asarray(p, dtype=np.float64) / 2) ** 2
+    scores = np.asarray(t, dtype=np.float64) ** 2 / sps.f.median(1, np.asarray(dof, dtype=np.float64))
     if len(scores) < FEWEST:
         return 0.0
-    return min(1.0, CHANCE / max(float(np.median(scores)), CHANCE))
+    return 1 / max(float(np.median(scores)), 1.0)

@@ -13,7 +13,6 @@ from analysis.claims.ledger.decide import decide
 from analysis.claims.ledger.growth import row_state
 from analysis.claims.means import mean
 from analysis.claims.verdicts import Claim, Finding
-from analysis.statistics.looks import looking_factor, replicates_at
 
 ALPHA, FOLDS = 0.05, 5
 ROWS, ARMS = 43, 5  # rows of a ledger; arms of a task, of which one is what the others are set against
@@ -64,9 +63,8 @@ def fixed(runs: Runs, seeds: int) -> tuple[list[dict[str, Any]], float]:
 def until(runs: Runs, looks: Sequence[int], replication: float = 0.9) -> tuple[list[dict[str, Any]], float]:
     """The last ledger of a study that grows where rows are open, and seeds a cell on average."""
     counts = np.full((TASKS, ARMS), looks[0])
-    looking, ahead = looking_factor(tuple(looks), ALPHA), replicates_at(looks[-1], FOLDS)
     for at in [*looks[1:], None]:
-        rows = decide(runs.findings(counts), ALPHA, looking=looking, ahead=ahead)
+        rows = decide(runs.findings(counts), ALPHA, looks=tuple(looks), ahead=(looks[-1], FOLDS))
         still = [row for row, each in enumerate(rows) if row_state(each, replication) == "open"]
         if at is None or not still:
             break

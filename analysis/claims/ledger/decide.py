@@ -26,6 +26,7 @@ from scipy import stats as sps
 from analysis.claims.evidence import Leaf, decisive, leaves, with_means
 from analysis.claims.means import Mean, OneSided
 from analysis.claims.verdicts import Finding, sentences
+from analysis.statistics.looks import Growth, growth, looking_factor
 from analysis.statistics.moderation import lent, pull, variance_prior
 from analysis.statistics.tests import benjamini_hochberg
 
@@ -47,16 +48,17 @@ class Judgement(NamedTuple):
 def decide(
     findings: Sequence[Finding],
     alpha: float,
-    looking: float = 1.0,
-    ahead: int | None = None,
+    looks: tuple[int, ...] = (),
+    ahead: tuple[int, int] | None = None,
 ) -> list[dict[str, Any]]:
     """One dictionary per finding, ready for JSON; numbers that do not exist are None.
 
     Args:
         alpha: the false discovery rate, two-sided.
-        looking: the factor on p of a ledger that is looked at more than once while seeds come in
-            (`statistics.looks`).
-        ahead: a number of seeds; rows then say in `decided_ahead` how probable a decision is with so many.
+        looks: numbers of seeds at which a study that grows is looked at, fixed beforehand; p-values and intervals are
+            corrected for looking so often (`statistics.looks`).
+        ahead: the most seeds of a study that grows, and the test folds that they are spread over; rows then say in
+            `decided_ahead` how probable a decision is once they have so many.
 
     Returns:
         id, paper, statement, task, verdict, effect, interval [low, high], level (of the interval), line (what the
@@ -65,8 +67,10 @@ def decide(
         would support the claim, and something that the note names keeps it from being said), detectable (the effect
         that this design decides for with 80 % power), parts (the same for every number that the row rests on) and note.
     """
-    found = judge(findings, alpha, looking)
-    level = alpha * max(sum(p <= alpha for p in found.adjusted.values()), 1) / max(len(found.p), 1) / looking
+    found = judge(findings, alpha, looks)
+    decided = sum(p <= alpha for p in found.adjusted.values())
+    one = alpha / max(len(found.p), 1) / _looking(findings, alpha, looks)
+    level = one * max(decided, 1)
     rows = []
     for at, finding in enumerate(found.findings):
         if at not in found.p:
@@ -74,13 +78,17 @@ def decide(
             continue
         numbers = (found.words[at], found.sides[at], found.p[at], float(found.adjusted[at]), level)
         row = _row(finding) | _decided(finding, *numbers)
-        rows.append(row if ahead is None else row | {"decided_ahead": _decided_ahead(finding, level, ahead)})
+        if ahead is not None:
+            one_more = one * (decided + (found.words[at] == "inconclusive"))  # with it, so many are decided
+            support, against = _drawn(finding, one_more, growth(finding.seeds, *ahead))
+            row["decided_ahead"] = float(np.mean(support | against))
+        rows.append(row)
     return rows
 
 
-def judge(findings: Sequence[Finding], alpha: float, looking: float = 1.0) -> Judgement:
+def judge(findings: Sequence[Finding], alpha: float, looks: tuple[int, ...] = ()) -> Judgement:
     """The words alone, and the p-values they come from; arguments as of `decide`."""
-    findings = _pooled(findings)
+    findings, looking = _pooled(findings), _looking(findings, alpha, looks)
     sides = {at: _sides(each, looking) for at, each in enumerate(findings) if each.evidence is not None}
     p = {at: min(1.0, 2 * min(each)) for at, each in sides.items()}
     adjusted = dict(zip(p, benjamini_hochberg(list(p.values())), strict=True))
@@ -89,6 +97,11 @@ def judge(findings: Sequence[Finding], alpha: float, looking: float = 1.0) -> Ju
         if each <= alpha:
             words[at] = "supported" if sides[at].support < sides[at].against else "contradicted"
     return Judgement(findings, sides, p, adjusted, words)
+
+
+def _looking(findings: Sequence[Finding], alpha: float, looks: tuple[int, ...]) -> float:
+    """The factor on p-values: that of the lowest level with which one of this ledger is compared."""
+    return looking_factor(looks, alpha / max(sum(each.evidence is not None for each in findings), 1))
 
 
 def _pooled(findings: Sequence[Finding]) -> list[Finding]:
@@ -102,7 +115,8 @@ def _pooled(findings: Sequence[Finding]) -> list[Finding]:
         for unit in {each.unit for each in means}
     }
     findings = _changed(findings, lambda part: replace(part, prior=lent(priors[part.unit], len(part.values) - 1)))
-    chance = pull([min(1.0, 2 * float(min(each.p()))) for each in _means(findings)])
+    numbers = [each for each in _means(findings) if each.variance[0] > 0]
+    chance = pull([each.t for each in numbers], [each.variance[1] for each in numbers])
     return _changed(findings, lambda part: replace(part, pull=chance))
 
 
@@ -158,8 +172,14 @@ def _decided(finding: Finding, word: str, sides: OneSided, p: float, adjusted: f
     return numbers | {
         "verdict": word, "level": 1 - level, "p": p, "adjusted": adjusted, "replication": again, "fragile": fragile,
         "withheld": withheld, "parts": parts if len(parts) > 1 else [],
-        "note": sentences(finding.note, finding.barred),
+        "note": sentences(finding.note, finding.barred, _agreeing(chosen)),
     }  # fmt: skip
+
+
+def _agreeing(leaf: Leaf) -> str:
+    """Why a number decides nothing whose replicates are all equal."""
+    low, high = leaf.interval(0.25, 0.25)
+    return "replicates agree exactly: what others would say cannot be told" if math.isinf(high - low) else ""
 
 
 def _over_conditions(shown: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> list[float | None]:
@@ -217,16 +237,10 @@ def _again(finding: Finding, word: str, level: float) -> float:
     return float(np.mean(same))
 
 
-def _decided_ahead(finding: Finding, level: float, seeds: int) -> float:
-    """The share of drawn studies with so many seeds that come to a decision."""
-    support, against = _drawn(finding, level, seeds)
-    return float(np.mean(support | against))
-
-
-def _drawn(finding: Finding, level: float, size: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _drawn(finding: Finding, level: float, grown: Growth | None) -> tuple[np.ndarray, np.ndarray]:
     """Which drawn studies support the claim, and which contradict it."""
     assert finding.evidence is not None
-    drawn = finding.evidence.again(size)
+    drawn = finding.evidence.again(grown)
     support = np.zeros_like(drawn.against, dtype=bool) if finding.barred else drawn.support <= level / 2
     return support, ~support & (drawn.against <= level / 2)
 

@@ -20,7 +20,6 @@ from analysis.claims import (  # noqa: F401  they register their tests
 )
 from analysis.claims.ledger.decide import decide
 from analysis.claims.verdicts import TESTS, Claim, Finding, Runs, Threshold, data_of, sentences
-from analysis.statistics.looks import looking_factor
 from analysis.tables.results import computed_on, with_own_source
 from lib.common.errors import StudyError, check_keys, cut, shown
 from lib.common.outside import read_toml
@@ -61,7 +60,7 @@ def evaluate(
     claims: Iterable[Claim] | None = None,
     runs: Iterable[Run] = (),
     looks: tuple[int, ...] = (),
-    ahead: int | None = None,
+    ahead: tuple[int, int] | None = None,
 ) -> list[dict[str, Any]]:
     """The verdicts: one dictionary per claim and task, ready for JSON.
 
@@ -71,8 +70,7 @@ def evaluate(
         runs: those of the table, for claims about weights, which are not tested without them.
         looks: numbers of seeds at which the ledger of a study that grows is looked at: p-values and intervals are
             corrected for looking (`statistics.looks`).
-        ahead: as how many independent replicates its seeds count at the cap; rows then say in `decided_ahead` how
-            probable a decision is there.
+        ahead: seeds at the cap, and test folds; rows then say in `decided_ahead` how probable a decision is there.
 
     Returns:
         What `decide` says of a row, and notebook and figure (what shows it, by its published name), test (the
@@ -82,7 +80,7 @@ def evaluate(
     by_id = {run.path.name: run for run in runs}
     findings = [each for claim in counted(claims, "testing claims") for each in find(claim, frame, evaluations, by_id)]
     alpha = claims[0].value("alpha") if claims else 0.05
-    rows = decide(findings, alpha, looking_factor(looks, alpha), ahead)
+    rows = decide(findings, alpha, looks, ahead)
     kinds = {goal: _kinds(_of_goal(frame, goal)) for goal in {TESTS[claim.test].goal for claim in claims}}
     return [
         row | _shown_by(each.claim) | {"data": each.data or data_of(each.task, kinds[TESTS[each.claim.test].goal])}

@@ -15,13 +15,14 @@ from IPython.display import HTML
 
 from analysis.claims.ledger.evaluate import CLAIMS, load_claims
 from analysis.claims.ledger.kept import suite_ledger
-from analysis.claims.ledger.table import number_text, row_numbers
+from analysis.claims.ledger.table import deciding_part, number_text, row_numbers
 from analysis.claims.verdicts import VERDICTS, Claim, data_of
 from lib.common.outside import read_toml
 
 Row = Mapping[str, Any]
 DECIDED = ("supported", "contradicted")
 KINDS = ("simulated", "real")
+PARTS = 3  # of a sentence with the numbers of each; of more, the range of all
 
 
 class Question(NamedTuple):
@@ -213,31 +214,37 @@ def _rest(each: Sequence[Sequence[Row]]) -> str:
 
 
 def _numbers(claim: Claim, rows: Sequence[Row]) -> str:
-    """The id and the numbers of rows with one verdict; of several rows the range, where they are of one kind."""
-    lines = {(row.get("side"), number_text(row.get("line"))) for row in rows}
-    names = {_deciding(row) for row in rows} if not claim.number else {""}
-    effects = sorted(row["effect"] for row in rows if row.get("effect") is not None)
-    told = [claim.id]
+    """The id and the numbers of rows with one verdict: of several rows the range, part by part where parts decide."""
+    parts: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.get("effect") is not None:
+            parts.setdefault(deciding_part(row), []).append(row)
+    told, line = [claim.id], _line(rows)
     if len(rows) == 1:
         (row,) = rows
         place = "" if row["task"] in ("all", "simulated") else str(row["task"]).replace("_", " ")
-        value = _value(claim, row_numbers(row)) if effects else ""
-        part = ": ".join(filter(None, (_deciding(row), value)))
+        value = _value(claim, row_numbers(row)) if parts else ""
+        part = ": ".join(filter(None, (deciding_part(row), value)))
         told = [", ".join(filter(None, (claim.id, place)))] + ([part] if part else [])
-    elif effects and len(names) == 1:
-        value = _value(claim, f"{number_text(effects[0])} to {number_text(effects[-1])}")
-        told.append(": ".join(filter(None, (*names, value))))
-    if effects and len(lines) == 1 and len(names) == 1:
-        side, line = next(iter(lines))
-        told[-1] += f", the claim holds {side} {line}"
+    elif len(parts) <= PARTS:
+        for name, own in sorted(parts.items()):
+            told.append(": ".join(filter(None, (name, _value(claim, _range(own))))) + ("" if line else _line(own)))
+    elif line:
+        told.append(f"by {len(parts)} parts: {_value(claim, _range(rows))}")
+    told[-1] += line if parts else ""
     told += [f"the paper: {claim.published}"] if claim.published else []
     return "; ".join(filter(None, (*told, _fragile(rows))))
 
 
-def _deciding(row: Row) -> str:
-    """The name of the part whose number the row shows, where it rests on more than one."""
-    same = (part["name"] for part in row.get("parts", ()) if part["effect"] == row["effect"])
-    return next(same, "")
+def _line(rows: Sequence[Row]) -> str:
+    """Where the claim holds, if that is the same for all rows."""
+    lines = {(row.get("side"), number_text(row.get("line"))) for row in rows}
+    return ", the claim holds {} {}".format(*lines.pop()) if len(lines) == 1 else ""
+
+
+def _range(rows: Sequence[Row]) -> str:
+    effects = [row["effect"] for row in rows if row.get("effect") is not None]
+    return " to ".join(dict.fromkeys(number_text(each) for each in (min(effects), max(effects))))
 
 
 def _value(claim: Claim, value: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.claims.ledger.evaluate import evaluate
-from analysis.statistics.looks import looks_until, replicates_at
+from analysis.statistics.looks import looks_until
 from analysis.tables.learning_rates import with_chosen
 from analysis.tables.results import run_and_evaluation_tables
 from lib.common import paths
@@ -79,10 +79,9 @@ def planned_looks(suite: Suite) -> tuple[int, ...]:
     return () if suite.until is None else looks_until(len(suite.seeds), suite.until.seeds)
 
 
-def _ahead(suite: Suite) -> int | None:
-    """As how many independent replicates the seeds of a suite count at its cap."""
-    folds = min(get_task(cell.task).folds for cell in suite.cells)
-    return None if suite.until is None else replicates_at(suite.until.seeds, folds)
+def _ahead(suite: Suite) -> tuple[int, int] | None:
+    """Seeds of a suite that grows at its cap, and the test folds of its tasks, the fewest."""
+    return None if suite.until is None else (suite.until.seeds, min(get_task(cell.task).folds for cell in suite.cells))
 
 
 def _key(runs: Iterable[Run], chosen: Iterable[str], looks: Sequence[int]) -> str:

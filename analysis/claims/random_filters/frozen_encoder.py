@@ -22,6 +22,7 @@ from analysis.claims.verdicts import (
     diverged_text,
     sentences,
     target_tasks,
+    too_few,
 )
 from analysis.statistics.intervals import Interval, mean_interval
 from analysis.tables.paired_gains import PAIR, difficulty
@@ -157,8 +158,12 @@ def _joined(
 
     Without those that were not trained the claim cannot be supported, and from `controls` alone nothing is tested.
     """
-    there = {name: each for name, (each, *_) in parts.items() if each is not None}
-    lacking = sentences(*(f"too few seeds: {name}" for name in parts if name not in there))
+    there, few = {}, []
+    for name, (each, *_) in parts.items():
+        reason = "too few seeds" if each is None else too_few(each.values, claim, "")
+        few += [f"{reason}: {name}"] if reason else []
+        there |= {} if each is None or reason else {name: each}
+    lacking = sentences(*few)
     if not set(there) - set(controls):
         return Finding(claim, task, sentences(lacking, *told))
     sides = {name: (line, above) for name, (_, line, above) in parts.items()}

@@ -21,6 +21,7 @@ from analysis.claims.verdicts import (
     complete_replicates,
     data_kind,
     diverged_text,
+    of_one_network,
     sentences,
     target_tasks,
     too_few,
@@ -91,6 +92,7 @@ def heterogeneous(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, 
     Two numbers, both of which must lie above their thresholds: the standard deviation between pairs, and its share of
     the variance of a pair's mean gain (I^2).
     """
+    frame, alone = of_one_network(frame)
     gains, least = gain(frame, *claim.compare), int(claim.value("min_seeds"))
     groups, left_out, found = [], [], []
     for (source, task), rows in gains.groupby(["source", "task"]):
@@ -101,6 +103,7 @@ def heterogeneous(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, 
             groups.append(per_fold(wide.mean(axis=1)))
     common = (
         *left_out,
+        alone,
         unpaired_text(gains),
         diverged_text(finished_rows(frame), claim.compare),
         data_kind(gains) if len(gains) else "",

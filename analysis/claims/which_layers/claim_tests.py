@@ -28,6 +28,7 @@ from analysis.claims.verdicts import (
     complete_replicates,
     data_kind,
     interval_text,
+    of_one_network,
     sentences,
     too_few,
 )
@@ -90,8 +91,9 @@ def last_is_worst(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFrame, 
     A task counts once, by its mean Dice over seeds, volumes and sources: seeds of one task share its lowest set, and
     are no independent witnesses. The count of tasks is held against its exact distribution by chance.
     """
+    frame, alone = of_one_network(frame)
     rows, least = worst_is_last(frame, int(claim.value("min_seeds"))), int(claim.value("min_tasks"))
-    kinds = data_kind(rows) if len(rows) else ""
+    kinds = sentences(alone, data_kind(rows)) if len(rows) else ""
     if len(rows) < least:
         reason = f"{len(rows)} tasks with last layers and another set, {least} needed"
         return [Finding(claim, "all", sentences(reason, kinds))]
@@ -162,6 +164,7 @@ def only_in_ultrasound(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFr
     more seeds of the same tasks say nothing of other tasks. Real tasks are set against real ones, simulated against
     simulated.
     """
+    frame, alone = of_one_network(frame)
     pairs = advantages(frame)
     pairs = pairs[pairs.advantage.notna() & (pairs.matched == 0)]
     found, least = [], int(claim.value("min_tasks"))
@@ -181,7 +184,7 @@ def only_in_ultrasound(claim: Claim, frame: pd.DataFrame, evaluations: pd.DataFr
         if not few:
             first, second = (side.to_numpy(dtype=np.float64) for side in means)
             evidence = Difference("ultrasound - chest X-ray, over tasks", first, second, claim.value("margin"), True)
-        note = sentences(reason, words, left_out, data_kind(own))
+        note = sentences(reason, words, left_out, alone, data_kind(own))
         seeds = int(own.groupby("task").seed.nunique().min())
         found.append(Finding(claim, where, note, evidence, seeds, data=str(kind)))
     return found or [Finding(claim, "all", "No set of layers trained alike on ultrasound and on X-ray")]

@@ -52,7 +52,9 @@ def frozen_table(loss: float = 0.0, validation_loss: float = 0.0, seeds: int = 5
     return frame(rows(name, seed) for name in ("scratch", "full_finetuning", FROZEN) for seed in range(seeds))
 
 
-def under(table: pd.DataFrame, *names: str, curve=lambda run: climb(0.8, 200), **options: Any) -> pd.DataFrame:
+def under(
+    table: pd.DataFrame, *names: str, curve=lambda run: climb(0.8 + 0.01 * run.dice, 200), **options: Any
+) -> pd.DataFrame:
     found = specifications(table, evaluations(table, curve), [LEDGER[name] for name in names], **options)
     assert not found.duplicated(["claim", "task", "choice"]).any()
     assert (found.agrees == "").equals(found.verdict.isna())

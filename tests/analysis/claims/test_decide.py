@@ -15,6 +15,7 @@ from analysis.claims.evidence import Alike, AllOf, AnyOf, Count, Part, Spread
 from analysis.claims.ledger.decide import FRAGILE, decide
 from analysis.claims.means import Difference, Mean
 from analysis.claims.verdicts import Claim, Finding
+from analysis.statistics.looks import looking_factor
 from analysis.statistics.moderation import lent, variance_prior
 
 CLAIM = Claim("X", "a paper", "a statement", "a_test", "Dice", "10_claims", "none", {})
@@ -82,18 +83,19 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("looking", [1.0, 2.5])
-def test_word_interval_level_and_p_agree_in_every_row(looking: float) -> None:
+@pytest.mark.parametrize("looks", [(), (3, 5, 8)])
+def test_word_interval_level_and_p_agree_in_every_row(looks: tuple[int, ...]) -> None:
     alpha, seen = 0.1, set()
     for draw in range(12):
         findings = random_ledger(np.random.default_rng(draw))
-        rows = decide(findings, alpha, looking)
+        rows = decide(findings, alpha, looks)
         assert json.loads(json.dumps(rows, allow_nan=False)) == rows
         tested = [row for row in rows if row["p"] is not None]
         assert len(tested) == len(rows) - 3
         expected = sps.false_discovery_control([row["p"] for row in tested])
         assert [row["adjusted"] for row in tested] == pytest.approx(expected)
         decided = [row for row in tested if row["verdict"] in DECIDED]
+        looking = looking_factor(looks, alpha / len(tested))
         level = alpha * max(len(decided), 1) / len(tested) / looking
         for row, each in zip(rows, findings, strict=True):
             if each.evidence is None:
@@ -231,7 +233,7 @@ def test_the_smallest_detectable_effect_is_found_as_often_as_it_says() -> None:
 def test_more_seeds_ahead_make_a_decision_more_probable() -> None:
     values = np.array([0.2, 0.9, -0.3, 0.6, 0.4])
     chances = [
-        decide([finding(Mean("", values, 0.0, True, "u"))], 0.05, ahead=seeds)[0]["decided_ahead"]
+        decide([finding(Mean("", values, 0.0, True, "u"))], 0.05, ahead=(seeds, 40))[0]["decided_ahead"]
         for seeds in (5, 10, 40)
     ]
     assert chances == sorted(chances)

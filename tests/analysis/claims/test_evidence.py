@@ -15,6 +15,7 @@ from analysis.claims import evidence, means
 from analysis.claims.evidence import Alike, AllOf, AnyOf, Count, Joint, Part, Spread
 from analysis.claims.means import Difference, Mean, OneSided
 from analysis.statistics.intervals import heterogeneity
+from analysis.statistics.looks import growth
 
 DRAWS = 400
 TAILS = (0.01, 0.05, 0.2)
@@ -141,15 +142,16 @@ def test_the_other_side_of_the_line_is_the_other_answer(name: str) -> None:
     assert (up.again().support == down.again().against).all()
 
 
-def test_replicates_that_are_all_alike_are_sure_and_leave_no_nan() -> None:
-    for values, line, sides in (([0.1] * 3, 0.0, (0, 1)), ([0.1] * 3, 0.2, (1, 0)), ([0.1] * 3, 0.1, (0.5, 0.5))):
+def test_replicates_that_agree_exactly_decide_nothing_and_leave_no_nan() -> None:
+    """What the next would say cannot be told from them; with the variance of others it can."""
+    for line in (0.0, 0.1, 0.2):
         for leaf in (
-            Mean("", np.array(values), line, True, "u"),
-            Difference("", np.array(values), np.zeros(3), line, True),
+            Mean("", np.array([0.1] * 3), line, True, "u"),
+            Difference("", np.array([0.1] * 3), np.zeros(3), line, True),
         ):
-            assert tuple(leaf.p()) == pytest.approx(sides)
-            assert leaf.interval(0.025, 0.025) == pytest.approx((0.1, 0.1))
-            assert np.mean(leaf.again().support) == pytest.approx(sides[0])
+            assert tuple(leaf.p()) == (1, 1)
+            assert leaf.interval(0.025, 0.025) == (-np.inf, np.inf)
+            assert (np.asarray(leaf.again().support) == 1).all()
     pooled = Mean("", np.array([0.1] * 3), 0.0, True, "u", prior=(2.0, 0.01))
     t = sps.ttest_1samp([0.1 - 0.1, 0.1, 0.1 + 0.1], 0, alternative="greater")  # a variance of 0.01, half of it lent
     assert pooled.variance == (pytest.approx(0.005), 4.0)
@@ -327,9 +329,29 @@ def test_parts_of_one_row_stay_as_correlated_as_their_replicates_are() -> None:
 
 def test_more_seeds_bring_more_decisions_where_there_is_an_effect() -> None:
     leaf = at_p("mean", 0.1)
-    shares = [np.mean(leaf.again(size).support <= 0.025) for size in (None, 10, 40)]
+    shares = [np.mean(leaf.again(growth(5, seeds, 40)).support <= 0.025) for seeds in (5, 10, 40)]
     assert shares == sorted(shares)
-    assert shares[2] > shares[0] + 0.2
+    assert shares[0] == 0  # it is what it is
+    assert shares[2] > 0.4
     for name in ("difference", "spread", "count"):  # seeds bring no more tasks
         other = at_p(name, 0.1)
-        assert (other.again(40).support == other.again().support).all()
+        assert (other.again(growth(5, 40, 40)).support == other.again().support).all()
+
+
+@pytest.mark.parametrize(("now", "most"), [(3, 12), (8, 12), (12, 20)])
+def test_what_a_study_will_say_when_it_has_grown_is_what_it_says_then(now: int, most: int) -> None:
+    """Over planted truths: seeds on five folds, which have half of a seed's variance."""
+    rng, forecast, came = np.random.default_rng(now), [], []
+    fold = np.arange(most) % 5
+    for truth in rng.normal(0, 2, 1500):
+        noise = rng.normal(0, np.sqrt(0.5), most) + rng.normal(0, np.sqrt(0.5), 5)[fold]
+        index = pd.MultiIndex.from_arrays([np.arange(most), fold], names=["seed", "fold"])
+        values = pd.Series(truth + noise, index)
+        first, last = (means.mean("", values[:seeds], 0.0, above=True, unit="u") for seeds in (now, most))
+        if min(first.p()) <= 0.025:
+            continue
+        drawn = first.again(growth(now, most, 5))
+        forecast.append(np.mean((drawn.support <= 0.025) | (drawn.against <= 0.025)))
+        came.append(min(last.p()) <= 0.025)
+    assert len(came) > 200
+    assert np.mean(forecast) == pytest.approx(np.mean(came), abs=0.06)

@@ -100,7 +100,8 @@ def test_numbers_of_different_parts_make_no_range():
     one = row("K8", "a", "contradicted", -0.3, side="above", line=-0.1, parts=[slope, reuse])
     other = row("K8", "b", "contradicted", 0.01, side="above", line=0.05, parts=[slope, reuse])
     assert "(K8, a; slope over depth: -0.3 [-0.4, -0.2], the claim holds above -0.1)" in said("K8", one)
-    assert said("K8", one, other).endswith("(K8).")
+    both = "reuse: 0.01, the claim holds above 0.05; slope over depth: -0.3, the claim holds above -0.1"
+    assert said("K8", one, other).endswith(f"(K8; {both}).")
 
 
 def test_support_that_is_withheld_is_open_and_said():

@@ -136,7 +136,9 @@ def test_k1_of_runs_that_never_get_there_does_not_support_a_saving():
     table = speed_table(seeds=4)
     (result,) = judge("K1", table, curve)
     assert "2 of 8 transfer runs never got there and count with their whole budget" in result["note"]
-    (slow,) = judge("K1", table, lambda run: climb(0.8, 100) if run.strategy == "scratch" else climb(0.3, 50))
+    (slow,) = judge(
+        "K1", table, lambda run: climb(0.8, 100 + run.seed) if run.strategy == "scratch" else climb(0.3, 50)
+    )
     assert slow["verdict"] == "contradicted"
     assert "8 of 8 transfer runs never got there" in slow["note"]
     strict = verdicts.Threshold(0.1, "for this test")
@@ -341,7 +343,7 @@ def test_verdicts_come_from_run_folders(tmp_path):
         tuned = start.but(strategy="full_finetuning", source=source, lr=3e-3)
         runs += [fake_run(tmp_path, source, dice=0.9, curve=climb(0.9, 100))]
         runs += [fake_run(tmp_path, start, dice=0.6, curve=climb(0.6, 300 + 10 * seed))]
-        runs += [fake_run(tmp_path, tuned, dice=0.7, curve=climb(0.7, 150))]
+        runs += [fake_run(tmp_path, tuned, dice=0.7, curve=climb(0.7, 150 + seed))]
     table, curves = run_and_evaluation_tables(runs)
     faster, *others = evaluate(table, curves)
     assert (faster["task"], faster["verdict"], faster["seeds"]) == ("sim_ultrasound", "supported", 3)

@@ -177,6 +177,14 @@ def test_a2_counts_how_often_the_last_layers_are_lowest() -> None:
     few = verdicts(on_tasks(last_lowest, 3), "A2")["all"]
     assert few["verdict"] == "not tested"
     assert "3 tasks with last layers and another set, 4 needed" in few["note"]
+    # Two data sets through two networks are two tasks.
+    twice = [row | {"task": f"{row['task']}@{net}", "model": net} for net in ("b", "a")
+             for row in on_tasks(last_lowest, 2)]  # fmt: skip
+    shared = verdicts(twice, "A2")["all"]
+    assert shared["verdict"] == "not tested"
+    assert "2 tasks with last layers and another set, 4 needed. Of a alone: data sets are counted" in shared["note"]
+    more = [*twice, *(row | {"task": f"{row['task']}@c", "model": "c"} for row in on_tasks(last_lowest, 4))]
+    assert verdicts(more, "A2")["all"]["p"] == often["p"]
 
     def first_lowest(order: str, count: int, matched: int, seed: int) -> float:
         return 0.2 if (order, count) == ("path", 1) else 0.4 + wobble(seed, order, count)

@@ -70,8 +70,10 @@ def test_no_more_is_lent_than_a_variance_has_itself(law: float, own: int, degree
 
 
 @pytest.mark.parametrize("effects", [0.0, 1.0, 3.0])
-def test_pull_is_the_share_of_chance_in_effects(effects: float):
+@pytest.mark.parametrize("dof", [2, 4, 1000])
+def test_pull_is_the_share_of_chance_in_effects(effects: float, dof: int):
     rng = np.random.default_rng(3)
-    found = rng.normal(0, effects, 4000) + rng.standard_normal(4000)
-    assert pull(2 * sps.norm.sf(np.abs(found))) == pytest.approx(1 / (1 + effects**2), abs=0.05)
-    assert pull(2 * sps.norm.sf(np.abs(found[:5]))) == 0
+    found = rng.normal(0, effects, 8000) + rng.standard_normal(8000)
+    t = found / np.sqrt(rng.chisquare(dof, 8000) / dof)
+    assert pull(t, np.full(8000, dof)) == pytest.approx(1 / (1 + effects**2), abs=0.05)
+    assert pull(t[:5], [dof] * 5) == 0

@@ -13,7 +13,6 @@ from analysis.claims.ledger.decide import decide
 from analysis.claims.ledger.evaluate import find, load_claims
 from analysis.claims.ledger.kept import kept, planned_looks, suite_ledger
 from analysis.claims.verdicts import Claim, Finding, Runs
-from analysis.statistics.looks import looking_factor
 from lib.common.progress import counted
 from lib.runs.run import Run
 from lib.study.plan import load_suite
@@ -120,7 +119,7 @@ def with_agreement(ledger: Sequence[dict[str, Any]], table: pd.DataFrame) -> lis
 def _ledger(claims: Sequence[Claim], found: dict[str, list[Finding]], looks: tuple[int, ...]) -> Rows:
     findings = [each for claim in claims for each in found[claim.id]]
     alpha = findings[0].claim.value("alpha") if findings else 0.05
-    return {(row["id"], row["task"]): row for row in decide(findings, alpha, looking_factor(looks, alpha))}
+    return {(row["id"], row["task"]): row for row in decide(findings, alpha, looks)}
 
 
 def _under(
