@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.claims.error_rates import record as error_rates
 from analysis.claims.ledger.choices.specifications import told_ledger
 from analysis.claims.ledger.compare import compare_ledgers, repeat
 from analysis.claims.ledger.evaluate import load_claims, write_claims_file
@@ -140,8 +141,24 @@ def _in_short(found: Sequence[Record]) -> list[str]:
     rows = [row for _, ledger in found for row in ledger]
     if not rows:
         return []
-    sure = f"- **How sure is that?** {how_sure(rows, load_claims()[0].value('alpha'))}"
+    sure = f"- **How sure is that?** {how_sure(rows, load_claims()[0].value('alpha'))}{_one_rate(found)}"
     return [*filter(None, (_answer(question, found) for question in questions())), sure]
+
+
+def _one_rate(found: Sequence[Record]) -> str:
+    """Which records speak of one learning rate, and how often they are wrong as answers about more than that."""
+    names = [about["suite"] for about, _ in found]
+    names = [name for name in names if pd.read_csv(records_folder() / name / "runs.csv").lr.nunique() == 1]
+    if not names:
+        return ""
+    planted = error_rates.read("ledgers")
+    planted = planted[planted.pooled & planted.bh & planted.ledger.str.endswith("one rate for all seeds")]
+    low, high = (f"{100 * share:.0f}" for share in (planted.share_false.min(), planted.share_false.max()))
+    return (
+        f" In {', '.join(f'`{name}`' for name in names)} all runs had one learning rate: a verdict there is about that "
+        "rate. Read as one about strategies it is wrong more often: in planted ledgers with one rate for all seeds, "
+        f"{low} to {high} % of decided rows are."
+    )
 
 
 def _answer(question: Question, found: Sequence[Record]) -> str:

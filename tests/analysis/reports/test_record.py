@@ -63,8 +63,12 @@ def test_a_claim_is_counted_by_word(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (planted / "claims.json").write_text(json.dumps(rows))
     about = {"suite": "planted", "runs": 1234, "data": [{"kind": "real"}]}
     (planted / "provenance.json").write_text(json.dumps(about))
+    pd.DataFrame({"lr": [0.01, 0.01]}).to_csv(planted / "runs.csv", index=False)
     monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
+    assert "In `planted` all runs had one learning rate" in record.summary_text().splitlines()[1]
+    pd.DataFrame({"lr": [0.01, 0.001]}).to_csv(planted / "runs.csv", index=False)
     lines = record.summary_text().splitlines()
+    assert "learning rate" not in lines[1]
     asked = "- **What does transfer do?** In 2 of 3 tasks"
     assert lines[0].startswith(asked), lines[0]
     assert lines[0].endswith("(`planted`, real data)")
@@ -103,6 +107,7 @@ def test_records_of_one_study_share_a_column_and_tell_which_words_came_again(
         folder = tmp_path / "results" / name
         folder.mkdir(parents=True)
         (folder / "claims.json").write_text(json.dumps(ledger))
+        (folder / "runs.csv").write_text("lr\n0.01\n0.001\n")
         about = {"suite": name, "runs": 9, "data": [{"kind": "simulated"}]}
         (folder / "provenance.json").write_text(json.dumps(about))
     monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
