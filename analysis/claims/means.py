@@ -15,6 +15,7 @@ from scipy import stats as sps
 
 from analysis.statistics.intervals import ROUNDING, Floats, finite_values
 from analysis.statistics.looks import Growth
+from analysis.statistics.moderation import pulls
 
 REPEATS = 4000  # studies that are drawn to say how often a verdict would come again
 
@@ -80,11 +81,11 @@ class Mean:
     def again(self, grown: Growth | None = None) -> OneSided:
         """The p-values of drawn studies: new ones of this size, or this one once it has `grown`.
 
-        True distances from lines, in standard errors, are taken for normal about 0, `pull` being the share of chance in
-        those found. So a large t speaks in part for a variance that was found too small: by Bayes' rule, dof times the
-        variance found over the true one is chi-square on dof degrees over 1 + pull t^2 / dof (without pull, the law
-        from priors flat in the mean and in the logarithm of the deviation). The same random numbers weigh the
-        replicates of every part, so that parts of one row stay as correlated as their replicates are.
+        The true distance from the line is guessed as `statistics.moderation.pulls` says. So a large t speaks in part
+        for a variance that was found too small: by Bayes' rule, dof times the variance found over the true one is
+        chi-square on dof degrees over 1 + pull t^2 / dof (without pull, the law from priors flat in the mean and in the
+        logarithm of the deviation). The same random numbers weigh the replicates of every part, so that parts of one
+        row stay as correlated as their replicates are.
 
         More seeds bring no more tasks or groups: numbers over these leave `grown` alone.
         """
@@ -95,9 +96,10 @@ class Mean:
             alone = np.linspace(-1, 1, n) + 0.0
         alone = alone * math.sqrt(variance / alone.var(ddof=1))
         weights = rng.standard_normal((2, REPEATS, n)) @ alone / math.sqrt(n * (n - 1))
-        excess, keep = self.effect - self.line, 1 - self.pull
-        spread = np.sqrt((dof + self.pull * self.t**2) / rng.chisquare(dof, REPEATS))  # true / found deviation
-        true = keep * excess + math.sqrt(keep) * weights[0] * spread
+        chance = pulls(self.t, dof, self.pull, REPEATS, rng)
+        excess, keep = self.effect - self.line, 1 - chance
+        spread = np.sqrt((dof + chance * self.t**2) / rng.chisquare(dof, REPEATS))  # true / found deviation
+        true = keep * excess + np.sqrt(keep) * weights[0] * spread
         own, known, old, noise = n - 1, 0, 0.0, 1.0
         if grown is not None:  # what was found is a share of what will be
             own, known, old = max(n, grown.replicates) - 1, n - 1, grown.share

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import optimize, special
 from scipy import stats as sps
 
+TAILS = 3  # degrees of freedom of the law of true effects: some lie a hundred standard errors from their lines
 FEWEST = 6  # with fewer variances the prior itself is a guess, and the level is not held
 
 
@@ -61,3 +62,23 @@ def pull(t: ArrayLike, dof: ArrayLike) -> float:
     if len(scores) < FEWEST:
         return 0.0
     return 1 / max(float(np.median(scores)), 1.0)
+
+
+def pulls(t: float, dof: float, pull: float, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws of the share of chance in one effect, given its t statistic; those of 0 and of 1 are that number.
+
+    True effects in standard errors follow Student's law on `TAILS` degrees of freedom: normal, with a variance that is
+    drawn for each. Its scale is that at which half of them are as large as half of the normal ones that `pull` speaks
+    of. So an effect near the others is pulled as far as they are, and one that lies far off hardly.
+
+    Args:
+        t: against the line. dof: its degrees of freedom. pull: as of the function of that name.
+    """
+    if not 0 < pull < 1:
+        return np.full(count, pull)
+    precision = np.geomspace(1e-12, 1e2, 600)
+    wide = (1 / pull - 1) * (sps.norm.ppf(0.75) / sps.t.ppf(0.75, TAILS)) ** 2 / precision  # variance of true effects
+    scale = np.sqrt(1 + wide)  # of t
+    logs = sps.chi2.logpdf(TAILS * precision, TAILS) + np.log(precision) + sps.t.logpdf(t / scale, dof) - np.log(scale)
+    weights = np.exp(logs - logs.max())
+    return rng.choice(1 / (1 + wide), count, p=weights / weights.sum())

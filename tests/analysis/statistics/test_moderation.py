@@ -9,7 +9,7 @@ import pytest
 from levels import at_least, at_most
 from scipy import stats as sps
 
-from analysis.statistics.moderation import FEWEST, lent, pull, variance_prior
+from analysis.statistics.moderation import FEWEST, TAILS, lent, pull, pulls, variance_prior
 
 LAWS = (2.5, 10.0, math.inf)  # degrees of freedom of the inverse chi-square law of the variances
 
@@ -77,3 +77,18 @@ def test_pull_is_the_share_of_chance_in_effects(effects: float, dof: int):
     t = found / np.sqrt(rng.chisquare(dof, 8000) / dof)
     assert pull(t, np.full(8000, dof)) == pytest.approx(1 / (1 + effects**2), abs=0.05)
     assert pull(t[:5], [dof] * 5) == 0
+
+
+def test_an_effect_is_pulled_as_far_as_it_lies_with_the_others():
+    """Over planted effects of Student's law: their mean given t is t, pulled by the mean share; far ones are left."""
+    rng, count = np.random.default_rng(4), 40_000
+    true = 2 * rng.standard_t(TAILS, count)
+    t = true + rng.standard_normal(count)
+    share = pull(t, np.full(count, 1e6))
+    for low, high in ((0.5, 1.5), (3.0, 4.0), (8.0, 12.0)):
+        there = (t > low) & (t < high)
+        drawn = pulls(float(t[there].mean()), 1e6, share, 4000, rng)
+        assert (1 - drawn.mean()) * t[there].mean() == pytest.approx(true[there].mean(), rel=0.12)
+    assert pulls(100.0, 1e6, share, 4000, rng).mean() < 0.001
+    assert (pulls(3.0, 4, 0.0, 5, rng) == 0).all()
+    assert (pulls(3.0, 4, 1.0, 5, rng) == 1).all()
