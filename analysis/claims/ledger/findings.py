@@ -219,6 +219,8 @@ def _numbers(claim: Claim, rows: Sequence[Row]) -> str:
     for row in rows:
         if row.get("effect") is not None:
             parts.setdefault(deciding_part(row), []).append(row)
+    if "" in parts:  # a number that stands alone in one row is a part of another, where more was trained
+        parts = {"": [row for own in parts.values() for row in own]}
     told, line = [claim.id], _line(rows)
     if len(rows) == 1:
         (row,) = rows

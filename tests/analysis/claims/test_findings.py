@@ -102,6 +102,8 @@ def test_numbers_of_different_parts_make_no_range():
     assert "(K8, a; slope over depth: -0.3 [-0.4, -0.2], the claim holds above -0.1)" in said("K8", one)
     both = "reuse: 0.01, the claim holds above 0.05; slope over depth: -0.3, the claim holds above -0.1"
     assert said("K8", one, other).endswith(f"(K8; {both}).")
+    alone = row("K8", "c", "contradicted", -0.2, side="above", line=-0.1)
+    assert said("K8", one, alone).endswith("(K8; -0.3 to -0.2, the claim holds above -0.1).")
 
 
 def test_support_that_is_withheld_is_open_and_said():
