@@ -17,6 +17,7 @@ import pandas as pd
 from analysis.claims.error_rates import record as error_rates
 from analysis.claims.ledger.choices.specifications import told_ledger
 from analysis.claims.ledger.compare import compare_ledgers, repeat
+from analysis.claims.ledger.decide import FRAGILE
 from analysis.claims.ledger.evaluate import load_claims, write_claims_file
 from analysis.claims.ledger.findings import Question, findings, how_sure, questions, with_data
 from analysis.claims.verdicts import VERDICTS
@@ -141,8 +142,20 @@ def _in_short(found: Sequence[Record]) -> list[str]:
     rows = [row for _, ledger in found for row in ledger]
     if not rows:
         return []
-    sure = f"- **How sure is that?** {how_sure(rows, load_claims()[0].value('alpha'))}{_one_rate(found)}"
+    sure = f"- **How sure is that?** {how_sure(rows, load_claims()[0].value('alpha'))}{_held()}{_one_rate(found)}"
     return [*filter(None, (_answer(question, found) for question in questions())), sure]
+
+
+def _held() -> str:
+    """How often verdicts that are not called fragile came again where claims were planted, by number of seeds."""
+    rows = error_rates.read("replication")
+    rows = rows[(rows.word == "decided") & (rows.low >= FRAGILE)]
+    by = rows.assign(came=rows.again * rows.studies).groupby("seeds")[["came", "studies"]].sum()
+    told = ", ".join(f"{100 * row.came / row.studies:.0f} % of {seeds}" for seeds, row in by.iterrows())
+    return (
+        " Planted claim by claim, with effects on their lines and near them, verdicts that are not called fragile came "
+        f"again in {told} seeds."
+    )
 
 
 def _one_rate(found: Sequence[Record]) -> str:
