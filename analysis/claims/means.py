@@ -81,11 +81,12 @@ class Mean:
     def again(self, grown: Growth | None = None) -> OneSided:
         """The p-values of drawn studies: new ones of this size, or this one once it has `grown`.
 
-        The true distance from the line is guessed as `statistics.moderation.pulls` says. So a large t speaks in part
-        for a variance that was found too small: by Bayes' rule, dof times the variance found over the true one is
-        chi-square on dof degrees over 1 + pull t^2 / dof (without pull, the law from priors flat in the mean and in the
-        logarithm of the deviation). The same random numbers weigh the replicates of every part, so that parts of one
-        row stay as correlated as their replicates are.
+        The true distance from the line is guessed as `statistics.moderation.pulls` says, or, where the study grows,
+        from a flat prior, so that nothing is given up too soon (Spiegelhalter, Freedman and Blackburn 1986). A large t
+        speaks in part for a variance that was found too small: by Bayes' rule, dof times the variance found over the
+        true one is chi-square on dof degrees over 1 + pull t^2 / dof (without pull, the law from priors flat in the
+        mean and in the logarithm of the deviation). The same random numbers weigh the replicates of every part, so that
+        parts of one row stay as correlated as their replicates are.
 
         More seeds bring no more tasks or groups: numbers over these leave `grown` alone.
         """
@@ -96,7 +97,7 @@ class Mean:
             alone = np.linspace(-1, 1, n) + 0.0
         alone = alone * math.sqrt(variance / alone.var(ddof=1))
         weights = rng.standard_normal((2, REPEATS, n)) @ alone / math.sqrt(n * (n - 1))
-        chance = pulls(self.t, dof, self.pull, REPEATS, rng)
+        chance = pulls(self.t, dof, self.pull if grown is None else 0.0, REPEATS, rng)
         excess, keep = self.effect - self.line, 1 - chance
         spread = np.sqrt((dof + chance * self.t**2) / rng.chisquare(dof, REPEATS))  # true / found deviation
         true = keep * excess + np.sqrt(keep) * weights[0] * spread
@@ -108,6 +109,7 @@ class Mean:
         squares = 2 * rng.standard_gamma((own - known) / 2, REPEATS) * variance * spread**2  # chi-square, also on 0
         squares = squares + known * _variance(self.values)
         d0, s0 = self.prior
+        d0 = own if d0 == n - 1 else d0  # as many degrees of freedom are lent as there are (`moderation.lent`)
         error = np.sqrt((d0 * s0 + squares) / (d0 + own) / n * (old or 1.0))
         return _t_sides(found, error, d0 + own, self.above)
 

@@ -23,6 +23,7 @@ import numpy as np
 from scipy import optimize
 from scipy import stats as sps
 
+from analysis.claims import means
 from analysis.claims.evidence import Leaf, decisive, leaves, with_means
 from analysis.claims.means import Mean, OneSided
 from analysis.claims.verdicts import Finding, sentences
@@ -69,8 +70,8 @@ def decide(
     """
     found = judge(findings, alpha, looks)
     decided = sum(p <= alpha for p in found.adjusted.values())
-    one = alpha / max(len(found.p), 1) / _looking(findings, alpha, looks)
-    level = one * max(decided, 1)
+    level = alpha * max(decided, 1) / max(len(found.p), 1) / _looking(findings, alpha, looks)
+    forecast = {} if ahead is None else _forecast(found, alpha, looks, ahead)
     rows = []
     for at, finding in enumerate(found.findings):
         if at not in found.p:
@@ -78,11 +79,7 @@ def decide(
             continue
         numbers = (found.words[at], found.sides[at], found.p[at], float(found.adjusted[at]), level)
         row = _row(finding) | _decided(finding, *numbers)
-        if ahead is not None:
-            one_more = one * (decided + (found.words[at] == "inconclusive"))  # with it, so many are decided
-            support, against = _drawn(finding, one_more, growth(finding.seeds, *ahead))
-            row["decided_ahead"] = float(np.mean(support | against))
-        rows.append(row)
+        rows.append(row | ({} if ahead is None else {"decided_ahead": forecast[at]}))
     return rows
 
 
@@ -90,7 +87,7 @@ def judge(findings: Sequence[Finding], alpha: float, looks: tuple[int, ...] = ()
     """The words alone, and the p-values they come from; arguments as of `decide`."""
     findings, looking = _pooled(findings), _looking(findings, alpha, looks)
     sides = {at: _sides(each, looking) for at, each in enumerate(findings) if each.evidence is not None}
-    p = {at: min(1.0, 2 * min(each)) for at, each in sides.items()}
+    p = {at: min(1.0, 2 * float(min(each))) for at, each in sides.items()}
     adjusted = dict(zip(p, benjamini_hochberg(list(p.values())), strict=True))
     words = dict.fromkeys(p, "inconclusive")
     for at, each in adjusted.items():
@@ -128,12 +125,12 @@ def _changed(findings: Sequence[Finding], change: Callable[[Mean], Mean]) -> lis
     return [replace(each, evidence=each.evidence and with_means(each.evidence, change)) for each in findings]
 
 
-def _sides(finding: Finding, looking: float) -> OneSided:
-    """The p-values of a finding; what is barred from support has 1 there."""
+def _sides(finding: Finding, looking: float, grown: Growth | None = None) -> OneSided:
+    """The p-values of a finding, or of studies drawn as it may be when it has grown; what is barred has no support."""
     assert finding.evidence is not None
-    found = finding.evidence.p()
-    support = 1.0 if finding.barred else float(found.support)
-    return OneSided(min(1.0, support * looking), min(1.0, float(found.against) * looking))
+    found = finding.evidence.p() if grown is None else finding.evidence.again(grown)
+    support = np.ones_like(found.against) if finding.barred else found.support
+    return OneSided(np.minimum(1.0, support * looking), np.minimum(1.0, found.against * looking))
 
 
 def _row(finding: Finding) -> dict[str, Any]:
@@ -232,17 +229,25 @@ def _shift(dof: float, tail: float) -> float:
 
 def _again(finding: Finding, word: str, level: float) -> float:
     """The share of drawn studies of the same size that come to the same word at the level that decided here."""
-    support, against = _drawn(finding, level, None)
+    assert finding.evidence is not None
+    drawn = finding.evidence.again()
+    support = np.zeros_like(drawn.against, dtype=bool) if finding.barred else drawn.support <= level / 2
+    against = ~support & (drawn.against <= level / 2)
     same = {"supported": support, "contradicted": against, "inconclusive": ~support & ~against}[word]
     return float(np.mean(same))
 
 
-def _drawn(finding: Finding, level: float, grown: Growth | None) -> tuple[np.ndarray, np.ndarray]:
-    """Which drawn studies support the claim, and which contradict it."""
-    assert finding.evidence is not None
-    drawn = finding.evidence.again(grown)
-    support = np.zeros_like(drawn.against, dtype=bool) if finding.barred else drawn.support <= level / 2
-    return support, ~support & (drawn.against <= level / 2)
+def _forecast(found: Judgement, alpha: float, looks: tuple[int, ...], ahead: tuple[int, int]) -> dict[int, float]:
+    """How probable a decision on each row is once all have `ahead`: the share of drawn ledgers, each decided whole."""
+    rng, drawn = np.random.default_rng(0), []
+    for at in found.p:
+        finding = found.findings[at]
+        support, against = _sides(finding, _looking(found.findings, alpha, looks), growth(finding.seeds, *ahead))
+        drawn.append(rng.permutation(2 * np.minimum(support, against) + np.zeros(means.REPEATS)))  # rows apart
+    p = np.array(drawn)
+    levels = alpha * np.arange(1, len(p) + 1)[:, None] / len(p)
+    level = np.where(np.sort(p, axis=0) <= levels, levels, 0.0).max(axis=0)  # of Benjamini and Hochberg
+    return dict(zip(found.p, (p <= level).mean(axis=1).tolist(), strict=True))
 
 
 def _number(value: float) -> float | None:

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes import climb, fake_run
-from growing_ledgers import ALPHA, Runs, Truth, signs, until
+from growing_ledgers import ALPHA, ARMS, FOLDS, TASKS, Runs, Truth, signs, until
 from levels import at_most
 
 from analysis.__main__ import main
 from analysis.claims.ledger import evaluate as evaluate_module
 from analysis.claims.ledger import growth
 from analysis.claims.ledger.choices import specifications
+from analysis.claims.ledger.decide import decide
 from analysis.claims.ledger.evaluate import load_claims
 from analysis.claims.ledger.growth import look, next_look, reads, row_name, row_state
 from analysis.claims.ledger.kept import planned_looks, suite_ledger
@@ -336,6 +337,25 @@ def test_the_record_of_planted_ledgers_holds_its_errors_and_caps():
     assert (until.seeds < until.design.str.extract(r"until (\d+)", expand=False).astype(float)).all()
     for row in until[until.effects == 0].itertuples():
         assert at_most(row.any_false * row.ledgers, row.ledgers, ALPHA)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("now", "least"), [(3, 100), (5, 20)])
+def test_rows_that_are_given_up_would_seldom_have_been_decided(now: int, least: int):
+    """Over planted ledgers: of the rows that a look calls futile, and of those that it waits for."""
+    rng, futile, waited = np.random.default_rng(5), list[bool](), list[bool]()
+    for _ in range(12):
+        runs = Runs(Truth(rng), rng, 12)
+        first, last = (
+            decide(runs.findings(np.full((TASKS, ARMS), seeds)), ALPHA, looks=(3, 5, 8, 12), ahead=(12, FOLDS))
+            for seeds in (now, 12)
+        )
+        for row, then in zip(first, last, strict=True):
+            if row["verdict"] == "inconclusive":
+                (futile if row_state(row, 0.9) == "futile" else waited).append(then["verdict"] != "inconclusive")
+    assert np.mean(futile) < growth.FUTILE
+    assert len(waited) >= least
+    assert np.mean(waited) > 3 * growth.FUTILE
 
 
 @pytest.mark.slow
