@@ -69,9 +69,15 @@ def suite_files(file: Path) -> list[Path]:
     Raises:
         StudyError: a file cannot be read, or what it extends is no suite or extends another.
     """
-    name = read_toml(file).get("extends")
+    return list(_with_base(file))
+
+
+def _with_base(file: Path) -> dict[Path, dict[str, Any]]:
+    """What those files hold, by file."""
+    table = read_toml(file)
+    name = table.pop("extends", None)
     if name is None:
-        return [file]
+        return {file: table}
     if isinstance(name, str) and name.endswith(".toml"):  # beside it, so that both can be carried elsewhere
         base = file.with_name(Path(name).name)
         if base.name != name or not is_file(base):
@@ -84,9 +90,10 @@ def suite_files(file: Path) -> list[Path]:
         if name not in known:
             raise StudyError(nearest("suite to extend", name, known))
         base = suites_dir() / f"{name}.toml"
-    if (other := read_toml(base).get("extends")) is not None:
-        raise StudyError(f"{name} extends {other} itself; extend that one")
-    return [file, base]
+    first = read_toml(base)
+    if "extends" in first:
+        raise StudyError(f"{name} extends {first['extends']} itself; extend that one")
+    return {file: table, base: first}
 
 
 def suite_table(file: Path) -> dict[str, Any]:
@@ -95,8 +102,7 @@ def suite_table(file: Path) -> dict[str, Any]:
     Raises:
         StudyError: as `suite_files`.
     """
-    table, *bases = map(read_toml, suite_files(file))
-    table.pop("extends", None)
+    table, *bases = _with_base(file).values()
     for base in bases:
         first, own = base.get("run", {}), table.get("run", {})
         for run in (first, own):

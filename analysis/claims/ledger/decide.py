@@ -23,7 +23,6 @@ import numpy as np
 from scipy import optimize
 from scipy import stats as sps
 
-from analysis.claims import means
 from analysis.claims.evidence import Leaf, decisive, leaves, with_means
 from analysis.claims.means import Mean, OneSided
 from analysis.claims.verdicts import Finding, sentences
@@ -37,9 +36,12 @@ QUANTILES = (np.arange(40) + 0.5) / 40
 
 
 class Judgement(NamedTuple):
-    """Findings with pooled variances; and by place of those that were tested: one-sided p-values, p, adjusted, word."""
+    """Findings with pooled variances, the factor on p-values for looking more than once; and by place of those that
+    were tested: one-sided p-values, p, adjusted, word.
+    """
 
     findings: list[Finding]
+    looking: float
     sides: dict[int, OneSided]
     p: dict[int, float]
     adjusted: dict[int, float]
@@ -70,8 +72,8 @@ def decide(
     """
     found = judge(findings, alpha, looks)
     decided = sum(p <= alpha for p in found.adjusted.values())
-    level = alpha * max(decided, 1) / max(len(found.p), 1) / _looking(findings, alpha, looks)
-    forecast = {} if ahead is None else _forecast(found, alpha, looks, ahead)
+    level = alpha * max(decided, 1) / max(len(found.p), 1) / found.looking
+    forecast = {} if ahead is None else _forecast(found, alpha, ahead)
     rows = []
     for at, finding in enumerate(found.findings):
         if at not in found.p:
@@ -85,20 +87,17 @@ def decide(
 
 def judge(findings: Sequence[Finding], alpha: float, looks: tuple[int, ...] = ()) -> Judgement:
     """The words alone, and the p-values they come from; arguments as of `decide`."""
-    findings, looking = _pooled(findings), _looking(findings, alpha, looks)
-    sides = {at: _sides(each, looking) for at, each in enumerate(findings) if each.evidence is not None}
+    findings = _pooled(findings)
+    tested = {at: each for at, each in enumerate(findings) if each.evidence is not None}
+    looking = looking_factor(looks, alpha / max(len(tested), 1))  # of the lowest level that a p is compared with
+    sides = {at: _sides(each, looking) for at, each in tested.items()}
     p = {at: min(1.0, 2 * float(min(each))) for at, each in sides.items()}
     adjusted = dict(zip(p, benjamini_hochberg(list(p.values())), strict=True))
     words = dict.fromkeys(p, "inconclusive")
     for at, each in adjusted.items():
         if each <= alpha:
             words[at] = "supported" if sides[at].support < sides[at].against else "contradicted"
-    return Judgement(findings, sides, p, adjusted, words)
-
-
-def _looking(findings: Sequence[Finding], alpha: float, looks: tuple[int, ...]) -> float:
-    """The factor on p-values: that of the lowest level with which one of this ledger is compared."""
-    return looking_factor(looks, alpha / max(sum(each.evidence is not None for each in findings), 1))
+    return Judgement(findings, looking, sides, p, adjusted, words)
 
 
 def _pooled(findings: Sequence[Finding]) -> list[Finding]:
@@ -237,17 +236,17 @@ def _again(finding: Finding, word: str, level: float) -> float:
     return float(np.mean(same))
 
 
-def _forecast(found: Judgement, alpha: float, looks: tuple[int, ...], ahead: tuple[int, int]) -> dict[int, float]:
+def _forecast(found: Judgement, alpha: float, ahead: tuple[int, int]) -> dict[int, float]:
     """How probable a decision on each row is once all have `ahead`: the share of drawn ledgers, each decided whole."""
     rng, drawn = np.random.default_rng(0), []
     for at in found.p:
         finding = found.findings[at]
-        support, against = _sides(finding, _looking(found.findings, alpha, looks), growth(finding.seeds, *ahead))
-        drawn.append(rng.permutation(2 * np.minimum(support, against) + np.zeros(means.REPEATS)))  # rows apart
-    p = np.array(drawn)
-    levels = alpha * np.arange(1, len(p) + 1)[:, None] / len(p)
-    level = np.where(np.sort(p, axis=0) <= levels, levels, 0.0).max(axis=0)  # of Benjamini and Hochberg
-    return dict(zip(found.p, (p <= level).mean(axis=1).tolist(), strict=True))
+        support, against = _sides(finding, found.looking, growth(finding.seeds, *ahead))
+        drawn.append(rng.permutation(np.minimum(1.0, 2 * np.minimum(support, against))))  # rows apart
+    if not drawn:
+        return {}
+    decided = sps.false_discovery_control(drawn, axis=0) <= alpha
+    return dict(zip(found.p, decided.mean(axis=1).tolist(), strict=True))
 
 
 def _number(value: float) -> float | None:
